@@ -1,0 +1,1 @@
+"""Self-supervised pretraining of torchvision ResNets. Runs where detectron2 is not installed."""

@@ -1,0 +1,62 @@
+"""A checkpoint as the rest of the project knows it: bare backbone tensors plus a JSON that says where they come from.
+
+A finished pretraining run's folder holds ``backbone.safetensors`` (torchvision's names, 318 tensors for a ResNet-50,
+strict-loadable) and ``meta.json``, written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pretrain.files import replacing, write_json
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Identity and origin of backbone weights. ``pixel_mean``/``pixel_std`` are for inputs in [0, 1]."""
+
+    path: str  # of backbone.safetensors, relative to the meta.json beside it
+    sha256: str  # of the tensors, see tensor_digest
+    architecture: str
+    method: str
+    epoch: float
+    images_seen: int
+    dataset: dict[str, Any]  # name, size (images), fingerprint
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    channel_order: str = "RGB"
+    config: dict[str, Any]  # {"raw": …, "resolved": …}
+    git: dict[str, Any] | None
+    versions: dict[str, str | None]
+    created: str  # UTC
+
+
+def tensor_digest(state: Mapping[str, Tensor]) -> str:
+    """Sha256 hex over sorted names; for each name its dtype, shape and contiguous little-endian bytes."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Tensor], **meta: Any) -> Checkpoint:
+    """Write ``backbone.safetensors``, then ``meta.json`` with Checkpoint's fields (``meta`` gives all but path and sha256)."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    with replacing(folder / "backbone.safetensors") as temporary:
+        save_file(plain, temporary)
+    checkpoint = Checkpoint(path="backbone.safetensors", sha256=tensor_digest(plain), **meta)
+    write_json(folder / "meta.json", dataclasses.asdict(checkpoint))
+    return checkpoint

@@ -1,0 +1,75 @@
+"""Where generated files go, files that are whole or absent, and fingerprints of data folders. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ANNOTATION_SUFFIXES = frozenset({".xml", ".json", ".txt", ".csv", ".gz"})
+
+
+def results_dir() -> Path:
+    """Folder of everything generated: RESULTS_DIR, else results/ of the checkout."""
+    return Path(os.environ.get("RESULTS_DIR") or Path(__file__).resolve().parent.parent / "results")
+
+
+def data_dir() -> Path:
+    """Folder of generated and prepared data sets: DATA_DIR, else ``results_dir()/data``."""
+    return Path(os.environ.get("DATA_DIR") or results_dir() / "data")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and rename it there on success, so that ``path`` is never half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON, atomically. NaN and infinities are refused (ValueError): store null."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def digest(value: Any) -> str:
+    """Sha256 hex of ``value``'s canonical JSON (sorted keys, no spaces)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 hex of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(root: Path, *, hash_images: bool = False) -> str:
+    """Sha256 hex over the sorted relative paths and sizes under ``root``, with the bytes of annotation files.
+
+    Links are followed. ``hash_images`` adds the bytes of every other file too. Hidden files and ``data.json`` (which
+    holds the result) are left out.
+    """
+    total = hashlib.sha256()
+    files = sorted(
+        (Path(folder, name).relative_to(root).as_posix(), Path(folder, name))
+        for folder, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if not name.startswith(".") and name != "data.json"
+    )
+    for relative, path in files:
+        total.update(f"{relative}\0{path.stat().st_size}\0".encode())
+        if hash_images or path.suffix.lower() in ANNOTATION_SUFFIXES:
+            total.update(bytes.fromhex(file_sha256(path)))
+    return total.hexdigest()
