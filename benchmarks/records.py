@@ -1,0 +1,127 @@
+"""What was asked (RunSpec), what came out (RunRecord) and where it lies (ResultsStore). Imports no torch.
+
+One JSON an attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written whole and never changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pretrain.errors import InputError
+from pretrain.files import digest, results_dir, write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """Identity of one downstream run. ``seed`` sets the run's initialisation and data order, not the pretraining's."""
+
+    task: str
+    task_version: int
+    protocol: str
+    data_name: str
+    data_fingerprint: str
+    checkpoint_sha256: str
+    seed: int
+    profile: str
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def spec_id(self) -> str:
+        """12 hex digits of the canonical JSON's sha256: computed, never parsed from a path."""
+        return digest(dataclasses.asdict(self))[:12]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One attempt at a RunSpec. ``metrics`` are percent, undefined values None; times are UTC and seconds."""
+
+    schema_version: int = SCHEMA_VERSION
+    spec: RunSpec
+    label: str  # display name of the checkpoint: outside the spec's digest
+    status: str  # ok | failed
+    error: str | None
+    metrics: dict[str, float | None]
+    test_images: int | None
+    data: dict[str, Any]  # description and synthetic flag, for captions
+    config: dict[str, Any]  # resolved
+    environment: dict[str, Any]
+    git: dict[str, Any] | None
+    start: str
+    end: str
+    wall_seconds: float
+    peak_memory_mb: float | None
+    resumed_at: int | None
+    log: str | None
+
+
+def _record(text: str) -> RunRecord:
+    values = json.loads(text)
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {values.get('schema_version')}, expected {SCHEMA_VERSION}")
+    values["spec"] = RunSpec(**{**values["spec"], "overrides": tuple(values["spec"]["overrides"])})
+    return RunRecord(**values)
+
+
+class ResultsStore:
+    """The run records under ``root`` (default ``results/runs``)."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or results_dir() / "runs"
+
+    def path_for(self, spec: RunSpec) -> Path:
+        """Folder of the spec's attempts."""
+        return self.root / spec.spec_id
+
+    def save(self, record: RunRecord) -> Path:
+        """Write a new attempt and return its path."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = self.path_for(record.spec) / f"{stamp}-{secrets.token_hex(3)}.json"
+        write_json(path, dataclasses.asdict(record))
+        return path
+
+    def load(self, path: Path) -> RunRecord:
+        """Read one record; InputError if it is not one."""
+        try:
+            return _record(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a run record ({error}): move it away and run again") from error
+
+    def attempts(self, spec: RunSpec) -> list[RunRecord]:
+        """All attempts at ``spec``, oldest first."""
+        return [self.load(path) for path in sorted(self.path_for(spec).glob("*.json"))]
+
+    def newest(self, spec: RunSpec) -> RunRecord | None:
+        """The newest ok attempt, else the newest failed one, else None."""
+        attempts = self.attempts(spec)
+        done = [record for record in attempts if record.status == "ok"]
+        return (done or attempts or [None])[-1]
+
+    def has(self, spec: RunSpec) -> bool:
+        """Whether some attempt is ok."""
+        record = self.newest(spec)
+        return record is not None and record.status == "ok"
+
+    def load_all(self) -> Iterator[RunRecord]:
+        """Every record, oldest attempt of a spec first."""
+        for path in sorted(self.root.glob("*/*.json")):
+            yield self.load(path)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a spec × metric, from each spec's newest ok attempt."""
+        newest = {record.spec: record for record in self.load_all() if record.status == "ok"}
+        rows = [
+            {**dataclasses.asdict(spec), "spec_id": spec.spec_id, "label": record.label, "metric": key, "value": value}
+            for spec, record in newest.items()
+            for key, value in record.metrics.items()
+        ]
+        return pd.DataFrame(rows)
