@@ -1,1 +1,1 @@
-"""Checkpoints of any origin into detectron2's format, with proof, and detectron2 training on them."""
+"""Checkpoints into detectron2, with proof, and the detection protocols that use them. See ``python -m transfer --help``."""

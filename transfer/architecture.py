@@ -1,0 +1,101 @@
+"""Which ResNet a set of tensor names and shapes is, in words, and what keeps it from being torchvision's ResNet-50."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torchvision.models import resnet50
+
+from transfer import names
+
+Shapes = Mapping[str, tuple[int, ...]]
+HALF = (torch.float16, torch.bfloat16)
+_DEPTHS = {
+    ("basic", (2, 2, 2, 2)): "ResNet-18",
+    ("basic", (3, 4, 6, 3)): "ResNet-34",
+    ("bottleneck", (3, 4, 6, 3)): "ResNet-50",
+    ("bottleneck", (3, 4, 23, 3)): "ResNet-101",
+    ("bottleneck", (3, 8, 36, 3)): "ResNet-152",
+}
+
+
+@functools.cache
+def expected_shapes() -> dict[str, tuple[int, ...]]:
+    """Shape of each of the 265 tensors of torchvision's ResNet-50 that detectron2 has, under torchvision's names."""
+    with torch.device("meta"):
+        state = resnet50(weights=None).state_dict()
+    return {name: tuple(state[name].shape) for name in names.to_detectron2()}
+
+
+def describe(shapes: Shapes) -> str:
+    """Likely architecture of tensors under torchvision's names, for example "ResNet-18" or "ResNet-50, 3×3 stem"."""
+    blocks = tuple(len({key.split(".")[1] for key in shapes if key.startswith(f"layer{n}.")}) for n in (1, 2, 3, 4))
+    if not any(blocks):
+        return "no ResNet under torchvision's names"
+    kind = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
+    depth = _DEPTHS.get((kind, blocks), f"{kind} ResNet with {'-'.join(map(str, blocks))} blocks")
+    return ", ".join([depth, *_width(shapes, kind), *_stem(shapes)])
+
+
+def _width(shapes: Shapes, kind: str) -> list[str]:
+    first, second = shapes.get("layer1.0.conv1.weight", ()), shapes.get("layer1.0.conv2.weight", ())
+    if kind == "basic" or len(first) != 4 or len(second) != 4 or first[0] == 64:
+        return []
+    return [f"{first[0] // second[1]} groups"] if second[1] < first[0] else [f"width {first[0] / 64:g}×"]
+
+
+def _stem(shapes: Shapes) -> list[str]:
+    conv = shapes.get("conv1.weight")
+    if conv is None:
+        return ["deep stem (conv1 has several layers)" if "conv1.0.weight" in shapes else "no conv1.weight"]
+    if conv == (64, 3, 7, 7) or len(conv) != 4:
+        return []
+    return [f"{conv[2]}×{conv[3]} stem with {conv[1]} input and {conv[0]} output channels"]
+
+
+def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the tensors in ``state``; what is no tensor is left out."""
+    return {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def problems(state: Mapping[str, object]) -> list[str]:
+    """What keeps ``state`` (torchvision's names, no fc) from being a ResNet-50; one phrase a kind of fault, [] if none.
+
+    Each phrase names the first offending keys. Counters may be there or not.
+    """
+    wanted, shapes = expected_shapes(), shapes_of(state)
+    known = set(wanted) | set(names.counters())
+    misshaped = [
+        f"{name} {shapes[name]} instead of {shape}" for name, shape in wanted.items() if shapes.get(name, shape) != shape
+    ]
+    wrong_type = [
+        f"{name} {value.dtype}" if isinstance(value, Tensor) else f"{name} {type(value).__name__}"
+        for name, value in state.items()
+        if (name in wanted and not (isinstance(value, Tensor) and value.dtype in (torch.float32, *HALF)))
+        or (name in names.counters() and not isinstance(value, Tensor))
+    ]
+    tensors = {name: value for name, value in state.items() if name in wanted and isinstance(value, Tensor)}
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    negative = [n for n, value in tensors.items() if n.endswith(".running_var") and bool((value < 0).any())]
+    return [
+        f"{what} {first_few(keys)}"
+        for what, keys in (
+            ("missing", [name for name in wanted if name not in state]),
+            ("not mapped", [name for name in state if name not in known]),
+            ("wrong shape", misshaped),
+            ("not float32 or half", wrong_type),
+            ("NaN or infinite values in", broken),
+            ("negative variance in", negative),
+        )
+        if keys
+    ]
+
+
+def first_few(keys: Iterable[str], count: int = 3) -> str:
+    """The first ``count`` of ``keys``, and how many more there are."""
+    listed = list(keys)
+    more = f" and {len(listed) - count} more" if len(listed) > count else ""
+    return ", ".join(listed[:count]) + more

@@ -1,0 +1,109 @@
+"""A checkpoint into detectron2's format, with proof, or a refusal in one line.
+
+    python -m transfer convert CHECKPOINT [-o OUT.pkl]
+
+Writes ``<stem>.pkl`` and, last, ``<stem>.json`` beside the input. Nothing is written unless every tensor maps with the
+right shape and detectron2's ResNet computes torchvision's feature maps (see transfer.verify).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pretrain.errors import InputError
+from transfer import names, verify, weights
+from transfer.read import find_checkpoint, read_detectron2_pkl
+from transfer.sources import Backbone, read_backbone
+from transfer.weights import ConvertedWeights
+
+COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
+
+
+def convert(path: Path | str, out: Path | str | None = None) -> ConvertedWeights:
+    """Convert a checkpoint (file, or folder of a pretraining run); ``out`` is the .pkl (default: beside the input).
+
+    An existing result of the same tensors is returned as it is. InputError when the checkpoint is refused, when the
+    forward pass disagrees, or when a file that is not ours is in the way.
+    """
+    backbone = read_backbone(path)
+    checkpoint = find_checkpoint(path)
+    target = _target(checkpoint, out)
+    existing = weights.load(target)
+    if existing and existing.source_sha256 == backbone.sha256 and _intact(existing):
+        return existing
+    _refuse_foreign(target)
+    return _write(backbone, checkpoint, target)
+
+
+def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
+    """The backbone's 265 tensors as float32 arrays under detectron2's names."""
+    return {ours: backbone.state[theirs].numpy() for theirs, ours in names.to_detectron2().items()}
+
+
+def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
+    arrays = renamed(backbone)
+    try:
+        difference = verify.forward_difference(backbone.state, arrays, backbone.pixel_mean, backbone.pixel_std)
+    except InputError as error:
+        raise InputError(f"{checkpoint}: {error}") from None
+    verify.require_agreement(difference, str(checkpoint))
+    try:
+        sha256 = weights.write_pkl(target, weights.pickled(arrays))
+    except PermissionError:
+        raise InputError(f"{target.parent}: not writable; choose another place with -o") from None
+    converted = ConvertedWeights(
+        path=target,
+        sha256=sha256,
+        source=backbone.source,
+        source_reason=backbone.reason,
+        source_path=checkpoint.resolve(),
+        source_sha256=backbone.sha256,
+        architecture=backbone.architecture,
+        mapped=len(arrays),
+        expected=len(names.to_detectron2()),
+        dropped=backbone.dropped | {name: COUNTERS_DROPPED for name in names.counters() if name in backbone.state},
+        pixel_mean=backbone.pixel_mean,
+        pixel_std=backbone.pixel_std,
+        channel_order=backbone.channel_order,
+        stride_in_1x1=backbone.stride_in_1x1,
+        forward_difference=difference,
+    )
+    converted.save()
+    return converted
+
+
+def _target(checkpoint: Path, out: Path | str | None) -> Path:
+    target = Path(out) if out else checkpoint.with_suffix(".pkl")
+    if target.is_dir():
+        target = target / f"{checkpoint.stem}.pkl"
+    if target.suffix != ".pkl":
+        raise InputError(f"{target}: detectron2 knows the format by its name, so -o must end in .pkl")
+    if checkpoint.resolve() in (target.resolve(), target.with_suffix(".json").resolve()):
+        raise InputError(f"{checkpoint}: the result would replace the input; choose another name with -o")
+    return target
+
+
+def _intact(existing: ConvertedWeights) -> bool:
+    try:
+        existing.arrays()
+    except InputError:
+        return False
+    return True
+
+
+def _refuse_foreign(target: Path) -> None:
+    ours = weights.load(target) is not None
+    beside = target.with_suffix(".json")
+    if not ours and beside.exists():
+        raise InputError(f"{beside}: exists and is not a proof written here; choose another name with -o")
+    if not ours and target.exists() and not _written_here(target):
+        raise InputError(f"{target}: exists and was not written here; choose another name with -o")
+
+
+def _written_here(target: Path) -> bool:
+    try:
+        return bool(read_detectron2_pkl(target)["__author__"] == weights.AUTHOR)
+    except InputError:
+        return False

@@ -1,0 +1,154 @@
+"""Checkpoint files into plain tensors without running any code from them.
+
+Safetensors files are read as such; torch files with ``weights_only=True`` (memory-mapped where they are zip archives);
+detectron2's ``.pkl`` by an unpickler that knows numpy arrays and nothing else. Everything else is refused in one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pretrain.errors import InputError
+
+_ARRAY_GLOBALS = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A checkpoint file as it lies on disk: the top-level mapping, and the meta.json beside it if there is one."""
+
+    path: Path
+    content: dict[str, Any]
+    meta: dict[str, Any] | None
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished pretraining run's folder."""
+    path = Path(path)
+    if path.is_dir():
+        found = path / "backbone.safetensors"
+        if not found.is_file():
+            raise InputError(f"{path}: a folder without backbone.safetensors; give a checkpoint file or a finished run")
+        if not (path / "meta.json").is_file():
+            raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
+        return found
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return path
+
+
+def load_checkpoint(path: Path | str) -> Loaded:
+    """Read a safetensors or torch checkpoint. InputError in one line for anything else, and for whatever needs code."""
+    path = find_checkpoint(path)
+    head = _head(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        content: Any = _load_safetensors(path)
+    elif head.startswith((b"PK\x03\x04", b"\x80")):
+        content = _load_torch(path, mmap=head.startswith(b"PK"))
+    else:
+        raise InputError(f"{path}: {_what_it_is(head)}; expected a .safetensors or a torch checkpoint")
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save model.state_dict()")
+    return Loaded(path=path, content=content, meta=_read_meta(path))
+
+
+def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
+    """A detectron2 ``.pkl`` as {"model": {name: array}, "__author__": …}. Only numpy arrays and plain values are built."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return parse_detectron2_pkl(path.read_bytes(), path)
+
+
+def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
+    """As read_detectron2_pkl, for the bytes of ``path``."""
+    try:
+        content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise InputError(f"{path}: truncated or not a pickle ({_one_line(error)})") from None
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or "__author__" not in content:
+        raise InputError(f'{path}: not a detectron2 weight file (no "model" and "__author__" inside)')
+    strange = [name for name, value in model.items() if not isinstance(value, np.ndarray) or value.dtype.hasobject]
+    if strange:
+        raise InputError(f"{path}: {strange[0]} is not an array of numbers")
+    return content
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ARRAY_GLOBALS:
+            raise InputError(f"the pickle asks for {module}.{name}, which could run code; refused")
+        return super().find_class(module, name)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if not head:
+        raise InputError(f"{path}: the file is empty")
+    return head
+
+
+def _what_it_is(head: bytes) -> str:
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "an HTML or XML page (a download that failed?)"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself (run: git lfs pull)"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return "a text file"
+    return "not a checkpoint format known here, or damaged"
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: truncated or damaged safetensors file ({_one_line(error)})") from None
+
+
+def _load_torch(path: Path, *, mmap: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # torch raises many types for hostile and damaged files; each is the user's file's fault
+        found = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"Trying to (?:load|call) \S+ (\S+)", str(error))
+        if found:
+            raise InputError(
+                f"{path}: holds Python objects ({found[1]}), which could run code; save model.state_dict() instead"
+            ) from None
+        raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({_one_line(error)})") from None
+
+
+def _read_meta(path: Path) -> dict[str, Any] | None:
+    meta = path.with_name("meta.json")
+    if not meta.is_file():
+        return None
+    try:
+        value = json.loads(meta.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,76 @@
+"""Families of checkpoints that can be read, and ``read_backbone``, which detects the family and checks what it gives.
+
+A new family is one file with a ``SOURCE`` and one line in ``SOURCES``; the first that recognises a file reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretrain.checkpoint import tensor_digest
+from pretrain.errors import InputError
+from transfer import architecture, names
+from transfer.read import Loaded, load_checkpoint
+from transfer.sources import superinfo, torchvision
+from transfer.sources.base import Backbone, Source, Taken
+
+__all__ = ["SOURCES", "Backbone", "Source", "detect", "read_backbone"]
+
+SOURCES: dict[str, Source] = {source.name: source for source in (superinfo.SOURCE, torchvision.SOURCE)}
+
+
+def detect(loaded: Loaded) -> tuple[Source, str]:
+    """The source that recognises ``loaded``, and why. InputError if none does."""
+    for source in SOURCES.values():
+        reason = source.recognise(loaded)
+        if reason:
+            return source, reason
+    keys = architecture.first_few(map(str, loaded.content))
+    raise InputError(
+        f"{loaded.path}: not a checkpoint of {' or '.join(SOURCES)} (keys: {keys}); see: "
+        f"python -m transfer inspect {loaded.path}"
+    )
+
+
+def read_backbone(path: Path | str) -> Backbone:
+    """The ResNet-50 in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
+
+    InputError in one line that names the first offending keys: another architecture or stem, missing, unmapped or
+    misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
+    """
+    loaded = load_checkpoint(path)
+    source, reason = detect(loaded)
+    taken = source.take(loaded)
+    faults = architecture.problems(taken.state)
+    if faults:
+        kind = architecture.describe(architecture.shapes_of(taken.state))
+        raise InputError(f"{loaded.path}: not a usable ResNet-50 (looks like: {kind}): {'; '.join(faults)}")
+    return _checked(loaded, source.name, reason, taken)
+
+
+def _checked(loaded: Loaded, source: str, reason: str, taken: Taken) -> Backbone:
+    _check_pixels(loaded.path, taken)
+    state: dict[str, Any] = {name: taken.state[name].to(torch.float32).contiguous() for name in names.to_detectron2()}
+    state |= {name: taken.state[name] for name in names.counters() if name in taken.state}
+    return Backbone(
+        state=state,
+        source=source,
+        reason=reason,
+        architecture="resnet50",
+        dropped=taken.dropped,
+        pixel_mean=taken.pixel_mean,
+        pixel_std=taken.pixel_std,
+        channel_order=taken.channel_order,
+        stride_in_1x1=False,
+        sha256=tensor_digest(state),
+        meta=loaded.meta if source == "superinfo" else None,
+    )
+
+
+def _check_pixels(path: Path, taken: Taken) -> None:
+    three = len(taken.pixel_mean) == len(taken.pixel_std) == 3
+    if not three or min(taken.pixel_std) <= 0 or taken.channel_order not in ("RGB", "BGR"):
+        raise InputError(f"{path}: needs three pixel means, three positive stds and channel order RGB or BGR")

@@ -1,0 +1,151 @@
+"""Prove that converted weights are the checkpoint: same tensors bit for bit, same feature maps.
+
+    python -m transfer verify FILE.pkl               # counts, shapes, the hash in its .json, the forward pass
+    python -m transfer verify FILE.pkl CHECKPOINT    # also that it is this checkpoint, tensor by tensor
+
+The forward pass compares detectron2's own ResNet, built from the config of a detection protocol, with torchvision's,
+both in eval mode and fp32 on the same images. The same weights in the same kernels give the same numbers, so the
+difference is 0 where nothing is wrong; 1e-5 of a map's largest value is the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import build_resnet_backbone
+from torch import Tensor
+from torchvision.models import resnet50
+
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.errors import InputError
+from transfer import architecture, names, weights
+from transfer.config import protocol_cfg
+from transfer.read import read_detectron2_pkl
+from transfer.sources import Backbone, read_backbone
+
+LIMIT = 1e-5
+MAPS = ("res2", "res3", "res4", "res5")
+BUILDS = {"c4": "voc_c4_24k", "fpn": "coco_fpn_1x"}
+_SIZE = 96
+
+
+def check_images(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Four fixed 3×96×96 images: white noise, and smooth noise as pixels normalised with ``mean`` and ``std``."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, _SIZE, _SIZE, generator=generator)
+    coarse = torch.rand(2, 3, 6, 6, generator=generator)
+    pixels = torch.nn.functional.interpolate(coarse, size=(_SIZE, _SIZE), mode="bilinear")
+    offset, scale = (torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) for values in (mean, std))
+    return torch.cat([noise, (pixels - offset) / scale])
+
+
+def torchvision_maps(state: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+    """res2 … res5 (N×256…2048×H/4…H/32) of torchvision's ResNet-50 with ``state``."""
+    with torch.device("meta"):
+        model = resnet50(weights=None)
+    model.fc = torch.nn.Identity()
+    zeros = {name: torch.zeros((), dtype=torch.int64) for name in names.counters()}
+    model.load_state_dict(zeros | dict(state), assign=True)
+    model.eval()
+    maps = {}
+    with torch.inference_mode():
+        x = model.maxpool(model.relu(model.bn1(model.conv1(images))))
+        for name, stage in zip(MAPS, (model.layer1, model.layer2, model.layer3, model.layer4), strict=True):
+            x = stage(x)
+            maps[name] = x
+    return maps
+
+
+def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: str) -> dict[str, Tensor]:
+    """The same maps from detectron2's ResNet, built as ``protocol`` builds it (stride, padding, stem), with ``arrays``."""
+    cfg = protocol_cfg(protocol)
+    cfg.MODEL.RESNETS.OUT_FEATURES = list(MAPS)  # a C4 detector builds res5 from the same cfg, but in its ROI head
+    cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
+    with torch.device("meta"):
+        model = build_resnet_backbone(cfg, ShapeSpec(channels=3))
+    state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in model.state_dict() if name.endswith(names.COUNTER)}
+    model.load_state_dict(counters | state, assign=True)
+    model.eval()
+    with torch.inference_mode():
+        return model(images)
+
+
+def forward_difference(
+    state: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, dict[str, float]]:
+    """{"c4" | "fpn": {"res2": …, … "res5": …}}: largest absolute difference over the map's largest absolute value.
+
+    InputError if a map is not finite or is zero everywhere, since then nothing can be compared.
+    """
+    images = check_images(mean, std)
+    wanted = torchvision_maps(state, images)
+    for name, values in wanted.items():
+        largest = values.abs().max().item()
+        if not 0 < largest < math.inf:
+            raise InputError(f"the checkpoint's {name} is {largest} on test images: it is broken or has collapsed")
+    return {
+        build: {
+            name: ((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item() for name in MAPS
+        }
+        for build, found in ((build, detectron2_maps(arrays, images, protocol)) for build, protocol in BUILDS.items())
+    }
+
+
+def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) -> None:
+    """InputError naming the first map whose difference is not below LIMIT."""
+    for build, maps in difference.items():
+        for name, value in maps.items():
+            if not value < LIMIT:
+                raise InputError(f"{what}: {name} of the {build} build differs by {value:.3g} of its largest value")
+
+
+def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """What keeps ``arrays`` (detectron2's names) from being the 265 of a ResNet-50, as architecture.problems says it."""
+    table = names.to_torchvision()
+    return architecture.problems({table.get(name, name): torch.from_numpy(a.copy()) for name, a in arrays.items()})
+
+
+def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> list[str]:
+    """detectron2's names of the tensors whose bytes are not those of ``state`` (torchvision's names, float32)."""
+    return [
+        ours
+        for theirs, ours in names.to_detectron2().items()
+        if ours not in arrays or arrays[ours].tobytes() != state[theirs].numpy().tobytes()
+    ]
+
+
+def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
+    """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, a line each; InputError at the first fault."""
+    arrays = read_detectron2_pkl(path)["model"]
+    faults = array_problems(arrays)
+    if faults:
+        raise InputError(f"{path}: not the {len(names.to_detectron2())} tensors of a ResNet-50: {'; '.join(faults)}")
+    proved = [f"{len(arrays)}/{len(names.to_detectron2())} tensors, every shape as detectron2's ResNet-50 has it"]
+    proof = weights.load(path)
+    if proof:
+        proof.arrays()
+        proved.append(f"the file is the one that {proof.json_path.name} describes (sha256 {proof.sha256[:12]})")
+    backbone = read_backbone(checkpoint) if checkpoint else None
+    if backbone:
+        proved.append(_same_tensors(path, arrays, backbone, checkpoint))
+    state = backbone.state if backbone else {t: torch.from_numpy(arrays[o].copy()) for t, o in names.to_detectron2().items()}
+    known = backbone or proof
+    mean, std = (known.pixel_mean, known.pixel_std) if known else (IMAGENET_MEAN, IMAGENET_STD)
+    difference = forward_difference(state, arrays, mean, std)
+    require_agreement(difference, str(path))
+    worst = max(value for maps in difference.values() for value in maps.values())
+    proved.append(f"res2 … res5 as torchvision computes them, C4 and FPN builds: largest relative difference {worst:.3g}")
+    return proved
+
+
+def _same_tensors(path: Path, arrays: Mapping[str, np.ndarray], backbone: Backbone, checkpoint: Path | None) -> str:
+    wrong = differing(arrays, backbone.state)
+    if wrong:
+        raise InputError(f"{path}: {len(wrong)} tensors are not those of {checkpoint}: {architecture.first_few(wrong)}")
+    return f"every tensor equals that of {checkpoint} bit for bit (sha256 {backbone.sha256[:12]})"

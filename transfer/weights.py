@@ -1,0 +1,108 @@
+"""Converted weights: a detectron2 ``.pkl`` and the ``.json`` beside it that proves where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretrain.errors import InputError
+from pretrain.files import replacing, write_json
+from pretrain.provenance import git_state, package_versions, utc_now
+from transfer.read import parse_detectron2_pkl
+
+AUTHOR = "transfer-benchmark (python -m transfer convert)"
+VERSION = 1  # of the conversion; raised when the same input would give another output or a stronger proof
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertedWeights:
+    """A backbone in detectron2's format. Exists only when every tensor mapped and the forward pass agreed."""
+
+    path: Path  # of the .pkl
+    sha256: str  # of the .pkl file's bytes
+    source: str
+    source_reason: str
+    source_path: Path
+    source_sha256: str  # of the source's tensors, see pretrain.checkpoint.tensor_digest
+    architecture: str
+    mapped: int
+    expected: int
+    dropped: dict[str, str]
+    pixel_mean: tuple[float, ...]  # for inputs in [0, 1]
+    pixel_std: tuple[float, ...]
+    channel_order: str
+    stride_in_1x1: bool
+    forward_difference: dict[str, dict[str, float]]  # build ("c4", "fpn") → "res2"…"res5" → relative to the largest value
+
+    @property
+    def json_path(self) -> Path:
+        """The proof beside the weights."""
+        return self.path.with_suffix(".json")
+
+    @property
+    def max_difference(self) -> float:
+        """The largest of the forward differences."""
+        return max(value for maps in self.forward_difference.values() for value in maps.values())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The tensors under detectron2's names, read without running code. InputError if the file is not the one proved."""
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise InputError(f"{self.path}: missing or changed since it was converted; convert {self.source_path} again")
+        return parse_detectron2_pkl(data, self.path)["model"]
+
+    def save(self) -> None:
+        """Write the .json, with versions, detectron2's origin, git state and time."""
+        value = dataclasses.asdict(self) | {"path": self.path.name, "source_path": str(self.source_path)}
+        write_json(
+            self.json_path,
+            {"author": AUTHOR, "version": VERSION}
+            | value
+            | {
+                "detectron2": detectron2_origin(),
+                "versions": package_versions("torch", "torchvision", "numpy"),
+                "git": git_state(),
+                "created": utc_now(),
+            },
+        )
+
+
+def load(path: Path) -> ConvertedWeights | None:
+    """What the .json beside ``path`` (a .pkl) says; None if there is none, or none of ours, or of another version."""
+    try:
+        value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if value.get("author") != AUTHOR or value.get("version") != VERSION:
+            return None
+        fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    fields |= {"path": path, "source_path": Path(fields["source_path"])}
+    return ConvertedWeights(**fields | {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std")})
+
+
+def pickled(arrays: dict[str, np.ndarray]) -> bytes:
+    """Bytes of the .pkl: what detectron2's DetectionCheckpointer takes for its own format. The same for the same arrays."""
+    content: dict[str, Any] = {"model": arrays, "__author__": AUTHOR, "matching_heuristics": True}
+    return pickle.dumps(content, protocol=4)
+
+
+def write_pkl(path: Path, data: bytes) -> str:
+    """Write ``data`` atomically; returns its sha256."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def detectron2_origin() -> dict[str, str | None]:
+    """Which detectron2 is installed: the distribution's name and version, and the version that its code states."""
+    found = package_versions("detectron2", "sal-detectron2")
+    name = next((name for name in ("sal-detectron2", "detectron2") if found[name]), None)
+    import detectron2  # here, so that reading a proof needs no detectron2
+
+    return {"distribution": name, "version": found[name] if name else None, "code": detectron2.__version__}
