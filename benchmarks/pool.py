@@ -1,4 +1,4 @@
-"""Jobs side by side, each in a process of its own, one thread each: a crash costs one job. Imports no torch.
+"""Jobs side by side, each in a process of its own with one thread: a crash costs one job. Imports no torch.
 
 The processes fork from a server that has imported the heavy packages once, so that a job costs no start-up.
 """
@@ -19,110 +19,119 @@ from typing import Any
 
 from pretrain.errors import InputError, RunError
 
-PRELOAD = ["pretrain.train", "transfer.detection", "transfer.convert", "benchmarks.features", "benchmarks.datasets.registration"]
+PRELOAD = ["pretrain.train", "transfer.convert", "benchmarks.linear", "benchmarks.knn", "benchmarks.detection"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """``target`` ("module:function") called with ``arguments`` in a fresh process, output to ``log``.
+    """``target`` ("module:function") called with ``arguments`` in a fresh process, its output appended to ``log``.
 
-    ``then`` runs in the parent after success and returns follow-up jobs; ``lost`` runs in the parent when the
-    job failed, with the reason. ``units`` is how many lines of work it stands for in the progress count.
+    In the parent, after success: ``then(value)`` gives follow-up jobs and ``report(value)`` the progress line's text.
+    After a failure: ``lost(reason)``. ``follows`` is how many jobs ``then`` will give, for the count and the ETA.
     """
 
     name: str
     target: str
     arguments: dict[str, Any]
     log: Path
-    then: Callable[[], list[Job]] | None = None
-    lost: Callable[[str], None] | None = None
-    report: Callable[[], str] | None = None
+    then: Callable[[Any], list[Job]] = lambda value: []
+    report: Callable[[Any], str] = lambda value: "done"
+    lost: Callable[[str], None] = lambda reason: None
+    follows: int = 0
 
 
-def _call(target: str, arguments: dict[str, Any], log: Path, pipe: Any) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    stream = log.open("a", buffering=1, encoding="utf-8")
-    os.dup2(stream.fileno(), 1)
-    os.dup2(stream.fileno(), 2)
-    sys.stdout = sys.stderr = stream
-    module, function = target.split(":")
-    try:
-        getattr(importlib.import_module(module), function)(**arguments)
-    except Exception as error:
-        traceback.print_exc()
-        known = isinstance(error, InputError | RunError)
-        pipe.send(str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        raise SystemExit(1) from None
-    stream.flush()
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Running:
     job: Job
     process: Any
     pipe: Any
     started: float
 
-
-def _reason(running: _Running) -> str | None:
-    """Why the ended job failed, None if it did not."""
-    code = running.process.exitcode
-    if code == 0:
-        return None
-    if running.pipe.poll():
-        return str(running.pipe.recv())
-    killed = " (killed: out of memory?)" if code == -9 else ""
-    return f"ended with status {code}{killed}, see {running.job.log}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    def outcome(self) -> tuple[bool, Any]:
+        """(True, the function's value) or (False, one line why not). Call after the process has ended."""
+        try:
+            if self.pipe.poll():
+                return self.pipe.recv()
+        except EOFError:
+            pass
+        code = self.process.exitcode
+        hint = " (killed; out of memory?)" if code == -9 else ""
+        return False, f"the process ended with status {code}{hint}, see {self.job.log}"
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, expected: int) -> list[tuple[Job, str]]:
+def _call(target: str, arguments: dict[str, Any], log: Path, pipe: Any) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", buffering=1, encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = stream
+        module, function = target.split(":")
+        try:
+            pipe.send((True, getattr(importlib.import_module(module), function)(**arguments)))
+        except Exception as error:
+            traceback.print_exc()
+            pipe.send((False, one_line(error)))
+
+
+def one_line(error: Exception) -> str:
+    """The error as one line: its own words if it was made for people, else with its type in front."""
+    first = next(iter(str(error).splitlines()), "")
+    return first if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {first}"
+
+
+def _start(job: Job, context: Any) -> _Running:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(job.target, job.arguments, job.log, sender), name=job.name)
+    process.start()
+    sender.close()
+    return _Running(job, process, receiver, time.monotonic())
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def run_jobs(jobs: Iterable[Job], workers: int) -> list[tuple[Job, str]]:
     """Run jobs and their follow-ups, at most ``workers`` at once; return the failed ones with their reasons.
 
-    One line a finished job on stderr with the estimated time left (``expected`` jobs in all).
+    Follow-ups go first, so that a checkpoint's row is finished before the next one is begun. One line a finished job
+    on stderr, with the time left as estimated from the jobs so far.
     """
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    queue, running, failed, done = list(jobs), [], [], 0
-    begun = time.monotonic()
+    queue, failed = list(jobs), []
+    running: list[_Running] = []
+    expected, done, begun = sum(1 + job.follows for job in queue), 0, time.monotonic()
     try:
         while queue or running:
             while queue and len(running) < workers:
-                job = queue.pop(0)
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_call, args=(job.target, job.arguments, job.log, sender))
-                process.start()
-                sender.close()
-                running.append(_Running(job, process, receiver, time.monotonic()))
+                running.append(_start(queue.pop(0), context))
             ready = wait([item.process.sentinel for item in running])
             for item in [item for item in running if item.process.sentinel in ready]:
                 running.remove(item)
                 item.process.join()
+                good, value = item.outcome()
                 done += 1
-                reason = _reason(item)
-                follow = _finish(item.job, reason, failed)
-                queue[:0] = follow
-                elapsed = time.monotonic() - begun
-                remaining = max(expected - done, len(queue) + len(running))
-                eta = elapsed / done * remaining
-                outcome = f"FAILED: {reason}" if reason else (item.job.report() if item.job.report else "done")
-                seconds = time.monotonic() - item.started
-                _say(f"[{done}/{done + remaining}] {item.job.name}: {outcome} · {seconds:.0f} s · about {eta:.0f} s left")
+                if good:
+                    follow = item.job.then(value)
+                    queue[:0] = follow
+                    expected += len(follow) - item.job.follows
+                else:
+                    failed.append((item.job, value))
+                    item.job.lost(value)
+                    expected -= item.job.follows
+                now = time.monotonic()
+                left = (now - begun) / done * (expected - done)
+                text = item.job.report(value) if good else f"FAILED: {value}"
+                print(
+                    f"[{done}/{expected}] {item.job.name}: {text} · {_minutes(now - item.started)}"
+                    + (f" · about {_minutes(left)} left" if expected > done else ""),
+                    file=sys.stderr,
+                    flush=True,
+                )
     finally:
         for item in running:
             item.process.terminate()
             item.process.join()
     return failed
-
-
-def _finish(job: Job, reason: str | None, failed: list[tuple[Job, str]]) -> list[Job]:
-    if reason is None:
-        return job.then() if job.then else []
-    failed.append((job, reason))
-    if job.lost:
-        job.lost(reason)
-    return []

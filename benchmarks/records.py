@@ -104,7 +104,8 @@ class ResultsStore:
         """The newest ok attempt, else the newest failed one, else None."""
         attempts = self.attempts(spec)
         done = [record for record in attempts if record.status == "ok"]
-        return (done or attempts or [None])[-1]
+        found = done or attempts
+        return found[-1] if found else None
 
     def has(self, spec: RunSpec) -> bool:
         """Whether some attempt is ok."""

@@ -1,4 +1,4 @@
-"""The downstream tasks as values: what is measured, how it is named in tables, which function runs it. Imports no torch.
+"""The downstream tasks as values: what is measured, its name in tables, the function that runs it. Imports no torch.
 
 A new task is one entry in TASKS and one file with its runner, ``runner(context) -> Result`` (see benchmarks/run.py).
 """
@@ -68,7 +68,7 @@ _ROWS = (
         protocols=("lbfgs",),
         metrics=(_TOP1, Metric(key="top5", label="top-5")),
         deterministic=True,
-        reference="multinomial logistic regression on frozen features, L-BFGS as in Kornblith et al. (arXiv 1805.08974)",
+        reference="logistic regression on frozen features, L-BFGS, as Kornblith et al. (arXiv 1805.08974), A.1",
         runner="benchmarks.linear:run_linear",
     ),
     Task(

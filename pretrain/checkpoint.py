@@ -53,7 +53,7 @@ def tensor_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Tensor], **meta: Any) -> Checkpoint:
-    """Write ``backbone.safetensors``, then ``meta.json`` with Checkpoint's fields (``meta`` gives all but path and sha256)."""
+    """Write ``backbone.safetensors``, then ``meta.json``; ``meta`` gives Checkpoint's fields but path and sha256."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     with replacing(folder / "backbone.safetensors") as temporary:
         save_file(plain, temporary)

@@ -33,6 +33,7 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         what = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{what}: free some space or choose another folder with RESULTS_DIR", file=sys.stderr)
+        advice = "free some space or choose another folder with RESULTS_DIR"
+        print(f"error: {error.strerror}{what}: {advice}", file=sys.stderr)
         status = 1
     sys.exit(status)

@@ -15,10 +15,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """``{"commit": sha, "dirty": bool}`` of the checkout (tracked source files only, results/ left out); None outside git."""
+    """``{"commit": sha, "dirty": bool}`` of the checkout's tracked files but results/; None outside git."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True).stdout
+        command = ["git", "-C", str(CHECKOUT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     try:
         commit = git("rev-parse", "HEAD").strip()

@@ -1,0 +1,201 @@
+"""Evaluate checkpoints on downstream tasks and collate the results.
+
+python -m benchmarks prepare emoji|voc|coco|imagenet …     lay a data root under results/data
+python -m benchmarks sheet ROOT                            a picture of it
+python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
+python -m benchmarks tables --profile …                    records into Markdown, CSV and LaTeX
+python -m benchmarks suite smoke|demo|paper                all of it, what `make benchmark` runs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.tasks import TASKS
+from pretrain.errors import InputError, run_cli
+
+Profile = Literal["smoke", "demo", "paper"]
+Rerun = Literal["missing", "always", "never"]
+
+
+def default_gpus() -> int:
+    """GPUs that this process may use: CUDA_VISIBLE_DEVICES, else what the driver lists; no torch needed."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([item for item in visible.split(",") if item.strip()])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def default_workers() -> int:
+    """One worker on a GPU machine, else one a core."""
+    return 1 if default_gpus() else len(os.sched_getaffinity(0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteArguments:
+    """Data, pretraining, conversion, every task, the table; done work is skipped."""
+
+    profile: tyro.conf.Positional[Profile]
+    checkpoint: tuple[str, ...] = ()
+    """Your own checkpoints as further rows, each NAME=PATH."""
+    workers: int = dataclasses.field(default_factory=default_workers)
+    """Jobs side by side, one thread each."""
+    num_gpus: int = dataclasses.field(default_factory=default_gpus)
+    """GPUs a detection run uses; 0 is the CPU."""
+    opts: tuple[str, ...] = ()
+    """detectron2 options KEY VALUE …; they become part of the run's identity."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """Checkpoints × tasks × seeds on one data root; prints the paths of the new records."""
+
+    task: tuple[str, ...]
+    """linear, few-label, knn, voc-det, coco-seg."""
+    checkpoint: tuple[str, ...]
+    """Checkpoint files, NAME=PATH or PATH."""
+    data: Path
+    """A data root made by `python -m benchmarks prepare`."""
+    seed: tuple[int, ...] = (0,)
+    """Seeds of the downstream runs."""
+    profile: Profile = "paper"
+    """Sizes and iterations: paper is the published protocol; demo and smoke fit a CPU."""
+    protocol: tuple[str, ...] = ()
+    """Protocols instead of each task's first one, for example voc_fpn_24k."""
+    rerun: Rerun = "missing"
+    """What to do about runs that a record exists for; failed ones count as missing."""
+    workers: int = dataclasses.field(default_factory=default_workers)
+    """Jobs side by side, one thread each."""
+    num_gpus: int = dataclasses.field(default_factory=default_gpus)
+    """GPUs a detection run uses; 0 is the CPU."""
+    opts: tuple[str, ...] = ()
+    """detectron2 options KEY VALUE …; they become part of the run's identity."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TablesArguments:
+    """Collate the finished runs of a profile."""
+
+    profile: Profile
+    data: str | None = None
+    """Only runs on this data set."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """File name of the tables; default the profile's, with the data set's."""
+
+
+def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
+    cells, used = [], set()
+    for name in arguments.task:
+        if name not in TASKS:
+            raise InputError(f"unknown task {name}: choose from {', '.join(TASKS)}")
+        protocols = [p for p in arguments.protocol if p in TASKS[name].protocols] or [TASKS[name].protocols[0]]
+        used.update(protocols)
+        cells += [(name, protocol) for protocol in protocols]
+    if unknown := [protocol for protocol in arguments.protocol if protocol not in used]:
+        known = ", ".join(protocol for name in arguments.task for protocol in TASKS[name].protocols)
+        raise InputError(f"unknown protocol {unknown[0]}: for these tasks choose from {known}")
+    return cells
+
+
+def run_main(argv: list[str]) -> int:
+    """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
+    from benchmarks.pool import run_jobs
+    from benchmarks.run import jobs_for, specs_for
+    from benchmarks.suites import convert_first, finish, parse_checkpoints
+
+    begun = time.monotonic()
+    arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
+    _check_numbers(arguments.workers, arguments.opts)
+    cells, root = _cells(arguments), DataRoot.load(arguments.data)
+    for task, _ in cells:
+        root.section(TASKS[task].needs)
+    sources = convert_first(parse_checkpoints(arguments.checkpoint), arguments.workers)
+    saved: list[str] = []
+    rows = [
+        (source, specs_for(source, root, cells, arguments.seed, arguments.profile, arguments.opts))
+        for source in sources
+    ]
+    jobs = [
+        job
+        for source, specs in rows
+        for job in jobs_for(source, root, specs, rerun=arguments.rerun, num_gpus=arguments.num_gpus, saved=saved.append)
+    ]
+    failed = run_jobs(jobs, arguments.workers)
+    print(*saved, sep="\n" if saved else "")
+    expected = [(source.label, spec) for source, specs in rows for spec in specs]
+    return finish(expected, arguments.profile, saved, failed, begun, f"{arguments.profile}-{root.name}")
+
+
+def _check_numbers(workers: int, opts: tuple[str, ...]) -> None:
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give 1 or more")
+    if len(opts) % 2:
+        raise InputError(f"--opts takes KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}")
+
+
+def suite_main(argv: list[str]) -> int:
+    """``suite``: see SuiteArguments."""
+    from benchmarks.suites import parse_checkpoints, run_suite
+
+    arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite")
+    _check_numbers(arguments.workers, arguments.opts)
+    checkpoints = parse_checkpoints(arguments.checkpoint)
+    return run_suite(arguments.profile, checkpoints, arguments.workers, arguments.num_gpus, arguments.opts)
+
+
+def tables_main(argv: list[str]) -> int:
+    """``tables``: see TablesArguments."""
+    from benchmarks.tables import recorded, write_tables
+
+    arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
+    name = arguments.name or "-".join(filter(None, (arguments.profile, arguments.data)))
+    markdown, paths = write_tables(recorded(arguments.profile, arguments.data), arguments.profile, name)
+    print(markdown, file=sys.stderr)
+    print(*paths, sep="\n")
+    return 0
+
+
+def prepare_main(argv: list[str]) -> int:
+    """``prepare``: see benchmarks/datasets/prepare.py."""
+    from benchmarks.datasets.prepare import main
+
+    return main(argv)
+
+
+def sheet_main(argv: list[str]) -> int:
+    """``sheet``: see benchmarks/datasets/sheet.py."""
+    from benchmarks.datasets.sheet import main
+
+    return main(argv)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "prepare": prepare_main,
+    "sheet": sheet_main,
+    "run": run_main,
+    "tables": tables_main,
+    "suite": suite_main,
+}
+
+
+def main(argv: list[str]) -> int:
+    """Dispatch to a command."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if argv[0] not in COMMANDS:
+        raise InputError(f"unknown command {argv[0]}: choose from {', '.join(COMMANDS)}")
+    return COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    run_cli(main)

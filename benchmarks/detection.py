@@ -1,0 +1,31 @@
+"""Detection and instance segmentation on a data root, through detectron2: registers the data, trains, tests once."""
+
+from __future__ import annotations
+
+import yaml
+
+from benchmarks.datasets.registration import register
+from benchmarks.run import Context, Result
+from transfer.convert import load_converted
+from transfer.detection import build_cfg, train_and_test
+
+
+def run_detection(context: Context) -> Result:
+    """Train the protocol's detector from the converted weights and test it on the root's test split."""
+    spec = context.spec
+    data = register(context.root, "voc" if spec.task == "voc-det" else "coco")
+    cfg = build_cfg(
+        protocol=spec.protocol,
+        profile=spec.profile,
+        converted=load_converted(context.converted),
+        train=data.train,
+        test=data.test,
+        num_classes=data.num_classes,
+        mask_format=data.mask_format,
+        seed=spec.seed,
+        output_dir=context.folder,
+        num_gpus=context.num_gpus,
+        opts=list(spec.overrides),
+    )
+    metrics = train_and_test(cfg, load_converted(context.converted))
+    return Result(metrics=metrics, test_images=data.test_images, config=yaml.safe_load(cfg.dump()))

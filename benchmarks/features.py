@@ -1,0 +1,133 @@
+"""Frozen features of a checkpoint on an ImageFolder split, extracted once and memory-mapped for every task after.
+
+``results/features/<checkpoint 12 hex>-<data 12 hex>-<resize>-<crop>-<precision>/{train,val}.npy`` (N×2048, float32: a
+randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.npy``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from benchmarks.datasets.layout import DataRoot
+from pretrain.checkpoint import tensor_digest
+from pretrain.data import decode
+from pretrain.errors import InputError, RunError
+from pretrain.files import results_dir
+from pretrain.train import auto_precision
+from transfer.sources import Backbone
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """Evaluation crop: shorter side to ``resize`` px, then the central ``crop`` px square."""
+
+    resize: int
+    crop: int
+
+
+VIEWS = {"smoke": View(resize=48, crop=48), "demo": View(resize=64, crop=64), "paper": View(resize=256, crop=224)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """``x`` N×D float32, ``y`` (N,) int64, ``classes`` how many."""
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: int
+
+
+def build_backbone(backbone: Backbone) -> nn.Module:
+    """The frozen network in eval mode, N×3×H×W → N×D. RunError unless every tensor in it is the checkpoint's."""
+    model = torchvision.models.get_model(backbone.architecture, weights=None)
+    model.fc = nn.Identity()
+    missing, unexpected = model.load_state_dict(dict(backbone.state), strict=False)
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in backbone.state}
+    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise RunError(f"the backbone did not load: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    if tensor_digest(state) != backbone.sha256:
+        raise RunError("the backbone in memory is not the checkpoint's: its tensors' sha256 differs")
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers: int) -> DataLoader[tuple[Tensor, int]]:
+    transform = v2.Compose(
+        [
+            v2.Resize(view.resize, antialias=True),
+            v2.CenterCrop(view.crop),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(backbone.pixel_mean, backbone.pixel_std),
+        ]
+    )
+    folder = root.path / "imagenet" / split
+    dataset = torchvision.datasets.ImageFolder(str(folder), transform, loader=lambda path: decode(Path(path)))
+    expected = root.section("imagenet")["classes"]
+    if dataset.classes != expected:
+        raise InputError(
+            f"{folder} has {len(dataset.classes)} classes, data.json {len(expected)}: prepare the data again"
+        )
+    return DataLoader(dataset, batch_size=64, num_workers=workers)
+
+
+@torch.inference_mode()
+def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: Path, precision: str) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    count = len(loader.dataset)  # type: ignore[arg-type]
+    partial = target.with_name(f".{target.name}.tmp.npy")
+    x: np.memmap | None = None
+    labels: list[Tensor] = []
+    begun = 0
+    for images, y in tqdm(loader, desc=f"features {target.stem}", mininterval=5):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
+        if x is None:
+            x = np.lib.format.open_memmap(partial, "w+", np.float32, (count, rows.shape[1]))
+        x[begun : begun + len(rows)] = rows
+        begun += len(rows)
+        labels.append(y)
+    assert x is not None
+    if not np.isfinite(x).all():
+        raise RunError("features are not finite: the checkpoint's weights or statistics are broken")
+    x.flush()
+    np.save(target.with_name(f"{target.stem}.labels.npy"), torch.cat(labels).numpy())
+    os.replace(partial, target)
+
+
+def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
+    """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
+    view, precision = VIEWS[profile], auto_precision()
+    data = root.section("imagenet")
+    key = f"{backbone.sha256[:12]}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{precision}"
+    folder = results_dir() / "features" / key
+    found = {}
+    with _locked(folder):
+        for split in ("train", "val"):
+            target = folder / f"{split}.npy"
+            if not target.exists():
+                _extract(build_backbone(backbone), _loader(root, split, view, backbone, workers), target, precision)
+            y = np.load(folder / f"{split}.labels.npy")
+            found[split] = Features(np.load(target, mmap_mode="r"), y, len(data["classes"]))
+    return found

@@ -1,0 +1,211 @@
+"""The suites behind `make benchmark`: data, pretraining, conversion, every task, the table. Done work is skipped.
+
+python -m benchmarks suite smoke --workers 2 --checkpoint mine=/path/a.pth
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.pool import Job, run_jobs
+from benchmarks.records import RunSpec
+from benchmarks.run import Source, convert_job, jobs_for, source_of, specs_for
+from benchmarks.tables import write_tables
+from pretrain.errors import InputError
+from pretrain.files import data_dir, results_dir
+
+Cells = tuple[tuple[str, str], ...]
+
+FROZEN: Cells = (("linear", "lbfgs"), ("few-label", "lbfgs-10"), ("knn", "knn"))
+VOC_C4, VOC_FPN = ("voc-det", "voc_c4_24k"), ("voc-det", "voc_fpn_24k")
+COCO_C4, COCO_FPN = ("coco-seg", "coco_c4_1x"), ("coco-seg", "coco_fpn_1x")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Which rows a profile makes itself, which (task, protocol) cells it fills, and with which seeds."""
+
+    methods: tuple[str, ...]
+    cells: tuple[tuple[Cells, tuple[int, ...]], ...]
+
+
+METHODS = ("random", "supervised", "simclr", "superinfo")
+SUITES = {
+    "smoke": Suite(methods=METHODS, cells=((FROZEN, (0, 1)), ((VOC_C4, VOC_FPN, COCO_FPN, COCO_C4), (0,)))),
+    "demo": Suite(methods=METHODS, cells=((FROZEN, (0, 1, 2)), ((VOC_FPN, COCO_FPN), (0,)))),
+    "paper": Suite(
+        methods=(), cells=((FROZEN, (0, 1, 2, 3, 4)), ((VOC_C4,), (0, 1, 2, 3, 4)), ((COCO_FPN, COCO_C4), (0,)))
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A suite on data: ``roots`` gives the data root by section."""
+
+    profile: str
+    suite: Suite
+    roots: dict[str, DataRoot]
+    num_gpus: int
+    opts: tuple[str, ...] = ()
+
+    def specs(self, source: Source) -> list[tuple[DataRoot, RunSpec]]:
+        """Every spec of one checkpoint's row with its data."""
+        from benchmarks.tasks import TASKS
+
+        return [
+            (self.roots[TASKS[task].needs], spec)
+            for cells, seeds in self.suite.cells
+            for task, protocol in cells
+            for spec in specs_for(
+                source, self.roots[TASKS[task].needs], [(task, protocol)], seeds, self.profile, self.opts
+            )
+        ]
+
+
+def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
+    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file."""
+    found: dict[str, Path] = {}
+    for item in items:
+        name, separator, path = item.partition("=")
+        label, file = (name, Path(path)) if separator else (Path(item).stem, Path(item))
+        file = file / "backbone.safetensors" if file.is_dir() else file
+        if label in found:
+            raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
+        if not label or not file.is_file():
+            raise InputError(f"--checkpoint {item}: {file} is not a file; give NAME=PATH")
+        found[label] = file.resolve()
+    return found
+
+
+def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
+    """Convert what has not been converted; InputError with the reasons if any is refused, before other work."""
+    todo = [convert_job(label, path) for label, path in checkpoints.items() if source_of(label, path) is None]
+    if failed := run_jobs(todo, workers):
+        raise InputError("; ".join(f"{job.name}: {reason}" for job, reason in failed))
+    found = [source_of(label, path) for label, path in checkpoints.items()]
+    return [source for source in found if source is not None]
+
+
+def rows_of(plan: Plan, source: Source, rerun: str, saved: list[str]) -> list[Job]:
+    """The jobs of one checkpoint's row that are still to do."""
+    by_root: dict[Path, tuple[DataRoot, list[RunSpec]]] = {}
+    for root, spec in plan.specs(source):
+        by_root.setdefault(root.path, (root, []))[1].append(spec)
+    return [
+        job
+        for root, specs in by_root.values()
+        for job in jobs_for(source, root, specs, rerun=rerun, num_gpus=plan.num_gpus, saved=saved.append)
+    ]
+
+
+def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list[str]) -> Job:
+    """Pretrain and convert one method (at once if done), then its row."""
+
+    def then(path: str) -> list[Job]:
+        source = source_of(method, Path(path))
+        assert source is not None
+        sources[method] = source
+        return rows_of(plan, source, "missing", saved)
+
+    return Job(
+        name=f"{method} pretrain",
+        target="benchmarks.suites:pretrain_and_convert",
+        arguments={"preset": f"{plan.profile}-{method}", "data": plan.roots["imagenet"].path / "imagenet" / "train"},
+        log=results_dir() / "logs" / f"pretrain-{plan.profile}-{method}.log",
+        then=then,
+        report=lambda path: f"{Path(path).parent.name}; converted, 265/265 tensors",
+        follows=1 + sum(len(cells) * len(seeds) for cells, seeds in plan.suite.cells if cells is not FROZEN),
+    )
+
+
+def pretrain_and_convert(preset: str, data: Path) -> str:
+    """Finish the preset's pretraining run and its conversion (in a worker); the checkpoint's path."""
+    from benchmarks.run import convert_checkpoint
+    from pretrain.config import PRESETS
+    from pretrain.train import run
+
+    path = run(preset, PRESETS[preset], data)
+    convert_checkpoint(path)
+    return str(path)
+
+
+def emoji_roots(profile: str, workers: int) -> dict[str, DataRoot]:
+    """The embedded data set of the profile, generated when absent."""
+    from benchmarks.datasets.emoji import PRESETS, generate
+
+    root = DataRoot.load(generate(PRESETS[profile], f"emoji-{profile}", workers))
+    return {"imagenet": root, "voc": root, "coco": root}
+
+
+def paper_roots() -> dict[str, DataRoot]:
+    """The prepared ImageNet, VOC 2007+2012 and COCO 2017. InputError that lists what is missing and where it looked."""
+    devkit, imagenet = os.environ.get("DETECTRON2_DATASETS"), os.environ.get("IMAGENET_DIR")
+    wanted = {"imagenet": imagenet, "voc": devkit, "coco": devkit and str(Path(devkit) / "coco")}
+    variable = {"imagenet": "IMAGENET_DIR", "voc": "DETECTRON2_DATASETS", "coco": "DETECTRON2_DATASETS"}
+    say = {
+        "imagenet": "ImageNet-1k (train/ and val/ of class folders)",
+        "voc": "PASCAL VOC 2007 and 2012 (VOC2007/, VOC2012/)",
+        "coco": "COCO 2017 (train2017/, val2017/, annotations/)",
+    }
+    missing = []
+    for kind, source in wanted.items():
+        if (data_dir() / kind / "data.json").exists():
+            print(f"{say[kind]}: {data_dir() / kind}", file=sys.stderr)
+            continue
+        where = f"looked in {data_dir() / kind} and {variable[kind]}{f' = {source}' if source else ' (not set)'}"
+        command = f"python -m benchmarks prepare {kind} {source or 'FOLDER'} --name {kind}"
+        print(f"MISSING {say[kind]}: {where}; make it with: {command}", file=sys.stderr)
+        missing.append(kind)
+    if missing:
+        raise InputError(f"profile paper needs {', '.join(missing)}: nothing was started")
+    return {kind: DataRoot.load(data_dir() / kind) for kind in wanted}
+
+
+def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus: int, opts: tuple[str, ...]) -> int:
+    """All of a profile; prints the table and where things lie. 0, or 1 when a run failed."""
+    begun = time.monotonic()
+    suite = SUITES[profile]
+    if clash := set(checkpoints) & set(suite.methods):
+        raise InputError(
+            f"{', '.join(sorted(clash))}: the suite has a row of that name; give your checkpoint another one"
+        )
+    if profile == "paper" and not checkpoints:
+        paper_roots()
+        raise InputError('profile paper evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
+    roots = paper_roots() if profile == "paper" else emoji_roots(profile, workers)
+    plan = Plan(profile=profile, suite=suite, roots=roots, num_gpus=num_gpus, opts=opts)
+    given = convert_first(checkpoints, workers)
+    sources: dict[str, Source] = {}
+    saved: list[str] = []
+    jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]
+    jobs += [job for source in given for job in rows_of(plan, source, "missing", saved)]
+    failed = run_jobs(jobs, workers)
+    rows = [sources[method] for method in suite.methods if method in sources] + given
+    expected = [(source.label, spec) for source in rows for _, spec in plan.specs(source)]
+    return finish(expected, profile, saved, failed, begun)
+
+
+def finish(
+    expected: list[tuple[str, RunSpec]],
+    profile: str,
+    saved: list[str],
+    failed: list[tuple[Job, str]],
+    begun: float,
+    name: str | None = None,
+) -> int:
+    """Print the table on stderr, the artefact paths on stdout and the failures last. 0, or 1 when a run failed."""
+    if expected:
+        markdown, paths = write_tables(expected, profile, name)
+        print(f"\n{markdown}", file=sys.stderr)
+        print(*paths, sep="\n")
+    wall = time.monotonic() - begun
+    print(f"{len(saved)} new runs, {wall:.0f} s in all; everything is under {results_dir()}", file=sys.stderr)
+    for job, reason in failed:
+        print(f"failed: {job.name}: {reason} (log: {job.log})", file=sys.stderr)
+    return 1 if failed else 0
