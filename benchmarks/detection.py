@@ -6,18 +6,22 @@ import yaml
 
 from benchmarks.datasets.registration import register
 from benchmarks.run import Context, Result
-from transfer.convert import load_converted
+from pretrain.errors import RunError
+from transfer import weights
 from transfer.detection import build_cfg, train_and_test
 
 
 def run_detection(context: Context) -> Result:
     """Train the protocol's detector from the converted weights and test it on the root's test split."""
     spec = context.spec
+    converted = weights.load(context.converted)
+    if converted is None:
+        raise RunError(f"{context.converted} has no proof beside it any more: delete it and run again")
     data = register(context.root, "voc" if spec.task == "voc-det" else "coco")
     cfg = build_cfg(
         protocol=spec.protocol,
         profile=spec.profile,
-        converted=load_converted(context.converted),
+        converted=converted,
         train=data.train,
         test=data.test,
         num_classes=data.num_classes,
@@ -27,5 +31,5 @@ def run_detection(context: Context) -> Result:
         num_gpus=context.num_gpus,
         opts=list(spec.overrides),
     )
-    metrics = train_and_test(cfg, load_converted(context.converted))
+    metrics = train_and_test(cfg, converted)
     return Result(metrics=metrics, test_images=data.test_images, config=yaml.safe_load(cfg.dump()))

@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from benchmarks.datasets.layout import DataRoot
 from pretrain.checkpoint import tensor_digest
+from pretrain.config import has_bf16
 from pretrain.data import decode
 from pretrain.errors import InputError, RunError
 from pretrain.files import results_dir
-from pretrain.train import auto_precision
 from transfer.sources import Backbone
 
 
@@ -48,6 +48,16 @@ class Features:
     x: np.ndarray
     y: np.ndarray
     classes: int
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def eval_precision() -> str:
+    """bf16 where the device is fast at it, else fp32."""
+    return "bf16" if has_bf16(best_device()) else "fp32"
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:
@@ -93,15 +103,15 @@ def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers:
 
 @torch.inference_mode()
 def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: Path, precision: str) -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = best_device()
+    model = model.to(device).to(memory_format=torch.channels_last)
     count = len(loader.dataset)  # type: ignore[arg-type]
     partial = target.with_name(f".{target.name}.tmp.npy")
     x: np.memmap | None = None
     labels: list[Tensor] = []
     begun = 0
     for images, y in tqdm(loader, desc=f"features {target.stem}", mininterval=5):
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
         if x is None:
             x = np.lib.format.open_memmap(partial, "w+", np.float32, (count, rows.shape[1]))
@@ -118,7 +128,7 @@ def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: P
 
 def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
     """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
-    view, precision = VIEWS[profile], auto_precision()
+    view, precision = VIEWS[profile], eval_precision()
     data = root.section("imagenet")
     key = f"{backbone.sha256[:12]}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{precision}"
     folder = results_dir() / "features" / key

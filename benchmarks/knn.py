@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.features import VIEWS, features
+from benchmarks.features import VIEWS, best_device, features
 from benchmarks.run import Context, Result
 
 
@@ -43,7 +43,7 @@ def run_knn(context: Context) -> Result:
     """Top-1 in percent on the val split."""
     config = CONFIGS[context.spec.profile]
     found = features(context.backbone(), context.root, context.spec.profile, context.loader_workers)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     x = {split: torch.tensor(part.x, device=device) for split, part in found.items()}
     y = {split: torch.tensor(part.y, device=device) for split, part in found.items()}
     predicted = knn_predict(x["train"], y["train"], x["val"], found["val"].classes, config)

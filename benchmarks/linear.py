@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.features import VIEWS, Features, features
+from benchmarks.features import VIEWS, Features, best_device, features
 from benchmarks.run import Context, Result
 from pretrain.errors import InputError
 
@@ -116,7 +116,7 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
     rows = np.arange(len(train.y))
     if config.labels_per_class:
         rows = subset(train.y, config.labels_per_class, seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     x, y = torch.tensor(train.x[rows], device=device), torch.tensor(train.y[rows], device=device)
     tested, truth = torch.tensor(test.x, device=device), torch.tensor(test.y, device=device)
     decay, held_out = choose_decay(x, y, train.classes, config)

@@ -265,13 +265,13 @@ def environment() -> dict[str, Any]:
         "detectron2": detectron2_origin(),
     }
     if torch := sys.modules.get("torch"):
-        from pretrain.train import auto_precision
+        from benchmarks.features import eval_precision
 
         cuda = torch.cuda.is_available()
         found |= {
             "device": torch.cuda.get_device_name() if cuda else "cpu",
             "cuda": torch.version.cuda if cuda else None,
             "threads": torch.get_num_threads(),
-            "precision": auto_precision(),
+            "precision": eval_precision(),
         }
     return found

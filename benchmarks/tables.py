@@ -179,7 +179,8 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     overrides = _joined(" ".join(r.spec.overrides).replace(" ", "\0") for r in records if r.spec.overrides)
     text = (
         f"Profile {profile}. Percent; mean ± standard deviation (n) over seeds of the downstream run, "
-        f"one pretraining run a row; without ± where n = 1. Bold: n ≥ 2 and the runner-up more than one standard deviation away. "
+        f"one pretraining run a row; without ± where n = 1. "
+        "Bold: n ≥ 2 and the runner-up more than one standard deviation away. "
         f"Data: {data.replace(' ', ', ')}: {described}. "
         f"Protocols: {_joined(f'{r.spec.task}/{r.spec.protocol}' for r in records).replace(' ', ', ')}. "
         + (f"Overrides: {overrides}. " if overrides else "")
