@@ -1,0 +1,65 @@
+"""Pretrain a backbone: ``python -m pretrain demo-superinfo --data FOLDER [--seed N] [--method.lambda-a X …]``.
+
+Progress goes to stderr; stdout is the path of the finished checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pretrain.config import PRESETS, PretrainConfig
+from pretrain.errors import InputError, run_cli
+
+USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
+
+Pretrain a ResNet without its classifier on a folder of images: one subfolder a class, or flat for methods that need no
+labels. The same command continues an interrupted run and returns at once from a finished one.
+`python -m pretrain PRESET --help` lists the settings.
+
+presets:"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Pretrain a backbone; defaults are the preset's."""
+
+    data: Path  # folder of images
+    config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
+
+
+def usage() -> str:
+    """The help text with one line a preset."""
+    lines = [
+        f"  {name:24}{config.backbone}, {config.image_size} px, batch {config.batch_size}, "
+        + (f"{config.steps} steps" if config.steps is not None else f"{config.epochs} epochs")
+        for name, config in PRESETS.items()
+    ]
+    return "\n".join([USAGE, *lines])
+
+
+def main(argv: list[str]) -> int:
+    """Parse, train, print the checkpoint's path."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    preset, *flags = argv
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
+    arguments = tyro.cli(
+        tyro.conf.configure(tyro.conf.AvoidSubcommands)(Arguments),
+        prog=f"python -m pretrain {preset}",
+        args=flags,
+        default=Arguments(data=tyro.MISSING, config=PRESETS[preset]),
+    )
+    from pretrain.train import run  # after parsing: torchvision takes seconds to import
+
+    print(run(preset, arguments.config, arguments.data))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,55 @@
+"""When to stop a run: a term that is not a number, or embeddings that are all the same (superinfo.md's stop rule)."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Mapping
+
+from pretrain.errors import RunError
+
+WINDOW = 20  # logged steps averaged before anything is said
+SPREAD_WARN, SPREAD_STOP = 0.8, 0.1  # of 1, the spread of directions that fill the sphere
+PREDICTIVE_WARN = 0.05  # nats
+
+
+def check_finite(step: int, terms: Mapping[str, float]) -> None:
+    """RunError naming the step and the first term that is NaN or infinite."""
+    for name, value in terms.items():
+        if not math.isfinite(value):
+            raise RunError(f"non-finite loss: {name} is {value} at step {step}; lower --learning-rate or the weights λ")
+
+
+class CollapseWatch:
+    """Looks at the terms "spread" and "predictive" of the last WINDOW logged steps, from step ``first`` on.
+
+    Stops the run when the mean spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, and when the
+    predictive information is under PREDICTIVE_WARN. Methods without these terms are not watched.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.recent: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in ("spread", "predictive")}
+        self.warned: set[str] = set()
+
+    def check(self, step: int, terms: Mapping[str, float]) -> None:
+        """Take in one logged step. RunError on collapse."""
+        if step < self.first:
+            return
+        for name, values in self.recent.items():
+            if name in terms:
+                values.append(terms[name])
+                if len(values) == WINDOW:
+                    self._judge(step, name, sum(values) / WINDOW)
+
+    def _judge(self, step: int, name: str, mean: float) -> None:
+        if name == "spread" and mean < SPREAD_STOP:
+            raise RunError(
+                f"collapsed: spread of the embeddings {mean:.3f} < {SPREAD_STOP} (mean of {WINDOW} logged steps up to "
+                f"step {step}); lower λ or the learning rate, or look at the images"
+            )
+        limit = SPREAD_WARN if name == "spread" else PREDICTIVE_WARN
+        if mean < limit and name not in self.warned:
+            self.warned.add(name)
+            print(f"warning: {name} {mean:.3f} < {limit} at step {step}: the run may be collapsing", file=sys.stderr)

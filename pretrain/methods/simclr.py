@@ -1,0 +1,42 @@
+"""SimCLR (Chen et al., arXiv 2002.05709): NT-Xent over the 2N−1 in-batch candidates.
+
+Run: ``python -m pretrain demo-simclr --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.methods.base import Batch
+from pretrain.methods.heads import projection_mlp, unit
+from pretrain.objectives import info_nce, nt_xent, spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimCLRConfig:
+    """SimCLR's settings for ImageNet: head 2048-2048-128, τ 0.1 (google-research/simclr README)."""
+
+    dim: int = 128
+    hidden_dim: int = 2048
+    temperature: float = 0.1
+
+
+class SimCLR(nn.Module):
+    """Backbone, MLP head, NT-Xent between the two views' directions."""
+
+    def __init__(self, config: SimCLRConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
+        self.head = projection_mlp(feature_dim, config.hidden_dim, config.dim)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms in nats: loss, score (log(2N−1) − loss, not a bound), predictive (log N − two-tower loss); and spread."""
+        # Both views in one pass, so that BatchNorm's statistics tell them no more apart than their content does.
+        z1, z2 = unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2)
+        loss, score = nt_xent(z1, z2, self.config.temperature)
+        similarity = (z1 @ z2.T).detach() / self.config.temperature
+        _, predictive = info_nce(similarity, similarity.T)
+        return {"loss": loss, "score": score.detach(), "predictive": predictive, "spread": spread(z1)}

@@ -1,0 +1,71 @@
+"""SuperInfo: predictive information minus superfluous information, J = I(z1;z2) − λa I(v1;z1|v2) − λb I(v2;z2|v1).
+
+The objective is that of Yu et al., arXiv 2408.10292; the bounds and the vMF parameterisation are ours to answer for: the
+Conditional Entropy Bottleneck of Lee et al., arXiv 2109.12909 (C-SimCLR is this file at λa = λb = 1 without warm-up).
+Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from pretrain import vmf
+from pretrain.methods.base import Batch
+from pretrain.methods.heads import projection_mlp, unit
+from pretrain.objectives import info_nce, nt_xent, spread, superfluous_vmf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuperInfoConfig:
+    """Defaults: C-SimCLR's d, κe, κb and λ (google-research/compressive-visual-representations scripts/csimclr.sh).
+
+    λ is a weight per nat. ``lambda_warmup`` is the share of training over which both λ rise linearly from 0.
+    ``deterministic`` sets z to the direction and skips the superfluous terms: SimCLR at τ = 1/κb.
+    """
+
+    dim: int = 256
+    hidden_dim: int = 2048
+    kappa_e: float = 1024.0
+    kappa_b: float = 10.0
+    lambda_a: float = 1.0
+    lambda_b: float = 1.0
+    lambda_warmup: float = 0.3
+    deterministic: bool = False
+
+
+class SuperInfo(nn.Module):
+    """Backbone, MLP head to directions μ, one draw z ~ vMF(μ, κe) a view that both terms of the loss read."""
+
+    def __init__(self, config: SuperInfoConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
+        self.head = projection_mlp(feature_dim, config.hidden_dim, config.dim)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms in nats: loss, nce, score, predictive (as SimCLR's), superfluous12 and -21; spread, z_spread, lambda_ramp."""
+        config = self.config
+        mu1, mu2 = unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2)
+        # The same z in both terms: were the contrast to read μ, λ would buy nothing (superinfo.md).
+        z1, z2 = (
+            (mu1, mu2) if config.deterministic else (vmf.sample(mu1, config.kappa_e), vmf.sample(mu2, config.kappa_e))
+        )
+        # The logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
+        nce, score = nt_xent(z1, z2, 1 / config.kappa_b, keys=(mu1, mu2))
+        _, predictive = info_nce(config.kappa_b * (z1 @ mu2.T).detach(), config.kappa_b * (z2 @ mu1.T).detach())
+        terms = {
+            "nce": nce.detach(),
+            "score": score.detach(),
+            "predictive": predictive,
+            # Of μ: a collapsed μ would still leave the sampling noise in z's own spread.
+            "spread": spread(mu1),
+        }
+        if config.deterministic:
+            return {"loss": nce, **terms}
+        ramp = min(1.0, progress / config.lambda_warmup) if config.lambda_warmup > 0 else 1.0
+        s12, s21 = superfluous_vmf(z1, z2, mu1, mu2, config.kappa_e, config.kappa_b)
+        loss = nce + ramp * (config.lambda_a * s12 + config.lambda_b * s21)
+        superfluous = {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(z1)}
+        return {"loss": loss, **terms, **superfluous, "lambda_ramp": loss.new_tensor(ramp)}

@@ -1,0 +1,38 @@
+"""Supervised classification on one augmented view: the row that self-supervised rows are read against.
+
+Run: ``python -m pretrain demo-supervised --data FOLDER_WITH_CLASS_FOLDERS``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretrain.errors import InputError
+from pretrain.methods.base import Batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedConfig:
+    """Cross-entropy; label smoothing as in torchvision's references (off there by default, as here)."""
+
+    label_smoothing: float = 0.0
+
+
+class Supervised(nn.Module):
+    """Backbone and a linear classifier, which is not exported."""
+
+    def __init__(self, config: SupervisedConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
+        self.classifier = nn.Linear(feature_dim, num_classes)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms: loss (nats) and accuracy (share of the batch, in [0, 1])."""
+        if batch.label is None:
+            raise InputError("supervised pretraining needs labels")
+        logits = self.classifier(self.backbone(batch.views[0])).float()
+        loss = F.cross_entropy(logits, batch.label, label_smoothing=self.config.label_smoothing)
+        return {"loss": loss, "accuracy": (logits.detach().argmax(1) == batch.label).float().mean()}

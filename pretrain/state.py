@@ -1,0 +1,145 @@
+"""What a run keeps while it is under way: its lock, its training state, and metrics.jsonl with the curves drawn from it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pickle
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from pretrain.errors import RunError
+from pretrain.files import replacing
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder's lock; a second process says so and waits. The lock ends with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        # lockf, not flock: loader processes forked from this one must not keep the lock of a killed parent.
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"another process works in {folder}: waiting for it", file=sys.stderr)
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
+
+
+def save_state(path: Path, step: int, method: nn.Module, optimizer: Optimizer) -> None:
+    """Replace ``path`` by the state after ``step`` steps. RunError if it cannot be written; the previous one stays."""
+    try:
+        with replacing(path) as temporary:
+            torch.save({"step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else "write failed, disk full?"
+        raise RunError(
+            f"could not save {path} at step {step} ({reason}); the previous save is intact: free some space "
+            "and run the same command"
+        ) from error
+
+
+def load_state(path: Path, method: nn.Module, optimizer: Optimizer, device: torch.device) -> int:
+    """Restore ``method`` and ``optimizer`` and return the steps done; 0 where there is no usable file (said on stderr)."""
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        step, weights, moments = int(state["step"]), state["method"], state["optimizer"]
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        print(f"warning: {path} is damaged: starting anew", file=sys.stderr)
+        return 0
+    method.load_state_dict(weights)
+    optimizer.load_state_dict(moments)
+    return step
+
+
+class Metrics:
+    """metrics.jsonl: one JSON object a logged step, whole lines only; starts with what was logged before step ``start``."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        kept = [row for row in read_metrics(path) if row["step"] < start]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append one line."""
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.jsonl, up to the first line that is not whole; none if the file is absent."""
+    rows: list[dict[str, float]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def draw_curves(metrics: Path, png: Path, title: str) -> None:
+    """Draw every term of metrics.jsonl over the steps, one small panel each."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from matplotlib.figure import Figure
+
+    rows = read_metrics(metrics)
+    names = [name for name in rows[0] if name not in ("step", "images_per_second", "data_wait")]
+    figure = Figure(figsize=(3.2 * min(4, len(names)), 2.4 * -(-len(names) // 4)), layout="constrained")
+    axes = figure.subplots(-(-len(names) // 4), min(4, len(names)), squeeze=False).flat
+    for name, axis in zip(names, axes, strict=False):
+        axis.plot([row["step"] for row in rows], [row[name] for row in rows], linewidth=0.8)
+        axis.set(title=name.replace("_", " "), xlabel="step")
+    for axis in list(axes)[len(names) :]:
+        axis.set_visible(False)
+    figure.suptitle(title, fontsize=9)
+    with replacing(png) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+class Progress:
+    """A line on stderr every ``seconds`` and on the last step: terms, images/s, share of the time spent waiting for data, ETA."""
+
+    def __init__(self, steps: int, images_per_step: int, seconds: float = 5.0) -> None:
+        self.steps, self.images_per_step, self.seconds = steps, images_per_step, seconds
+        self.since = self.shown = time.perf_counter()
+        self.done, self.waited = 0, 0.0
+
+    def tick(self, waited: float) -> None:
+        """Count one step, of which ``waited`` seconds were spent waiting for data."""
+        self.done, self.waited = self.done + 1, self.waited + waited
+
+    def rates(self) -> dict[str, float]:
+        """Images/s and data-wait share since the last line shown."""
+        spent = max(1e-9, time.perf_counter() - self.since)
+        return {
+            "images_per_second": round(self.done * self.images_per_step / spent, 2),
+            "data_wait": round(self.waited / spent, 4),
+        }
+
+    def show(self, step: int, terms: Mapping[str, float]) -> None:
+        """Print the line if it is due. ``step`` counts from 0."""
+        now = time.perf_counter()
+        if now - self.shown < self.seconds and step + 1 < self.steps:
+            return
+        rates, left = self.rates(), (self.steps - step - 1) * (now - self.since) / max(1, self.done)
+        values = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
+        print(
+            f"step {step + 1}/{self.steps} {values} | {rates['images_per_second']:.0f} images/s, "
+            f"data wait {rates['data_wait']:.0%}, ETA {int(left // 60)}:{int(left % 60):02d}",
+            file=sys.stderr,
+            flush=True,
+        )
+        self.shown = self.since = now
+        self.done, self.waited = 0, 0.0
