@@ -93,7 +93,7 @@ class ResultsStore:
         """Read one record; InputError if it is not one."""
         try:
             return _record(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a run record ({error}): move it away and run again") from error
 
     def attempts(self, spec: RunSpec) -> list[RunRecord]:

@@ -1,0 +1,39 @@
+"""Stand-ins shared by the tests of the benchmarks package."""
+
+from benchmarks.records import RunRecord, RunSpec
+
+
+def make_spec(**changes):
+    values = {
+        "task": "linear",
+        "task_version": 1,
+        "protocol": "lbfgs",
+        "data_name": "toy",
+        "data_fingerprint": "f" * 64,
+        "checkpoint_sha256": "a" * 64,
+        "seed": 0,
+        "profile": "smoke",
+        "overrides": (),
+    }
+    return RunSpec(**values | changes)
+
+
+def make_record(spec, metrics, *, label="mine", error=None, commit="c" * 40, dirty=False):
+    return RunRecord(
+        spec=spec,
+        label=label,
+        status="failed" if error else "ok",
+        error=error,
+        metrics=metrics,
+        test_images=10,
+        data={"description": "a toy", "synthetic": True},
+        config={},
+        environment={},
+        git={"commit": commit, "dirty": dirty},
+        start="2026-01-01T00:00:00Z",
+        end="2026-01-01T00:00:01Z",
+        wall_seconds=1.0,
+        peak_memory_mb=1.0,
+        resumed_at=None,
+        log=None,
+    )

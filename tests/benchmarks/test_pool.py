@@ -1,0 +1,101 @@
+"""Jobs in processes: python -m pytest tests/benchmarks/test_pool.py"""
+
+import os
+import signal
+import time
+
+import pytest
+
+from benchmarks import pool
+from benchmarks.pool import Job, run_jobs
+from pretrain.errors import RunError
+
+
+def touch(path, text):
+    path.write_text(text)
+    print("said", text)
+    return text.upper()
+
+
+def fail(known):
+    raise RunError("weights did not load") if known else ZeroDivisionError("by zero")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return time.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def no_preload(monkeypatch):
+    monkeypatch.setattr(pool, "PRELOAD", [])
+
+
+def job(tmp_path, function, **more):
+    name = more.pop("name", function.__name__)
+    arguments = more.pop("arguments", {})
+    return Job(name=name, target=f"{__name__}:{function.__name__}", arguments=arguments, log=tmp_path / name, **more)
+
+
+def test_value_log_follow_up_and_progress_line(tmp_path, capfd):
+    later = job(tmp_path, touch, name="later", arguments={"path": tmp_path / "b", "text": "second"})
+    seen = []
+    first = job(
+        tmp_path,
+        touch,
+        name="first",
+        arguments={"path": tmp_path / "a", "text": "one"},
+        then=lambda value: seen.append(value) or [later],
+        report=lambda value: f"gave {value}",
+        follows=1,
+    )
+    assert run_jobs([first], 1) == []
+    assert seen == ["ONE"] and (tmp_path / "b").read_text() == "second"
+    assert "said one" in (tmp_path / "first").read_text()
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("[1/2] first: gave ONE") and "left" in lines[0]
+    assert lines[1].startswith("[2/2] later: done") and "left" not in lines[1]
+
+
+def test_one_failure_is_reported_and_the_rest_goes_on(tmp_path):
+    lost = []
+    jobs = [
+        job(tmp_path, fail, name="known", arguments={"known": True}, lost=lost.append, follows=3),
+        job(tmp_path, fail, name="bug", arguments={"known": False}),
+        job(tmp_path, die),
+        job(tmp_path, touch, arguments={"path": tmp_path / "c", "text": "ok"}),
+    ]
+    failed = {item.name: reason for item, reason in run_jobs(jobs, 2)}
+    assert failed["known"] == "weights did not load" and lost == ["weights did not load"]
+    assert failed["bug"] == "ZeroDivisionError: by zero"
+    assert "status -9" in failed["die"] and "killed" in failed["die"]
+    assert (tmp_path / "c").exists() and set(failed) == {"known", "bug", "die"}
+    assert "Traceback" in (tmp_path / "bug").read_text()
+
+
+def test_no_more_than_the_workers_run_at_once(tmp_path):
+    ends = []
+    jobs = [
+        job(tmp_path, nap, name=str(i), arguments={"seconds": 0.5}, report=lambda v: ends.append(v) or "")
+        for i in range(4)
+    ]
+    run_jobs(jobs, 2)
+    ends.sort()
+    assert ends[2] - ends[0] >= 0.45  # the third had to wait for the first
+
+
+def test_a_job_has_one_thread(tmp_path):
+    threads = []
+    check = Job(
+        name="env",
+        target="os:getenv",
+        arguments={"key": "OMP_NUM_THREADS"},
+        log=tmp_path / "log",
+        report=threads.append,
+    )
+    run_jobs([check], 1)
+    assert threads == ["1"]

@@ -1,0 +1,160 @@
+"""Tables from records: python -m pytest tests/benchmarks/test_tables.py"""
+
+import re
+import shutil
+import statistics
+import subprocess
+
+import pandas as pd
+import pytest
+
+from benchmarks.records import ResultsStore
+from benchmarks.tables import best_cells, collect, escape, recorded, to_latex, to_markdown, write_tables
+from pretrain.errors import InputError
+from tests.benchmarks.doubles import make_record, make_spec
+
+VALUES = {"alpha": [10.0, 12.0, 17.0], "beta_2": [30.0, 31.0, 32.0], "gamma": [40.0]}
+
+
+@pytest.fixture
+def pairs(tmp_path, monkeypatch):
+    """Three checkpoints on few-label with 3, 3 and 1 seeds, and one VOC run of which one failed."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    store, expected = ResultsStore(), []
+    for row, (label, values) in enumerate(VALUES.items()):
+        for seed, value in enumerate(values):
+            spec = make_spec(task="few-label", protocol="lbfgs-10", checkpoint_sha256=f"{row}" * 64, seed=seed)
+            store.save(make_record(spec, {"top1": value}, label=label))
+            expected.append((label, spec))
+    for row, (label, error) in enumerate([("alpha", None), ("beta_2", "out of memory")]):
+        spec = make_spec(task="voc-det", protocol="voc_c4_24k", checkpoint_sha256=f"{row}" * 64)
+        metrics = {} if error else {"bbox/AP": 1.25, "bbox/AP50": None, "bbox/AP75": 0.5}
+        store.save(make_record(spec, metrics, label=label, error=error))
+        expected.append((label, spec))
+    return expected
+
+
+def rows_of(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}
+
+
+def test_mean_std_and_n_against_the_standard_library(pairs):
+    table = rows_of(to_markdown(collect(pairs), "smoke"))
+    for label in ("alpha", "beta_2"):
+        mean, std = statistics.mean(VALUES[label]), statistics.stdev(VALUES[label])
+        assert table[label]["10 labels a class top-1"] == f"{mean:.1f} ± {std:.1f} (3)"
+    assert table["gamma"]["10 labels a class top-1"] == "40.0 (1)"
+
+
+def test_what_has_no_number_says_why(pairs):
+    table = rows_of(to_markdown(collect(pairs), "smoke"))
+    assert table["alpha"]["VOC Faster R-CNN C4 AP"] == "1.2 (1)"
+    assert table["alpha"]["VOC Faster R-CNN C4 AP50"] == "undefined"
+    assert table["beta_2"]["VOC Faster R-CNN C4 AP"] == "failed"
+    assert table["gamma"]["VOC Faster R-CNN C4 AP"] == ""
+
+
+def cells_of(tmp_path, monkeypatch, values):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    expected = []
+    for row, (label, seeds) in enumerate(values.items()):
+        for seed, value in enumerate(seeds):
+            spec = make_spec(task="few-label", protocol="lbfgs-10", checkpoint_sha256=f"{row}" * 64, seed=seed)
+            ResultsStore().save(make_record(spec, {"top1": value}, label=label))
+            expected.append((label, spec))
+    cells = collect(expected)
+    return {cell.label for cell in cells if id(cell) in best_cells(cells)}
+
+
+@pytest.mark.parametrize(
+    ("values", "bold"),
+    [
+        ({"a": [10, 11, 12], "b": [20, 21, 22]}, {"b"}),
+        ({"a": [10, 11, 12], "b": [30]}, set()),  # the best has n = 1
+        ({"a": [10, 11, 12], "b": [11, 12, 13]}, set()),  # runner-up within one std
+        ({"a": [10, 20, 30], "b": [24, 25, 26]}, set()),  # within the runner-up's std
+        ({"a": [10, 11, 12]}, set()),  # nothing to compare with
+    ],
+)
+def test_bold(tmp_path, monkeypatch, values, bold):
+    assert cells_of(tmp_path, monkeypatch, values) == bold
+
+
+def test_csv_has_the_provenance_of_every_cell(pairs, tmp_path):
+    _, paths = write_tables(pairs, "smoke")
+    frame = pd.read_csv(next(path for path in paths if path.suffix == ".csv"), keep_default_na=False)
+    row = frame[(frame["checkpoint"] == "alpha") & (frame["metric"] == "top1")].iloc[0]
+    specs = [spec for label, spec in pairs if label == "alpha" and spec.task == "few-label"]
+    assert float(row["mean"]) == statistics.mean(VALUES["alpha"])
+    assert float(row["std"]) == pytest.approx(statistics.stdev(VALUES["alpha"]))
+    assert (int(row["n"]), row["seeds"], row["profile"], row["protocol"]) == (3, "0 1 2", "smoke", "lbfgs-10")
+    assert row["runs"].split() == [spec.spec_id for spec in specs]
+    assert row["commit"] == "c" * 12 and row["data_fingerprint"] == "f" * 12
+
+
+def test_caption_names_profile_data_protocol_and_commit(pairs):
+    text = to_markdown(collect(pairs), "smoke")
+    for part in ("smoke", "toy [ffffffff]", "few-label/lbfgs-10", "voc-det/voc_c4_24k", "c" * 12, "a toy"):
+        assert part in text
+
+
+def test_a_record_of_another_profile_never_enters(pairs):
+    with pytest.raises(InputError, match="profile"):
+        write_tables([*pairs, ("x", make_spec(profile="demo"))], "smoke")
+
+
+def test_recorded_takes_one_profile_and_data_set_only(pairs):
+    ResultsStore().save(make_record(make_spec(profile="demo"), {"top1": 99.0}))
+    ResultsStore().save(make_record(make_spec(data_name="else"), {"top1": 98.0}))
+    ResultsStore().save(make_record(make_spec(task_version=0), {"top1": 97.0}))
+    good = [pair for pair in pairs if pair[1] != pairs[-1][1]]  # all but the failed one
+    assert sorted(recorded("smoke", "toy"), key=str) == sorted(good, key=str)
+    with pytest.raises(InputError, match="no finished run"):
+        recorded("paper")
+
+
+def test_different_data_and_overrides_get_columns_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    variants = [{}, {"data_name": "other"}, {"data_fingerprint": "e" * 64}]
+    specs = [make_spec(**variant) for variant in variants]
+    for value, spec in enumerate(specs):
+        ResultsStore().save(make_record(spec, {"top1": float(value)}))
+    table = rows_of(to_markdown(collect([("mine", spec) for spec in specs]), "smoke"))["mine"]
+    assert sorted(value for key, value in table.items() if key != "checkpoint") == ["0.0 (1)", "1.0 (1)", "2.0 (1)"]
+
+
+def test_two_checkpoints_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    specs = [make_spec(checkpoint_sha256=digit * 64) for digit in "ab"]
+    for spec in specs:
+        ResultsStore().save(make_record(spec, {"top1": 1.0}))
+    assert set(rows_of(to_markdown(collect([("mine", spec) for spec in specs]), "smoke"))) == {
+        "mine [aaaaaa]",
+        "mine [bbbbbb]",
+    }
+
+
+def test_latex_is_escaped_with_the_plus_minus_in_math(pairs):
+    text = to_latex(collect(pairs), "smoke")
+    assert r"beta\_2" in text and r"$31.0 \pm 1.0$ (3)" in text and r"\toprule" in text
+    assert "±" not in text
+    assert not re.search(r"(?<!\\)[_#&](?=[a-z])", text.split("\\midrule")[1].split("\\bottomrule")[0])
+
+
+def test_escape_covers_every_special_character():
+    assert escape(r"a_b%&$#{}~^\±") == (r"a\_b\%\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}$\pm$")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(pairs, tmp_path):
+    document = (
+        "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+        f"{to_latex(collect(pairs), 'smoke')}\n\\end{{document}}"
+    )
+    (tmp_path / "table.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "table.pdf").stat().st_size > 1000
