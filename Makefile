@@ -1,0 +1,39 @@
+# One command for each job; `make help` lists them. Each makes .venv first if it is missing or out of date.
+VENV = .venv
+PROFILE = smoke
+PYTHON = $(if $(VENV),$(VENV)/bin/python,python3)
+.DEFAULT_GOAL = help
+.PHONY: help setup benchmark test lint pretrain convert tables clean
+
+help:  ## list these commands
+	@echo "make TARGET [NAME=value …]"
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile
+	@echo "VENV=  uses the current environment's python3 as it is and installs nothing"
+
+setup:  ## make .venv (about two minutes, 6 GB) unless it is there
+	@tools/setup.sh "$(VENV)"
+
+benchmark: setup  ## the whole pipeline: PROFILE=smoke CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
+	$(PYTHON) -m benchmarks suite $(PROFILE) $(foreach entry,$(CHECKPOINTS),--checkpoint '$(entry)') $(if $(WORKERS),--workers $(WORKERS))
+
+test: setup  ## all tests; ARGS="-k name" for some
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: setup  ## ruff and mypy
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+pretrain: setup  ## one pretraining run: PRESET=smoke-superinfo DATA=folder ARGS="--seed 1"
+	$(if $(and $(PRESET),$(DATA)),,$(error say what: make pretrain PRESET=smoke-superinfo DATA=folder))
+	$(PYTHON) -m pretrain $(PRESET) --data '$(DATA)' $(ARGS)
+
+convert: setup  ## a checkpoint into detectron2's format, with proof: FILE=/path/a.pth
+	$(if $(FILE),,$(error say what: make convert FILE=/path/a.pth))
+	$(PYTHON) -m transfer convert '$(FILE)' $(ARGS)
+
+tables: setup  ## the tables of PROFILE from the records that are there
+	$(PYTHON) -m benchmarks tables $(PROFILE)
+
+clean:  ## remove results/data and results/features; records, checkpoints, converted weights and tables stay
+	rm -rf results/data results/features
