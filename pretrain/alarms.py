@@ -24,8 +24,8 @@ def check_finite(step: int, terms: Mapping[str, float]) -> None:
 class CollapseWatch:
     """Looks at the terms "spread" and "predictive" of the last WINDOW logged steps, from step ``first`` on.
 
-    Stops the run when the mean spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, and when the
-    predictive information is under PREDICTIVE_WARN. Methods without these terms are not watched.
+    Stops the run when the mean spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, and
+    when the predictive information is under PREDICTIVE_WARN. Methods without these terms are not watched.
     """
 
     def __init__(self, first: int) -> None:

@@ -31,10 +31,10 @@ FEATURE_DIM = {"resnet50": 2048, "resnet18": 512}
 class PretrainConfig:
     """A pretraining run as asked for; ``resolve`` adds what follows from it.
 
-    ``steps``, when given, wins over ``epochs``. ``learning_rate`` is for ``lr_batch`` images a step and scales linearly with
-    ``batch_size``; None: taken as it is. ``warmup``: share of the steps over which the rate rises linearly from 0;
+    ``steps``, when given, wins over ``epochs``. ``learning_rate`` is for ``lr_batch`` images a step and scales linearly
+    with ``batch_size``; None: taken as it is. ``warmup``: share of the steps over which the rate rises linearly from 0;
     a cosine to 0 follows. ``momentum`` is SGD's and LARS's. ``precision`` auto: bf16 where the device has it.
-    The last four change neither weights nor the run's folder: loader processes, and a save every so many steps
+    The last three change neither weights nor the run's folder: loader processes, and a save every so many steps
     (None: by time only) and seconds.
     """
 
@@ -50,7 +50,7 @@ class PretrainConfig:
     momentum: float = 0.9
     weight_decay: float = 1e-6
     warmup: float = 0.05
-    views: ViewsConfig = ViewsConfig()
+    views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
     precision: Precision = "auto"
     seed: int = 0
     workers: int = 8
@@ -60,7 +60,7 @@ class PretrainConfig:
 
 RUNTIME_ONLY = ("workers", "save_every", "save_seconds")
 
-# Strong colour augmentation, because object colour is the shortcut of the embedded set: measured, feasibility of the demo.
+# Strong colour augmentation, because object colour is the shortcut of the embedded set (measured).
 _EMBEDDED_VIEWS = ViewsConfig(
     crop_scale=(0.35, 1.0), brightness=0.6, contrast=0.6, saturation=0.6, hue=0.5, grey=0.3, blur=0.0
 )
@@ -77,8 +77,8 @@ _DEMO = PretrainConfig(
     views=_EMBEDDED_VIEWS,
     workers=0,
 )
-# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: in a toy the fixed-κ form never
-# collapsed up to 1; 0.1 stands until a sweep on the embedded set decides.
+# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: in a toy the fixed-κ form
+# never collapsed up to 1; 0.1 stands until a sweep on the embedded set decides.
 _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.1, lambda_b=0.1)
 
 PRESETS: dict[str, PretrainConfig] = {
@@ -86,8 +86,8 @@ PRESETS: dict[str, PretrainConfig] = {
     "demo-simclr": _DEMO,
     "demo-supervised": replace(_DEMO, method=SupervisedConfig(), steps=250),
     "demo-random": replace(_DEMO, method=RandomConfig(), steps=0),
-    # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's κe 1024,
-    # κb 10, d 256, λ 1. Theirs: batch 4096 and λ without warm-up (scripts/csimclr.sh).
+    # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
+    # κe 1024, κb 10, d 256, λ 1. Theirs: batch 4096 and λ without warm-up (scripts/csimclr.sh).
     "superinfo-r50-200ep": PretrainConfig(method=SuperInfoConfig()),
 }
 PRESETS |= {
@@ -99,7 +99,7 @@ PRESETS |= {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A config with all that follows from it and from the data set's size; ``values`` is what the run's folder is named by."""
+    """A config with all that follows from it and the data set's size. The run's folder is named by ``values()``."""
 
     config: PretrainConfig
     method: str
@@ -150,7 +150,7 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> 
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32: CUDA from Ampere on; AVX512-BF16 or AMX on the CPU."""
+    """Whether the device multiplies bfloat16 faster than float32: CUDA from Ampere on; AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

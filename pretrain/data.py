@@ -137,7 +137,7 @@ class CropDataset(Dataset[Sample | InputError]):
 
 
 class StepSampler:
-    """Lists of (epoch, index), one for each step in [start, stop): a permutation an epoch, the incomplete batch dropped."""
+    """Lists of (epoch, index), one for each step in [start, stop): a permutation an epoch, whole batches only."""
 
     def __init__(self, size: int, batch_size: int, *, seed: int, start: int, stop: int) -> None:
         self.size, self.batch_size, self.seed, self.start, self.stop = size, batch_size, seed, start, stop
@@ -174,7 +174,7 @@ def load_batches(
     """Batches in the sampler's order (see collate); InputError that names an unreadable image. 0 workers: inline."""
     loader = DataLoader(
         dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,

@@ -26,17 +26,17 @@ class LARS(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update of every tensor that has a gradient; returns the closure's loss, if one is given."""
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, group)
+                    self._update(weight, weight.grad, group)
         return loss
 
-    def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
-        gradient, scale = weight.grad, group["lr"]
+    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        scale = group["lr"]
         if weight.ndim > 1:
             gradient = gradient.add(weight, alpha=group["weight_decay"])
             weight_norm, gradient_norm = weight.norm(), gradient.norm()

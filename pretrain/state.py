@@ -1,4 +1,4 @@
-"""What a run keeps while it is under way: its lock, its training state, and metrics.jsonl with the curves drawn from it."""
+"""What a run keeps while it is under way: its lock, its training state, metrics.jsonl and the curves drawn from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pretrain.files import replacing
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock; a second process says so and waits. The lock ends with its process, however that ends."""
+    """Hold the run folder's lock; a second process says so and waits. It ends with its process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         # lockf, not flock: loader processes forked from this one must not keep the lock of a killed parent.
@@ -48,7 +48,7 @@ def save_state(path: Path, step: int, method: nn.Module, optimizer: Optimizer) -
 
 
 def load_state(path: Path, method: nn.Module, optimizer: Optimizer, device: torch.device) -> int:
-    """Restore ``method`` and ``optimizer`` and return the steps done; 0 where there is no usable file (said on stderr)."""
+    """Restore ``method`` and ``optimizer``; the number of steps done, 0 without a usable file (said on stderr)."""
     if not path.exists():
         return 0
     try:
@@ -63,7 +63,7 @@ def load_state(path: Path, method: nn.Module, optimizer: Optimizer, device: torc
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a logged step, whole lines only; starts with what was logged before step ``start``."""
+    """metrics.jsonl: one JSON object a logged step, whole lines only; begins with what was logged before ``start``."""
 
     def __init__(self, path: Path, start: int) -> None:
         self.path = path
@@ -109,7 +109,7 @@ def draw_curves(metrics: Path, png: Path, title: str) -> None:
 
 
 class Progress:
-    """A line on stderr every ``seconds`` and on the last step: terms, images/s, share of the time spent waiting for data, ETA."""
+    """A line on stderr every ``seconds`` and on the last step: terms, images/s, share of time waiting for data, ETA."""
 
     def __init__(self, steps: int, images_per_step: int, seconds: float = 5.0) -> None:
         self.steps, self.images_per_step, self.seconds = steps, images_per_step, seconds

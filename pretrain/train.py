@@ -81,7 +81,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
         if not (folder / "meta.json").exists():
             # Memory format first: the optimizer's state takes the parameters' layout.
             method = cast(nn.Module, build_method(resolved, len(images.classes))).to(device)
-            method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            method = method.to(memory_format=torch.channels_last)
             if resolved.steps:
                 train(method, images, resolved, folder, device)
                 draw_curves(folder / "metrics.jsonl", folder / "loss.png", f"{folder.name} on {dataset['name']}")

@@ -20,9 +20,9 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 class ViewsConfig:
     """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1).
 
-    ``crop_scale``: area share of the crop. brightness, contrast, saturation: factors from [max(0, 1−x), 1+x]; hue: turns
-    from [−x, x]; all four are applied together with probability ``jitter``. ``blur``: probability of a Gaussian blur
-    with σ from 0.1 to 2 pixels and a kernel of a tenth of the image.
+    ``crop_scale``: area share of the crop. brightness, contrast, saturation: factors from [max(0, 1−x), 1+x]; hue:
+    turns from [−x, x]; all four are applied together with probability ``jitter``. ``blur``: probability of a Gaussian
+    blur with σ from 0.1 to 2 pixels and a kernel of a tenth of the image.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -92,7 +92,7 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator) -> Tensor:
-    """One view: (N, 3, H, W) uint8 crops to normalised float32, all parameters drawn from ``generator`` (same device)."""
+    """One view: (N, 3, H, W) uint8 crops to normalised float32; parameters come from ``generator`` (same device)."""
     n, device = len(pixels), pixels.device
 
     def uniform(low: float, high: float) -> Tensor:

@@ -1,7 +1,8 @@
 """The von Mises–Fisher distribution on the unit sphere S^(d−1): log normaliser and sampler; torch has neither.
 
-Density with respect to the surface measure: vMF(z; μ, κ) = C_d(κ) exp(κ μ·z), log C_d(κ) = (d/2−1) log κ − (d/2) log 2π −
-log I_(d/2−1)(κ). Nats throughout. Tested against scipy and mpmath: ``python -m pytest tests/pretrain/test_vmf.py``.
+Density with respect to the surface measure: vMF(z; μ, κ) = C_d(κ) exp(κ μ·z), and log C_d(κ) =
+(d/2−1) log κ − (d/2) log 2π − log I_(d/2−1)(κ). Nats throughout.
+Tested against scipy and mpmath: ``python -m pytest tests/pretrain/test_vmf.py``.
 """
 
 from __future__ import annotations
@@ -80,11 +81,11 @@ def sample_angle(
 
 
 def sample(mu: Tensor, kappa: float, generator: torch.Generator | None = None) -> Tensor:
-    """One z ~ vMF(μ, κ) for each unit row of ``mu`` (N, d), same shape; draws come from ``generator``, else the global RNG.
+    """One z ~ vMF(μ, κ) for each unit row of ``mu`` (N, d), same shape; drawn with ``generator``, else the global RNG.
 
-    z = cos θ μ + sin θ t with t uniform on the unit sphere orthogonal to μ (the tangent-normal decomposition, Mardia &
-    Jupp 2000, 9.3.1). θ does not depend on μ, so the gradient reaches μ through the two terms. t is a Gaussian
-    projected on μ's orthogonal complement, which unlike a Householder reflection of e1 has no singular μ.
+    z = cos θ μ + sin θ t with t uniform on the unit sphere orthogonal to μ (the tangent-normal decomposition). θ does
+    not depend on μ, so the gradient reaches μ through the two terms. t is a Gaussian projected on μ's orthogonal
+    complement, which unlike a Householder reflection of e1 has no singular μ.
     """
     n, d = mu.shape
     theta = sample_angle(n, d, kappa, mu.device, generator)

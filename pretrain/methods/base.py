@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step's input: ``views`` a list of N×3×H×W normalised images, ``index`` (N,) in the data set, ``label`` (N,)."""
+    """One step's input: ``views`` a list of normalised N×3×H×W, ``index`` (N,) in the data set, ``label`` (N,)."""
 
     views: list[Tensor]
     index: Tensor

@@ -33,7 +33,7 @@ class SimCLR(nn.Module):
         self.head = projection_mlp(feature_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms in nats: loss, score (log(2N−1) − loss, not a bound), predictive (log N − two-tower loss); and spread."""
+        """Terms in nats: loss, score (log(2N−1) − loss, no bound), predictive (log N − two-tower loss); and spread."""
         # Both views in one pass, so that BatchNorm's statistics tell them no more apart than their content does.
         z1, z2 = unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2)
         loss, score = nt_xent(z1, z2, self.config.temperature)

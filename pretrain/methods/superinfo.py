@@ -1,7 +1,7 @@
 """SuperInfo: predictive information minus superfluous information, J = I(z1;z2) − λa I(v1;z1|v2) − λb I(v2;z2|v1).
 
-The objective is that of Yu et al., arXiv 2408.10292; the bounds and the vMF parameterisation are ours to answer for: the
-Conditional Entropy Bottleneck of Lee et al., arXiv 2109.12909 (C-SimCLR is this file at λa = λb = 1 without warm-up).
+The objective is that of Yu et al., arXiv 2408.10292, whose heads and weights are not known here. The cross-view bound
+with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909: C-SimCLR is this file at λa = λb = 1, no warm-up.
 Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
 """
 
@@ -45,13 +45,11 @@ class SuperInfo(nn.Module):
         self.head = projection_mlp(feature_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms in nats: loss, nce, score, predictive (as SimCLR's), superfluous12 and -21; spread, z_spread, lambda_ramp."""
+        """Terms in nats: loss, nce, score and predictive as SimCLR's, superfluous12, superfluous21; and the spreads."""
         config = self.config
         mu1, mu2 = unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2)
         # The same z in both terms: were the contrast to read μ, λ would buy nothing (superinfo.md).
-        z1, z2 = (
-            (mu1, mu2) if config.deterministic else (vmf.sample(mu1, config.kappa_e), vmf.sample(mu2, config.kappa_e))
-        )
+        z1, z2 = (mu if config.deterministic else vmf.sample(mu, config.kappa_e) for mu in (mu1, mu2))
         # The logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
         nce, score = nt_xent(z1, z2, 1 / config.kappa_b, keys=(mu1, mu2))
         _, predictive = info_nce(config.kappa_b * (z1 @ mu2.T).detach(), config.kappa_b * (z2 @ mu1.T).detach())
