@@ -3,7 +3,7 @@
 python -m benchmarks prepare emoji|voc|coco|imagenet …     lay a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
-python -m benchmarks tables --profile …                    records into Markdown, CSV and LaTeX
+python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
 python -m benchmarks suite smoke|demo|paper                all of it, what `make benchmark` runs
 """
 
@@ -85,7 +85,7 @@ class RunArguments:
 class TablesArguments:
     """Collate the finished runs of a profile."""
 
-    profile: Profile
+    profile: tyro.conf.Positional[Profile]
     data: str | None = None
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None

@@ -1,6 +1,6 @@
 """Run records into a table: mean ± std (n) in every cell, as Markdown, CSV and LaTeX. Imports no torch.
 
-    python -m benchmarks tables --profile smoke
+    python -m benchmarks tables smoke
 
 Std is the sample standard deviation over the seeds of the downstream run. The CSV is the long form: one row a cell,
 with the protocol, data fingerprint, checkpoint, commit and records behind it.
