@@ -69,7 +69,9 @@ def problems(state: Mapping[str, object]) -> list[str]:
     wanted, shapes = expected_shapes(), shapes_of(state)
     known = set(wanted) | set(names.counters())
     misshaped = [
-        f"{name} {shapes[name]} instead of {shape}" for name, shape in wanted.items() if shapes.get(name, shape) != shape
+        f"{name} {shapes[name]} instead of {shape}"
+        for name, shape in wanted.items()
+        if shapes.get(name, shape) != shape
     ]
     wrong_type = [
         f"{name} {value.dtype}" if isinstance(value, Tensor) else f"{name} {type(value).__name__}"

@@ -14,7 +14,8 @@ import numpy as np
 
 from pretrain.errors import InputError
 from transfer import names, verify, weights
-from transfer.read import find_checkpoint, read_detectron2_pkl
+from transfer.architecture import first_few
+from transfer.read import find_checkpoint
 from transfer.sources import Backbone, read_backbone
 from transfer.weights import ConvertedWeights
 
@@ -35,6 +36,20 @@ def convert(path: Path | str, out: Path | str | None = None) -> ConvertedWeights
         return existing
     _refuse_foreign(target)
     return _write(backbone, checkpoint, target)
+
+
+def summary(converted: ConvertedWeights) -> list[str]:
+    """The proof for a person, a line each, and the next command."""
+    other = [key for key, reason in converted.dropped.items() if reason != COUNTERS_DROPPED]
+    counters = len(converted.dropped) - len(other)
+    dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
+    return [
+        f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
+        f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
+        f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} (C4, FPN)",
+        f"proof: {converted.json_path}",
+        f'next: make benchmark CHECKPOINTS="{converted.source_path.stem}={converted.source_path}"',
+    ]
 
 
 def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
@@ -94,16 +109,6 @@ def _intact(existing: ConvertedWeights) -> bool:
 
 
 def _refuse_foreign(target: Path) -> None:
-    ours = weights.load(target) is not None
-    beside = target.with_suffix(".json")
-    if not ours and beside.exists():
-        raise InputError(f"{beside}: exists and is not a proof written here; choose another name with -o")
-    if not ours and target.exists() and not _written_here(target):
-        raise InputError(f"{target}: exists and was not written here; choose another name with -o")
-
-
-def _written_here(target: Path) -> bool:
-    try:
-        return bool(read_detectron2_pkl(target)["__author__"] == weights.AUTHOR)
-    except InputError:
-        return False
+    for path in (target.with_suffix(".json"), target):
+        if path.exists() and not weights.written_here(path):
+            raise InputError(f"{path}: exists and was not written here; choose another name with -o")

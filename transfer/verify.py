@@ -90,9 +90,7 @@ def forward_difference(
         if not 0 < largest < math.inf:
             raise InputError(f"the checkpoint's {name} is {largest} on test images: it is broken or has collapsed")
     return {
-        build: {
-            name: ((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item() for name in MAPS
-        }
+        build: {name: ((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item() for name in MAPS}
         for build, found in ((build, detectron2_maps(arrays, images, protocol)) for build, protocol in BUILDS.items())
     }
 
@@ -134,13 +132,19 @@ def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
     backbone = read_backbone(checkpoint) if checkpoint else None
     if backbone:
         proved.append(_same_tensors(path, arrays, backbone, checkpoint))
-    state = backbone.state if backbone else {t: torch.from_numpy(arrays[o].copy()) for t, o in names.to_detectron2().items()}
+    state = (
+        backbone.state
+        if backbone
+        else {t: torch.from_numpy(arrays[o].copy()) for t, o in names.to_detectron2().items()}
+    )
     known = backbone or proof
     mean, std = (known.pixel_mean, known.pixel_std) if known else (IMAGENET_MEAN, IMAGENET_STD)
     difference = forward_difference(state, arrays, mean, std)
     require_agreement(difference, str(path))
     worst = max(value for maps in difference.values() for value in maps.values())
-    proved.append(f"res2 … res5 as torchvision computes them, C4 and FPN builds: largest relative difference {worst:.3g}")
+    proved.append(
+        f"res2 … res5 as torchvision computes them, C4 and FPN builds: largest relative difference {worst:.3g}"
+    )
     return proved
 
 

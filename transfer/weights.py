@@ -14,7 +14,7 @@ import numpy as np
 from pretrain.errors import InputError
 from pretrain.files import replacing, write_json
 from pretrain.provenance import git_state, package_versions, utc_now
-from transfer.read import parse_detectron2_pkl
+from transfer.read import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
 VERSION = 1  # of the conversion; raised when the same input would give another output or a stronger proof
@@ -38,7 +38,9 @@ class ConvertedWeights:
     pixel_std: tuple[float, ...]
     channel_order: str
     stride_in_1x1: bool
-    forward_difference: dict[str, dict[str, float]]  # build ("c4", "fpn") → "res2"…"res5" → relative to the largest value
+    forward_difference: dict[
+        str, dict[str, float]
+    ]  # build ("c4", "fpn") → "res2"…"res5" → relative to the largest value
 
     @property
     def json_path(self) -> Path:
@@ -54,7 +56,9 @@ class ConvertedWeights:
         """The tensors under detectron2's names, read without running code. InputError if the file is not the one proved."""
         data = self.path.read_bytes() if self.path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise InputError(f"{self.path}: missing or changed since it was converted; convert {self.source_path} again")
+            raise InputError(
+                f"{self.path}: missing or changed since it was converted; convert {self.source_path} again"
+            )
         return parse_detectron2_pkl(data, self.path)["model"]
 
     def save(self) -> None:
@@ -84,6 +88,16 @@ def load(path: Path) -> ConvertedWeights | None:
         return None
     fields |= {"path": path, "source_path": Path(fields["source_path"])}
     return ConvertedWeights(**fields | {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std")})
+
+
+def written_here(path: Path) -> bool:
+    """Whether ``path`` (a .pkl or a .json that exists) was written by this converter, whatever its version."""
+    try:
+        if path.suffix == ".json":
+            return bool(json.loads(path.read_text(encoding="utf-8")).get("author") == AUTHOR)
+        return bool(read_detectron2_pkl(path)["__author__"] == AUTHOR)
+    except (OSError, ValueError, AttributeError):  # an InputError is a ValueError
+        return False
 
 
 def pickled(arrays: dict[str, np.ndarray]) -> bytes:

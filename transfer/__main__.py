@@ -1,0 +1,75 @@
+"""Checkpoints into detectron2's format, with proof.
+
+    python -m transfer convert CHECKPOINT [-o OUT.pkl]      # writes <stem>.pkl and <stem>.json beside the input
+    python -m transfer verify FILE.pkl [CHECKPOINT]         # proves an earlier conversion again
+    python -m transfer inspect FILE                         # says what a file is and what to try
+
+CHECKPOINT is a file (.pth, .pt, .safetensors) or the folder of a pretraining run. No code in a file is ever run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pretrain.errors import run_cli
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the three commands. Paths of what was written go to stdout, the proof to stderr."""
+    options = _parser().parse_args(argv)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m transfer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="convert|verify|inspect")
+    convert = commands.add_parser("convert", help="checkpoint to detectron2 .pkl, with proof")
+    convert.add_argument("file", type=Path, metavar="CHECKPOINT")
+    convert.add_argument("-o", "--out", type=Path, metavar="OUT.pkl", help="result (default: beside the input)")
+    convert.set_defaults(run=_convert)
+    verify = commands.add_parser("verify", help="prove a .pkl, alone or against its checkpoint")
+    verify.add_argument("file", type=Path, metavar="FILE.pkl")
+    verify.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT")
+    verify.set_defaults(run=_verify)
+    inspect = commands.add_parser("inspect", help="what a file is and what to try")
+    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+# Each command imports its own module: detectron2 takes seconds, and inspect does not need it.
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from transfer import convert
+
+    converted = convert.convert(options.file, options.out)
+    for line in convert.summary(converted):
+        print(line, file=sys.stderr)
+    print(converted.path)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from transfer import verify
+
+    for line in verify.verify(options.file, options.checkpoint):
+        print(f"proved: {line}", file=sys.stderr)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from transfer import inspect
+
+    for line in inspect.inspect(options.file):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

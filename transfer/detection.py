@@ -1,0 +1,190 @@
+"""Fine-tune and test one detector: ``build_cfg`` says what, ``train_and_test`` does it and returns flat metrics.
+
+``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json (losses, a
+line each 20 iterations), facts.json (precision, tensors proved equal, seconds), and at paper scale checkpoints and
+predictions. The data sets in cfg.DATASETS must be registered already. For several GPUs call it in each process of
+detectron2's ``launch``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
+from torch import nn
+
+from pretrain.errors import InputError, RunError
+from pretrain.files import write_json
+from transfer.config import build_cfg, protocol_names
+from transfer.loading import require_arrival, require_trainable
+from transfer.progress import Progress
+from transfer.resume import clear, latest_readable
+from transfer.weights import ConvertedWeights
+
+__all__ = ["Trainer", "build_cfg", "precision", "protocol_names", "train_and_test"]
+
+
+class Trainer(DefaultTrainer):
+    """detectron2's trainer with the optimiser and precision of the config, and without evaluation on the way."""
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The detector; on the CPU in channels_last, and under bf16 autocast where the config and the CPU have it."""
+        model = super().build_model(cfg)
+        if precision(cfg) == "bf16":
+            # Around forward, not around the step: the backward pass must not run under autocast.
+            model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
+        return model.to(memory_format=torch.channels_last) if cfg.MODEL.DEVICE == "cpu" else model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD as detectron2 builds it, or AdamW with the same parameter groups and clipping."""
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        if cfg.SOLVER.OPTIMIZER != "AdamW":
+            raise InputError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER}: there are SGD and AdamW")
+        groups = get_default_optimizer_params(
+            model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
+        )
+        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """COCO's evaluator with its tasks given (it would infer them from the predictions), or VOC's."""
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if kind == "pascal_voc":
+            return PascalVOCDetectionEvaluator(dataset_name)
+        if kind != "coco":
+            raise InputError(f"data set {dataset_name}: evaluator_type is {kind}, expected pascal_voc or coco")
+        tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+        folder = str(Path(cfg.OUTPUT_DIR) / "predictions") if cfg.TRANSFER.KEEP_FILES else None
+        return COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, use_fast_impl=False)
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        """detectron2's, with progress on stderr, without evaluation, and without checkpoints unless they are kept."""
+        unwanted = hooks.EvalHook if self.cfg.TRANSFER.KEEP_FILES else (hooks.EvalHook, hooks.PeriodicCheckpointer)
+        kept = [hook for hook in super().build_hooks() if hook is not None and not isinstance(hook, unwanted)]
+        return [*kept, Progress(Path(self.cfg.OUTPUT_DIR).name)] if comm.is_main_process() else kept
+
+    def build_writers(self) -> list[EventWriter]:
+        """The log and a JSON line each 20 iterations."""
+        return [CommonMetricPrinter(self.max_iter), JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / "metrics.json"))]
+
+
+def precision(cfg: CfgNode) -> str:
+    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (CPU with the instructions, TRANSFER.CPU_BF16) or fp32."""
+    if cfg.MODEL.DEVICE != "cpu":
+        return "fp16" if cfg.SOLVER.AMP.ENABLED else "fp32"
+    fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return "bf16" if cfg.TRANSFER.CPU_BF16 and fast else "fp32"
+
+
+def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float | None]:
+    """Train from ``converted`` as ``cfg`` says, test once after the last iteration: {"bbox/AP": percent or None, …}.
+
+    Stops with RunError when a backbone tensor did not arrive bit for bit, when other parameters train than FREEZE_AT
+    says, or when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2
+    restarts the data order then); others start anew. Facts about the run are written to facts.json. In a process that is
+    not the first of several the result is empty.
+    """
+    if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
+        raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
+    output = Path(cfg.OUTPUT_DIR)
+    output.mkdir(parents=True, exist_ok=True)
+    with _logging_to(output / "log.txt"):
+        seed_all_rng(cfg.SEED + comm.get_rank() if cfg.SEED >= 0 else None)
+        started = time.perf_counter()
+        trainer = Trainer(cfg)
+        facts = _start(trainer, converted)
+        _train(trainer)
+        trained = time.perf_counter()
+        results = Trainer.test(cfg, trainer.model)
+    if not comm.is_main_process():
+        return {}
+    seconds = {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
+    write_json(output / "facts.json", facts | seconds)
+    return flat_metrics(results)
+
+
+def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """{"bbox/AP": percent, …} without the values per category; what is undefined (NaN, −1) is None.
+
+    A task with nothing but NaN is COCO's evaluator without a single detection: AP, AP50 and AP75 are then 0, since
+    prepared test sets have ground truth, and those by object size stay None.
+    """
+    metrics: dict[str, float | None] = {}
+    for task, values in results.items():
+        nothing_found = all(math.isnan(value) for value in values.values())
+        for key, value in flatten_results_dict({task: values}).items():
+            if "-" in key:
+                continue
+            undefined = math.isnan(value) or value < 0
+            zero = nothing_found and key.split("/")[1] in ("AP", "AP50", "AP75")
+            metrics[key] = 0.0 if zero else None if undefined else float(value)
+    return metrics
+
+
+def _start(trainer: Trainer, converted: ConvertedWeights) -> dict[str, Any]:
+    """Load the weights, or the last checkpoint where the config resumes; returns the facts of the run."""
+    cfg, output = trainer.cfg, Path(trainer.cfg.OUTPUT_DIR)
+    model = trainer.checkpointer.model
+    facts: dict[str, Any] = {"precision": precision(cfg), "resumed_at": None, "tensors_equal": None}
+    if cfg.TRANSFER.RESUME and latest_readable(output):
+        trainer.resume_or_load(resume=True)
+        facts["resumed_at"] = trainer.start_iter
+    else:
+        if comm.is_main_process():
+            clear(output)
+        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        facts["tensors_equal"] = require_arrival(model, converted)
+    facts["trainable_backbone_tensors"] = len(require_trainable(model, cfg))
+    return facts
+
+
+def _train(trainer: Trainer) -> None:
+    try:
+        trainer.train()
+    except FloatingPointError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or look at the checkpoint") from None
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send detectron2's and fvcore's log, and what pycocotools prints, to ``path`` instead of the terminal."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "py.warnings", "torch.fx._symbolic_trace")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    name = path if comm.is_main_process() else path.with_name(f"{path.name}.rank{comm.get_rank()}")
+    with name.open("a", encoding="utf-8") as stream, contextlib.redirect_stdout(stream):
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            for logger, (level, propagate) in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+                logger.propagate = propagate

@@ -1,0 +1,37 @@
+"""Which checkpoint of an interrupted detection run can be continued. detectron2 writes them in place, so that a kill
+leaves the last one truncated: the one before it then counts."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+
+
+def latest_readable(output: Path) -> Path | None:
+    """The newest checkpoint in ``output`` that loads, with ``last_checkpoint`` set to it; None if there is none."""
+    for path in sorted(output.glob("model_*.pth"), key=lambda path: path.stat().st_mtime, reverse=True):
+        if _readable(path):
+            (output / "last_checkpoint").write_text(path.name, encoding="utf-8")
+            return path
+    return None
+
+
+def clear(output: Path) -> None:
+    """Remove what an earlier attempt at the same run left and a new one would append to or take for its own."""
+    for path in (
+        *output.glob("model_*.pth"),
+        output / "last_checkpoint",
+        output / "metrics.json",
+        output / "facts.json",
+    ):
+        path.unlink(missing_ok=True)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
+        return False
+    return isinstance(content, dict) and {"model", "iteration", "trainer"} <= set(content)
