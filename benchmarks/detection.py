@@ -1,18 +1,43 @@
-"""Detection and instance segmentation on a data root, through detectron2: registers the data, trains, tests once."""
+"""Detection and instance segmentation on a data root, through detectron2: registers the data, trains, tests once.
+
+One process a GPU when there are several; each registers the data for itself.
+"""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import yaml
+from detectron2.engine import launch
+from detectron2.utils import comm
 
 from benchmarks.datasets.registration import register
 from benchmarks.run import Context, Result
 from pretrain.errors import RunError
+from pretrain.files import write_json
 from transfer import weights
 from transfer.detection import build_cfg, train_and_test
 
 
 def run_detection(context: Context) -> Result:
     """Train the protocol's detector from the converted weights and test it on the root's test split."""
+    outcome = context.folder / "outcome.json"
+    outcome.unlink(missing_ok=True)
+    if context.num_gpus > 1:
+        launch(_work, context.num_gpus, dist_url="auto", args=(context,))
+    else:
+        _work(context)
+    found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
+    return Result(
+        metrics=found["metrics"],
+        test_images=found["test_images"],
+        config=found["config"] | {"facts": found["facts"]},
+        resumed_at=found["facts"]["resumed_at"],
+    )
+
+
+def _work(context: Context) -> None:
     spec = context.spec
     converted = weights.load(context.converted)
     if converted is None:
@@ -20,7 +45,7 @@ def run_detection(context: Context) -> Result:
     data = register(context.root, "voc" if spec.task == "voc-det" else "coco")
     cfg = build_cfg(
         protocol=spec.protocol,
-        profile=spec.profile,
+        profile=spec.profile,  # type: ignore[arg-type]  # one of benchmarks.tasks.PROFILES, the same three words
         converted=converted,
         train=data.train,
         test=data.test,
@@ -32,4 +57,8 @@ def run_detection(context: Context) -> Result:
         opts=list(spec.overrides),
     )
     metrics = train_and_test(cfg, converted)
-    return Result(metrics=metrics, test_images=data.test_images, config=yaml.safe_load(cfg.dump()))
+    if comm.is_main_process():
+        facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load(cfg.dump())
+        outcome = {"metrics": metrics, "test_images": data.test_images, "config": config, "facts": facts}
+        write_json(context.folder / "outcome.json", outcome)
