@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pretrain.errors import RunError
 
 WINDOW = 20  # logged steps averaged before anything is said
+STOP_FROM, WARN_FROM = 0.1, 0.3  # progress; healthy runs narrow for a while before they spread out
 SPREAD_WARN, SPREAD_STOP = 0.8, 0.1  # of 1, the spread of directions that fill the sphere
 PREDICTIVE_WARN = 0.05  # nats
 
@@ -22,21 +23,19 @@ def check_finite(step: int, terms: Mapping[str, float]) -> None:
 
 
 class CollapseWatch:
-    """Looks at the terms "spread" and "predictive" of the last WINDOW logged steps, from step ``first`` on.
+    """Looks at the terms "spread" and "predictive", averaged over the last WINDOW logged steps.
 
-    Stops the run when the mean spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, and
+    Stops the run when the spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, and
     when the predictive information is under PREDICTIVE_WARN. Methods without these terms are not watched.
     """
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
         self.recent: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in ("spread", "predictive")}
         self.warned: set[str] = set()
 
     def check(self, step: int, terms: Mapping[str, float]) -> None:
         """Take in one logged step. RunError on collapse."""
-        if step < self.first:
-            return
         for name, values in self.recent.items():
             if name in terms:
                 values.append(terms[name])
@@ -44,12 +43,12 @@ class CollapseWatch:
                     self._judge(step, name, sum(values) / WINDOW)
 
     def _judge(self, step: int, name: str, mean: float) -> None:
-        if name == "spread" and mean < SPREAD_STOP:
+        if name == "spread" and mean < SPREAD_STOP and step >= STOP_FROM * self.steps:
             raise RunError(
                 f"collapsed: spread of the embeddings {mean:.3f} < {SPREAD_STOP} (mean of {WINDOW} logged steps up to "
                 f"step {step}); lower λ or the learning rate, or look at the images"
             )
         limit = SPREAD_WARN if name == "spread" else PREDICTIVE_WARN
-        if mean < limit and name not in self.warned:
+        if mean < limit and step >= WARN_FROM * self.steps and name not in self.warned:
             self.warned.add(name)
             print(f"warning: {name} {mean:.3f} < {limit} at step {step}: the run may be collapsing", file=sys.stderr)

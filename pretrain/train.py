@@ -94,7 +94,7 @@ def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path
     config, entry, state = resolved.config, METHODS[resolved.method], folder / "state.pt"
     optimizer = build_optimizer(method, resolved)
     start = load_state(state, method, optimizer, device)
-    metrics, watch = Metrics(folder / "metrics.jsonl", start), CollapseWatch(first=resolved.steps // 10)
+    metrics, watch = Metrics(folder / "metrics.jsonl", start), CollapseWatch(resolved.steps)
     progress = Progress(resolved.steps, config.batch_size)
     dataset = CropDataset(
         images, size=config.image_size, views=entry.views, scale=config.views.crop_scale, seed=config.seed

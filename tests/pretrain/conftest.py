@@ -1,0 +1,55 @@
+"""Small image folders and settings for the pretraining tests."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pretrain.config import PretrainConfig
+from pretrain.methods import SuperInfoConfig
+from pretrain.views import ViewsConfig
+
+
+def write_images(folder, count, seed=0, sizes=((40, 32), (33, 64))):
+    """``count`` smooth random colour JPEGs in ``folder``, of alternating sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        blocks = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8))
+        blocks.resize(sizes[i % len(sizes)], Image.Resampling.BICUBIC).save(folder / f"{i:03d}.jpg")
+
+
+@pytest.fixture
+def class_folders(tmp_path):
+    for seed, name in enumerate(("cat", "dog")):
+        write_images(tmp_path / "images" / name, 12, seed)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def flat_folder(tmp_path):
+    write_images(tmp_path / "flat", 24)
+    return tmp_path / "flat"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def tiny():
+    """A SuperInfo run of ResNet-18 that takes a second or two."""
+    return PretrainConfig(
+        method=SuperInfoConfig(dim=16, hidden_dim=32, kappa_b=5.0, lambda_a=0.1, lambda_b=0.1),
+        backbone="resnet18",
+        image_size=32,
+        batch_size=8,
+        steps=3,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        lr_batch=None,
+        weight_decay=0.01,
+        views=ViewsConfig(blur=0.0),
+        workers=0,
+    )
