@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import published
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS, Metric
 from pretrain.errors import InputError
@@ -249,6 +250,8 @@ def write_tables(
         raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
     cells = collect(expected)
     markdown = to_markdown(cells, profile)
+    if profile == "paper":
+        markdown += "\n" + published.to_markdown(spec.protocol for _, spec in expected)
     texts = {"md": markdown, "csv": long_form(cells).to_csv(index=False), "tex": to_latex(cells, profile)}
     paths = []
     for suffix, text in texts.items():
