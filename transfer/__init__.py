@@ -1,4 +1,4 @@
-"""Checkpoints into detectron2, with proof, and the detection protocols that use them. See ``python -m transfer --help``."""
+"""Checkpoints into detectron2, with proof, and the detection protocols that use them: ``python -m transfer --help``."""
 
 import warnings
 

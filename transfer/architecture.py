@@ -13,7 +13,7 @@ from transfer import names
 
 Shapes = Mapping[str, tuple[int, ...]]
 HALF = (torch.float16, torch.bfloat16)
-_DEPTHS = {
+_DEPTHS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "ResNet-18",
     ("basic", (3, 4, 6, 3)): "ResNet-34",
     ("bottleneck", (3, 4, 6, 3)): "ResNet-50",

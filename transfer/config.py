@@ -1,5 +1,7 @@
-"""detectron2's config of one run, from a protocol file, a profile, converted weights and the data. Pure: touches no file
-but the protocol's. Print one with ``python -c "from transfer.config import protocol_cfg; print(protocol_cfg('voc_c4_24k'))"``.
+"""detectron2's config of one run, from a protocol file, a profile, converted weights and the data.
+
+Pure: reads the protocol's file and touches nothing else. To see one:
+``python -c "from transfer.config import protocol_cfg; print(protocol_cfg('voc_c4_24k'))"``.
 """
 
 from __future__ import annotations
@@ -75,10 +77,10 @@ def build_cfg(
 ) -> CfgNode:
     """The frozen config of one run.
 
-    Order: protocol, profile, ``opts`` (KEY VALUE …, as detectron2 takes them), then what the checkpoint and the data fix,
-    then the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the protocol's: batch, rate
-    and iterations rescaled). TRANSFER.UNSCALED keeps the values before that fit. ``train`` and ``test`` are registered
-    names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key and for one that is not free.
+    Order: protocol, profile, ``opts`` (KEY VALUE …, as detectron2 takes them), then what the checkpoint and the data
+    fix, then the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the protocol's: batch,
+    rate and iterations rescaled). TRANSFER.UNSCALED keeps the values before that fit. ``train`` and ``test`` are
+    registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one not free.
     """
     cfg = protocol_cfg(protocol)
     fpn = "fpn" in cfg.MODEL.BACKBONE.NAME

@@ -1,9 +1,9 @@
 """Fine-tune and test one detector: ``build_cfg`` says what, ``train_and_test`` does it and returns flat metrics.
 
-``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json (losses, a
-line each 20 iterations), facts.json (precision, tensors proved equal, seconds), and at paper scale checkpoints and
-predictions. The data sets in cfg.DATASETS must be registered already. For several GPUs call it in each process of
-detectron2's ``launch``.
+``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
+(losses, a line each 20 iterations), facts.json (precision, tensors proved equal, seconds), and at paper scale
+checkpoints and predictions. The data sets in cfg.DATASETS must be registered already. For several GPUs call
+train_and_test in each process of detectron2's ``launch``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Trainer(DefaultTrainer):
             model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
         )
         adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -89,7 +89,7 @@ class Trainer(DefaultTrainer):
 
 
 def precision(cfg: CfgNode) -> str:
-    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (CPU with the instructions, TRANSFER.CPU_BF16) or fp32."""
+    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16) or fp32."""
     if cfg.MODEL.DEVICE != "cpu":
         return "fp16" if cfg.SOLVER.AMP.ENABLED else "fp32"
     fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
@@ -100,9 +100,9 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float
     """Train from ``converted`` as ``cfg`` says, test once after the last iteration: {"bbox/AP": percent or None, …}.
 
     Stops with RunError when a backbone tensor did not arrive bit for bit, when other parameters train than FREEZE_AT
-    says, or when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2
-    restarts the data order then); others start anew. Facts about the run are written to facts.json. In a process that is
-    not the first of several the result is empty.
+    says, or when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint
+    (detectron2 restarts the data order then); others start anew. Facts about the run are written to facts.json. In a
+    process that is not the first of several the result is empty.
     """
     if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")

@@ -5,6 +5,7 @@ python -m transfer inspect FILE
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,11 @@ STEM = "conv1.weight"
 
 
 def inspect(path: Path) -> list[str]:
-    """Lines for a person about the checkpoint or detectron2 .pkl at ``path``. InputError only for a path that is not there."""
+    """Lines for a person about the checkpoint or detectron2 .pkl at ``path``. InputError if nothing is there."""
     path = find_checkpoint(path)
-    try:
-        return _explain_pkl(path, read_detectron2_pkl(path)["model"])
-    except InputError:
-        pass
+    if path.suffix == ".pkl":
+        with contextlib.suppress(InputError):
+            return _explain_pkl(path, read_detectron2_pkl(path)["model"])
     try:
         loaded = load_checkpoint(path)
     except InputError as error:

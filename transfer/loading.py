@@ -20,7 +20,7 @@ OWN_PARTS = ("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_he
 
 
 def detector_names(model: nn.Module) -> dict[str, str]:
-    """detectron2's name in a .pkl → name in ``model``: an FPN keeps all stages in bottom_up, a C4 has res5 in its head."""
+    """Name in a .pkl → name in ``model``: an FPN keeps all stages in bottom_up, a C4 has res5 in its head."""
     if any(name.startswith("backbone.bottom_up.") for name in model.state_dict()):
         return {name: f"backbone.bottom_up.{name}" for name in names.to_torchvision()}
     return {
@@ -53,7 +53,7 @@ def require_arrival(model: nn.Module, converted: ConvertedWeights) -> int:
 
 
 def require_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
-    """Names of the backbone's trainable parameters, which must be exactly those that FREEZE_AT and NORM leave trainable."""
+    """Names of the backbone's trainable parameters: exactly those that FREEZE_AT and NORM say, or RunError."""
     wanted = {
         place
         for name, place in detector_names(model).items()

@@ -40,7 +40,7 @@ class Loaded:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished pretraining run's folder."""
+    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished run's folder."""
     path = Path(path)
     if path.is_dir():
         found = path / "backbone.safetensors"
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
 
 
 def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
-    """A detectron2 ``.pkl`` as {"model": {name: array}, "__author__": …}. Only numpy arrays and plain values are built."""
+    """A detectron2 ``.pkl`` as {"model": {name: array}, "__author__": …}; only arrays and plain values are built."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")

@@ -62,7 +62,7 @@ def torchvision_maps(state: Mapping[str, Tensor], images: Tensor) -> dict[str, T
 
 
 def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: str) -> dict[str, Tensor]:
-    """The same maps from detectron2's ResNet, built as ``protocol`` builds it (stride, padding, stem), with ``arrays``."""
+    """The same maps from detectron2's ResNet with ``arrays``, built as ``protocol`` builds it (stride, stem, sizes)."""
     cfg = protocol_cfg(protocol)
     cfg.MODEL.RESNETS.OUT_FEATURES = list(MAPS)  # a C4 detector builds res5 from the same cfg, but in its ROI head
     cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
@@ -104,7 +104,7 @@ def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) 
 
 
 def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """What keeps ``arrays`` (detectron2's names) from being the 265 of a ResNet-50, as architecture.problems says it."""
+    """What keeps ``arrays`` (detectron2's names) from being a ResNet-50's 265, as architecture.problems says it."""
     table = names.to_torchvision()
     return architecture.problems({table.get(name, name): torch.from_numpy(a.copy()) for name, a in arrays.items()})
 
@@ -119,7 +119,7 @@ def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> 
 
 
 def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
-    """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, a line each; InputError at the first fault."""
+    """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, a line each; InputError at a fault."""
     arrays = read_detectron2_pkl(path)["model"]
     faults = array_problems(arrays)
     if faults:

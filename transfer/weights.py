@@ -53,7 +53,7 @@ class ConvertedWeights:
         return max(value for maps in self.forward_difference.values() for value in maps.values())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The tensors under detectron2's names, read without running code. InputError if the file is not the one proved."""
+        """The tensors under detectron2's names, read without running code. InputError if the file was changed."""
         data = self.path.read_bytes() if self.path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise InputError(
@@ -101,7 +101,7 @@ def written_here(path: Path) -> bool:
 
 
 def pickled(arrays: dict[str, np.ndarray]) -> bytes:
-    """Bytes of the .pkl: what detectron2's DetectionCheckpointer takes for its own format. The same for the same arrays."""
+    """Bytes of the .pkl: what DetectionCheckpointer takes for detectron2's own format. Equal for equal arrays."""
     content: dict[str, Any] = {"model": arrays, "__author__": AUTHOR, "matching_heuristics": True}
     return pickle.dumps(content, protocol=4)
 

@@ -27,7 +27,7 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A family of checkpoints. ``recognise`` says in words why a file belongs to it, or None; ``take`` then reads it."""
+    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it."""
 
     name: str
     recognise: Callable[[Loaded], str | None]
@@ -36,7 +36,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A checked ResNet-50: 265 finite float32 tensors under torchvision's names, and the counters if the file has them."""
+    """A checked ResNet-50: 265 finite float32 tensors under torchvision's names, and the file's counters if any."""
 
     state: dict[str, Tensor]
     source: str

@@ -1,4 +1,4 @@
-"""Our own pretraining: ``backbone.safetensors`` of a run's folder with ``meta.json`` beside it (pretrain.checkpoint)."""
+"""Our own pretraining: ``backbone.safetensors`` of a run's folder and the ``meta.json`` beside it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ WRAPPERS = ("state_dict", "model")
 
 
 def unwrap(loaded: Loaded) -> tuple[dict[str, Any], dict[str, str]]:
-    """The state dict inside ``loaded`` and {top-level key: reason} of what lies beside it. InputError if there are two."""
+    """The state dict inside ``loaded``, and {top-level key: reason} of what is beside it. InputError if two."""
     inside = [key for key in WRAPPERS if isinstance(loaded.content.get(key), dict)]
     if len(inside) > 1:
         raise InputError(f'{loaded.path}: both "state_dict" and "model" inside; save the one you mean by itself')
