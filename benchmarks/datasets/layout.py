@@ -1,4 +1,4 @@
-"""The folder layout that every data set of this project has, read from its ``data.json``. Imports no torch.
+"""The folder layout that every data set of this project has, and how a whole one comes to be. Imports no torch.
 
     python -c "from benchmarks.datasets.layout import DataRoot; print(DataRoot.load('results/data/emoji-smoke'))"
 
@@ -13,6 +13,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +34,8 @@ class DataRoot:
     name: str
     synthetic: bool
     description: str
-    sections: dict[str, dict[str, Any]] = field(repr=False)
     config: dict[str, Any] = field(repr=False)
+    sections: dict[str, dict[str, Any]] = field(repr=False)
 
     @classmethod
     def load(cls, path: Path | str) -> DataRoot:
@@ -44,20 +48,18 @@ class DataRoot:
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{path} is not a prepared data root (no data.json): make one with "
-                f"`python -m benchmarks prepare emoji` or `python -m benchmarks prepare voc|coco|imagenet SOURCE`"
+                "`python -m benchmarks prepare emoji` or `python -m benchmarks prepare voc|coco|imagenet SOURCE`"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path / 'data.json'} cannot be read ({error!r}): delete {path} and prepare it again"
-            ) from None
+            raise InputError(f"{path}/data.json cannot be read ({error!r}): delete {path}, prepare it again") from None
         return cls(path=path, sections=sections, **about)
 
     def section(self, kind: str) -> dict[str, Any]:
         """The section ``kind`` ("imagenet", "voc" or "coco") of data.json; InputError where the root lacks it."""
         if kind not in self.sections:
-            have = ", ".join(self.sections) or "nothing"
             raise InputError(
-                f"data set {self.name} has no {kind} layout (it has {have}): prepare one with `python -m benchmarks prepare {kind} SOURCE`"
+                f"data set {self.name} has no {kind} layout (only {', '.join(self.sections) or 'an empty root'}): "
+                f"prepare one with `python -m benchmarks prepare {kind} SOURCE`"
             )
         return self.sections[kind]
 
@@ -65,3 +67,43 @@ class DataRoot:
         """Folder of the section ``kind``: ``imagenet``, ``VOCdevkit`` or ``coco`` under the root."""
         self.section(kind)
         return self.path / ("VOCdevkit" if kind == "voc" else kind)
+
+
+@contextmanager
+def building(root: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``root``, renamed to ``root`` on success: a root is whole or not there.
+
+    What killed runs left behind for the same root is removed first. Where another process finished the same root
+    meanwhile, its result stands.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(root)
+    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        try:
+            temporary.rename(root)
+        except OSError:
+            if not (root / "data.json").exists():
+                raise InputError(f"{root} exists and is not a data root: move it away or choose another name") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_stale(root: Path) -> None:
+    """Delete the temporary folders of ``root`` whose process is gone."""
+    for left in root.parent.glob(f".{root.name}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if not process.isdigit() or int(process) == os.getpid() or not _alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
