@@ -29,33 +29,26 @@ FEATURE_DIM = {"resnet50": 2048, "resnet18": 512}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A pretraining run as asked for; ``resolve`` adds what follows from it.
-
-    ``steps``, when given, wins over ``epochs``. ``learning_rate`` is for ``lr_batch`` images a step and scales linearly
-    with ``batch_size``; None: taken as it is. ``warmup``: share of the steps over which the rate rises linearly from 0;
-    a cosine to 0 follows. ``momentum`` is SGD's and LARS's. ``precision`` auto: bf16 where the device has it.
-    The last three change neither weights nor the run's folder: loader processes, and a save every so many steps
-    (None: by time only) and seconds.
-    """
+    """A pretraining run as asked for; ``resolve`` adds what follows from it. Defaults: SimCLR's on ImageNet."""
 
     method: MethodConfig
-    backbone: Literal["resnet50", "resnet18"] = "resnet50"
-    image_size: int = 224
-    batch_size: int = 256
-    steps: int | None = None
+    backbone: Literal["resnet50", "resnet18"] = "resnet50"  # torchvision's
+    image_size: int = 224  # pixels, of the square views
+    batch_size: int = 256  # images a step
+    steps: int | None = None  # wins over epochs
     epochs: int = 200
     optimizer: Literal["lars", "sgd", "adamw"] = "lars"
-    learning_rate: float = 0.3
-    lr_batch: int | None = 256
-    momentum: float = 0.9
+    learning_rate: float = 0.3  # the peak, for lr_batch images a step
+    lr_batch: int | None = 256  # the rate scales with batch-size / lr-batch; None: it does not
+    momentum: float = 0.9  # of LARS and SGD
     weight_decay: float = 1e-6
-    warmup: float = 0.05
+    warmup: float = 0.05  # share of the steps over which the rate rises from 0; then a cosine to 0
     views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
-    precision: Precision = "auto"
-    seed: int = 0
-    workers: int = 8
-    save_every: int | None = None
-    save_seconds: float = 60.0
+    precision: Precision = "auto"  # auto: bf16 where the device has it
+    seed: int = 0  # of initialisation, data order and augmentation
+    workers: int = 8  # loader processes; 0 decodes inline
+    save_every: int | None = None  # steps between saves, besides those by time
+    save_seconds: float = 60.0  # seconds between saves
 
 
 RUNTIME_ONLY = ("workers", "save_every", "save_seconds")
@@ -128,13 +121,14 @@ class Resolved:
 
 def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> Resolved:
     """Compute steps, warm-up, scaled learning rate, feature dimension and precision. InputError for unusable values."""
-    if config.batch_size < 2:
-        raise InputError(f"--batch-size {config.batch_size}: at least 2 images are needed")
+    for name, least in (("batch_size", 2), ("image_size", 8), ("workers", 0)):
+        if getattr(config, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {least}")
     steps_per_epoch = dataset_size // config.batch_size
     steps = config.steps if config.steps is not None else config.epochs * steps_per_epoch
     if steps < 0:
         raise InputError(f"--steps {steps}: must not be negative")
-    if steps_per_epoch == 0 and steps != 0:
+    if steps_per_epoch == 0 and config.steps != 0:
         raise InputError(f"{dataset_size} images do not fill a batch of {config.batch_size}: lower --batch-size")
     return Resolved(
         config=config,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.optim import Optimizer
 
@@ -34,17 +35,22 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def save_state(path: Path, step: int, method: nn.Module, optimizer: Optimizer) -> None:
-    """Replace ``path`` by the state after ``step`` steps. RunError if it cannot be written; the previous one stays."""
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turn a failed write of ``path`` into a RunError; torch and safetensors have their own errors for a full disk."""
     try:
-        with replacing(path) as temporary:
-            torch.save({"step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else "write failed, disk full?"
         raise RunError(
-            f"could not save {path} at step {step} ({reason}); the previous save is intact: free some space "
-            "and run the same command"
+            f"could not save {path} ({reason}); earlier saves are intact: free some space and run the same command"
         ) from error
+
+
+def save_state(path: Path, step: int, method: nn.Module, optimizer: Optimizer) -> None:
+    """Replace ``path`` by the state after ``step`` steps. RunError if it cannot be written; the previous one stays."""
+    with saving(path), replacing(path) as temporary:
+        torch.save({"step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
 
 
 def load_state(path: Path, method: nn.Module, optimizer: Optimizer, device: torch.device) -> int:

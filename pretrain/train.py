@@ -25,7 +25,7 @@ from pretrain.files import digest, results_dir
 from pretrain.lars import LARS
 from pretrain.methods import METHODS, Batch, Method
 from pretrain.provenance import git_state, package_versions, utc_now
-from pretrain.state import Metrics, Progress, draw_curves, load_state, locked, save_state
+from pretrain.state import Metrics, Progress, draw_curves, load_state, locked, save_state, saving
 from pretrain.views import augment
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
@@ -73,7 +73,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
     resolved = resolve(config, len(images), device)
     if METHODS[resolved.method].needs_labels and images.labels is None:
         raise InputError(
-            f"{resolved.method} needs labels, and {data} is flat: give a folder with one subfolder a class"
+            f"{resolved.method} needs labels, but {data} is flat: give a folder with one subfolder a class"
         )
     dataset = describe(images)
     folder = run_folder(preset_name, resolved, dataset)
@@ -144,17 +144,18 @@ def export(method: nn.Module, resolved: Resolved, dataset: dict[str, Any], folde
     config = resolved.config
     backbone = cast(Method, method).backbone
     raw = resolved.values()["config"]
-    save_checkpoint(
-        folder,
-        backbone.state_dict(),
-        architecture=config.backbone,
-        method=resolved.method,
-        epoch=resolved.steps / resolved.steps_per_epoch if resolved.steps else 0.0,
-        images_seen=resolved.steps * config.batch_size,
-        dataset=dataset,
-        config={"raw": raw, "resolved": {k: v for k, v in resolved.values().items() if k != "config"}},
-        git=git_state(),
-        versions=package_versions("torch", "torchvision", "numpy", "pillow"),
-        created=utc_now(),
-    )
+    with saving(folder / "backbone.safetensors"):
+        save_checkpoint(
+            folder,
+            backbone.state_dict(),
+            architecture=config.backbone,
+            method=resolved.method,
+            epoch=resolved.steps / resolved.steps_per_epoch if resolved.steps else 0.0,
+            images_seen=resolved.steps * config.batch_size,
+            dataset=dataset,
+            config={"raw": raw, "resolved": {k: v for k, v in resolved.values().items() if k != "config"}},
+            git=git_state(),
+            versions=package_versions("torch", "torchvision", "numpy", "pillow"),
+            created=utc_now(),
+        )
     (folder / "state.pt").unlink(missing_ok=True)

@@ -18,22 +18,17 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewsConfig:
-    """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1).
+    """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1)."""
 
-    ``crop_scale``: area share of the crop. brightness, contrast, saturation: factors from [max(0, 1−x), 1+x]; hue:
-    turns from [−x, x]; all four are applied together with probability ``jitter``. ``blur``: probability of a Gaussian
-    blur with σ from 0.1 to 2 pixels and a kernel of a tenth of the image.
-    """
-
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
-    grey: float = 0.2
-    blur: float = 0.5
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # area share of the crop
+    flip: float = 0.5  # probability of a horizontal flip
+    jitter: float = 0.8  # probability of the next four, together
+    brightness: float = 0.8  # factor from [max(0, 1 - x), 1 + x]
+    contrast: float = 0.8  # likewise
+    saturation: float = 0.8  # likewise
+    hue: float = 0.2  # turns from [-x, x], at most 0.5
+    grey: float = 0.2  # probability of greyscale
+    blur: float = 0.5  # probability of a Gaussian blur, sigma 0.1 to 2 pixels, kernel a tenth of the image
 
 
 def _column(factor: Tensor) -> Tensor:

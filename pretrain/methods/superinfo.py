@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain import vmf
+from pretrain.errors import InputError
 from pretrain.methods.base import Batch
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread, superfluous_vmf
@@ -20,20 +21,20 @@ from pretrain.objectives import info_nce, nt_xent, spread, superfluous_vmf
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperInfoConfig:
-    """Defaults: C-SimCLR's d, κe, κb and λ (google-research/compressive-visual-representations scripts/csimclr.sh).
+    """SuperInfo; d, κe, κb and λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
 
-    λ is a weight per nat. ``lambda_warmup`` is the share of training over which both λ rise linearly from 0.
-    ``deterministic`` sets z to the direction and skips the superfluous terms: SimCLR at τ = 1/κb.
-    """
+    dim: int = 256  # of z, on the unit sphere
+    hidden_dim: int = 2048  # of the projection head
+    kappa_e: float = 1024.0  # concentration of p(z|v): how little noise a view's embedding carries
+    kappa_b: float = 10.0  # concentration of q(z1|v2); the contrast's temperature is its inverse
+    lambda_a: float = 1.0  # weight per nat of I(v1; z1 | v2)
+    lambda_b: float = 1.0  # weight per nat of I(v2; z2 | v1)
+    lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
+    deterministic: bool = False  # z is the direction itself and both weights are off: SimCLR at 1 / kappa-b
 
-    dim: int = 256
-    hidden_dim: int = 2048
-    kappa_e: float = 1024.0
-    kappa_b: float = 10.0
-    lambda_a: float = 1.0
-    lambda_b: float = 1.0
-    lambda_warmup: float = 0.3
-    deterministic: bool = False
+    def __post_init__(self) -> None:
+        if not (0 < self.kappa_e <= 1e6 and 0 < self.kappa_b <= 1e6 and self.dim >= 2):
+            raise InputError("kappa-e and kappa-b must be in (0, 1e6], dim at least 2")
 
 
 class SuperInfo(nn.Module):

@@ -1,4 +1,7 @@
-"""Losses and bounds against double loops, closed forms and scipy: ``python -m pytest tests/pretrain/test_objectives.py``."""
+"""Losses and bounds against double loops, closed forms and scipy.
+
+``python -m pytest tests/pretrain/test_objectives.py``
+"""
 
 import math
 
@@ -62,7 +65,9 @@ def test_superfluous_is_scipys_density_ratio():
 
     def naive(z, own, other):
         pairs = zip(z.numpy(), own.numpy(), other.numpy(), strict=True)
-        return np.mean([stats.vonmises_fisher(m, 30).logpdf(x) - stats.vonmises_fisher(o, 4).logpdf(x) for x, m, o in pairs])
+        return np.mean(
+            [stats.vonmises_fisher(m, 30).logpdf(x) - stats.vonmises_fisher(o, 4).logpdf(x) for x, m, o in pairs]
+        )
 
     assert float(s12) == pytest.approx(naive(z1, mu1, mu2), rel=1e-9)
     assert float(s21) == pytest.approx(naive(z2, mu2, mu1), rel=1e-9)
@@ -94,7 +99,9 @@ def test_permutation_and_symmetry():
 
 def test_gradients():
     z1, z2, mu1, mu2 = (v.requires_grad_(True) for v in directions(3, 4, 4))
-    assert torch.autograd.gradcheck(lambda *v: objectives.nt_xent(v[0], v[1], 0.5, keys=(v[2], v[3])), (z1, z2, mu1, mu2))
+    assert torch.autograd.gradcheck(
+        lambda *v: objectives.nt_xent(v[0], v[1], 0.5, keys=(v[2], v[3])), (z1, z2, mu1, mu2)
+    )
     assert torch.autograd.gradcheck(lambda *v: objectives.superfluous_vmf(*v, 8.0, 2.0), (z1, z2, mu1, mu2))
     assert torch.autograd.gradcheck(lambda a, b: objectives.info_nce(a @ b.T, b @ a.T), (z1, z2))
 
@@ -139,7 +146,7 @@ def test_deterministic_superinfo_is_simclr():
 def test_loss_is_the_sum_of_its_terms_with_both_weights_and_warmup():
     _, method, batch = methods_with_equal_weights(0.2, lambda_a=0.3, lambda_b=0.05, lambda_warmup=0.4)
     for progress, ramp in ((0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (0.9, 1.0)):
-        terms = {name: float(value) for name, value in method(batch, progress).items()}
+        terms = {name: value.item() for name, value in method(batch, progress).items()}
         superfluous = 0.3 * terms["superfluous12"] + 0.05 * terms["superfluous21"]
         assert terms["loss"] == pytest.approx(terms["nce"] + ramp * superfluous, rel=1e-5)
         assert terms["lambda_ramp"] == pytest.approx(ramp)

@@ -1,4 +1,7 @@
-"""Batched augmentation against torchvision's functional transforms: ``python -m pytest tests/pretrain/test_views.py``."""
+"""Batched augmentation against torchvision's functional transforms.
+
+``python -m pytest tests/pretrain/test_views.py``
+"""
 
 import pytest
 import torch
@@ -56,7 +59,9 @@ def test_nothing_switched_on_only_normalises(pixels):
 
 def test_draws_are_the_generators_and_differ_between_samples(pixels):
     same = pixels[:1].expand(64, -1, -1, -1)
-    first, again, other = (views.augment(same, views.ViewsConfig(), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    first, again, other = (
+        views.augment(same, views.ViewsConfig(), torch.Generator().manual_seed(s)) for s in (0, 0, 1)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert len({tuple(image[:, 10, 3].tolist()) for image in first}) > 50
 
@@ -64,6 +69,8 @@ def test_draws_are_the_generators_and_differ_between_samples(pixels):
 @pytest.mark.parametrize(("name", "probability"), [("flip", 0.5), ("grey", 0.3), ("jitter", 0.8), ("blur", 0.4)])
 def test_share_of_samples_changed(name, probability, pixels):
     still = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0} | {name: probability}
-    out = views.augment(pixels[:1].expand(2000, -1, -1, -1), views.ViewsConfig(**still), torch.Generator().manual_seed(0))
+    out = views.augment(
+        pixels[:1].expand(2000, -1, -1, -1), views.ViewsConfig(**still), torch.Generator().manual_seed(0)
+    )
     changed = (out - views.normalise(pixels[:1].float() / 255)).abs().amax((1, 2, 3)) > 0.02
     assert changed.float().mean().item() == pytest.approx(probability, abs=0.04)

@@ -1,5 +1,6 @@
 """vMF normaliser and sampler against mpmath and scipy: ``python -m pytest tests/pretrain/test_vmf.py``."""
 
+import itertools
 import math
 
 import mpmath
@@ -35,7 +36,9 @@ def test_scipy_underflows_where_ours_does_not():
 
 @pytest.mark.parametrize(("d", "kappa"), [(3, 1.0), (16, 10.0), (256, 1024.0)])
 def test_log_prob_is_scipys(d, kappa):
-    z = torch.nn.functional.normalize(torch.randn(5, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    z = torch.nn.functional.normalize(
+        torch.randn(5, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
     mu = z[0].numpy()
     truth = stats.vonmises_fisher(mu, kappa).logpdf(z.numpy())
     np.testing.assert_allclose(vmf.log_prob(z, z[:1], kappa).numpy(), truth, rtol=1e-9, atol=1e-8)
@@ -52,7 +55,7 @@ def test_cosine_has_its_closed_form_distribution(d, kappa):
 
     peak = math.sqrt(1 - mode**2)
     edges = np.linspace(math.acos(cosine.max()), math.acos(cosine.min()), 200)
-    inner = [integrate.quad(density, a, b)[0] for a, b in zip(edges, edges[1:], strict=False)]
+    inner = [integrate.quad(density, a, b)[0] for a, b in itertools.pairwise(edges)]
     outer = integrate.quad(density, 0, edges[0])[0], integrate.quad(density, edges[-1], math.pi)[0]
     cdf = (outer[0] + np.concatenate([[0], np.cumsum(inner)])) / (sum(inner) + sum(outer))
     assert stats.kstest(np.arccos(cosine), lambda x: np.interp(x, edges, cdf)).pvalue > 0.01

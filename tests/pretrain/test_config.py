@@ -1,0 +1,100 @@
+"""Presets, resolved values and the command line: ``python -m pytest tests/pretrain/test_config.py``."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretrain.__main__ import main
+from pretrain.config import PRESETS, PretrainConfig, resolve
+from pretrain.errors import InputError
+from pretrain.methods import METHODS, SimCLRConfig
+
+CPU = torch.device("cpu")
+
+
+def config(**changes):
+    return dataclasses.replace(PretrainConfig(method=SimCLRConfig()), **changes)
+
+
+def test_the_promised_presets_exist_and_resolve():
+    promised = {f"{size}-{method}" for size in ("smoke", "demo") for method in METHODS} | {"superinfo-r50-200ep"}
+    assert set(PRESETS) == promised
+    for name, preset in PRESETS.items():
+        assert resolve(preset, 6000, CPU).method in name
+
+
+def test_the_imagenet_preset_resolves_to_its_published_schedule():
+    resolved = resolve(PRESETS["superinfo-r50-200ep"], 1_281_167, CPU)
+    assert resolved.steps == 200 * 5004 and resolved.warmup_steps == 10 * 5004 and resolved.learning_rate == 0.3
+
+
+def test_learning_rate_scales_and_follows_warmup_and_cosine():
+    resolved = resolve(config(batch_size=64, steps=100, warmup=0.1, learning_rate=0.4), 1000, CPU)
+    assert resolved.learning_rate == pytest.approx(0.1)
+    rates = [resolved.learning_rate_at(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.01 * (i + 1) for i in range(10)])
+    assert rates[10] == pytest.approx(0.1) and rates[55] == pytest.approx(0.05) and 0 < rates[99] < 1e-4
+    assert resolve(config(batch_size=64, lr_batch=None), 1000, CPU).learning_rate == 0.3
+
+
+def test_steps_win_over_epochs():
+    assert resolve(config(batch_size=10, epochs=3), 105, CPU).steps == 30
+    assert resolve(config(batch_size=10, epochs=3, steps=7), 105, CPU).steps == 7
+
+
+def test_only_settings_that_decide_the_weights_name_the_run():
+    values = resolve(config(), 1000, CPU).values()
+    assert values == resolve(config(workers=3, save_every=5, save_seconds=1.0), 1000, CPU).values()
+    assert values != resolve(config(seed=1), 1000, CPU).values()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"batch_size": 2000}, "do not fill"), ({"batch_size": 1}, "--batch-size 1"), ({"steps": -1}, "--steps -1")],
+)
+def test_unusable_values(changes, message):
+    with pytest.raises(InputError, match=message):
+        resolve(config(**changes), 1000, CPU)
+
+
+def test_unknown_preset_is_named():
+    with pytest.raises(InputError, match=r"demo-superinf.*demo-superinfo"):
+        main(["demo-superinf", "--data", "."])
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--data", ".", "--method.lamda-a", "1"], "--method.lamda-a"),
+        (["--data", ".", "--steps", "many"], "--steps"),
+        (["--data", ".", "--method.kappa-b", "0"], "kappa-b"),
+        ([], "--data"),
+    ],
+)
+def test_wrong_flags_are_named_and_exit_2(flags, named, capsys):
+    try:
+        code = main(["smoke-superinfo", *flags])
+        message = ""
+    except SystemExit as stop:
+        code, message = stop.code, ""
+    except InputError as error:
+        code, message = 2, str(error)
+    assert code == 2 and named in capsys.readouterr().err + message
+
+
+def test_help_lists_every_preset(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in PRESETS)
+
+
+def test_nothing_here_imports_detectron2_or_later_rooms():
+    for path in (Path(__file__).resolve().parents[2] / "pretrain").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = (
+                [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            )
+            assert not any(n.split(".")[0] in ("detectron2", "transfer", "benchmarks", "tools") for n in names), path

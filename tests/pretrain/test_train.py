@@ -1,0 +1,212 @@
+"""Whole runs, small: ``python -m pytest tests/pretrain/test_train.py``."""
+
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from pretrain import train
+from pretrain.alarms import WINDOW, CollapseWatch, check_finite
+from pretrain.checkpoint import tensor_digest
+from pretrain.errors import InputError, RunError
+from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
+from pretrain.state import Metrics, load_state, locked, read_metrics, save_state
+from tests.pretrain.conftest import write_images
+
+replace = dataclasses.replace
+
+
+def losses(folder):
+    timing = ("images_per_second", "data_wait")
+    return [{k: v for k, v in row.items() if k not in timing} for row in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_random_is_torchvisions_initialisation_for_the_seed(class_folders, results, tiny):
+    path = train.run("x", replace(tiny, method=RandomConfig(), steps=0, seed=3, backbone="resnet50"), class_folders)
+    torch.manual_seed(3)
+    reference = torchvision.models.resnet50(weights=None)
+    reference.fc = nn.Identity()
+    state = load_file(path)
+    assert len(state) == 318 and all(torch.equal(state[k], v) for k, v in reference.state_dict().items())
+    reference.load_state_dict(state, strict=True)
+    meta = json.loads((path.parent / "meta.json").read_text())
+    assert meta["sha256"] == tensor_digest(state) and meta["method"] == "random" and meta["images_seen"] == 0
+    with pytest.raises(InputError, match="nothing to train"):
+        train.run("x", replace(tiny, method=RandomConfig(), steps=1), class_folders)
+
+
+@pytest.mark.parametrize("method", ["superinfo", "simclr", "supervised"])
+def test_a_run_leaves_a_checkpoint_metrics_and_curves(method, class_folders, results, tiny):
+    other = {"simclr": SimCLRConfig(dim=16, hidden_dim=32), "supervised": SupervisedConfig()}
+    path = train.run("x", replace(tiny, method=other.get(method, tiny.method)), class_folders)
+    folder = path.parent
+    assert folder.parent == results / "pretrain" and folder.name.startswith("x-")
+    assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
+        "backbone.safetensors", "loss.png", "meta.json", "metrics.jsonl"
+    ]  # fmt: skip
+    assert [row["step"] for row in losses(folder)] == [0, 1, 2]
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["method"] == method and meta["images_seen"] == 24 and meta["epoch"] == 1.0
+    assert meta["dataset"]["size"] == 24 and meta["config"]["resolved"]["steps"] == 3
+    state = load_file(path)
+    assert all(v.dtype in (torch.float32, torch.int64) for v in state.values()) and not any(
+        k[:2] == "fc" for k in state
+    )
+    backbone = train.build_method(train.resolve(tiny, 24, torch.device("cpu")), 0).backbone
+    moved = [k for k, v in backbone.state_dict().items() if not torch.equal(v, state[k])]
+    assert "conv1.weight" in moved and "layer4.1.conv2.weight" in moved and "bn1.running_mean" in moved
+
+
+def test_a_finished_run_returns_at_once(flat_folder, results, tiny, monkeypatch):
+    path = train.run("x", tiny, flat_folder)
+    monkeypatch.setattr(train, "train", None)
+    assert train.run("x", replace(tiny, workers=1), flat_folder) == path
+    with pytest.raises(TypeError):
+        train.run("x", replace(tiny, seed=1), flat_folder)
+
+
+def test_supervised_needs_labels(flat_folder, results, tiny):
+    with pytest.raises(InputError, match=r"needs labels, but .*flat"):
+        train.run("x", replace(tiny, method=SupervisedConfig()), flat_folder)
+
+
+def test_non_finite_loss_is_named(flat_folder, results, tiny):
+    with pytest.raises(RunError, match=r"is (nan|inf) at step 1;"):
+        train.run("x", replace(tiny, optimizer="sgd", learning_rate=1e30, warmup=0.0), flat_folder)
+    with pytest.raises(RunError, match="nce is nan at step 7"):
+        check_finite(7, {"loss": 1.0, "nce": float("nan")})
+
+
+def test_identical_images_collapse_and_stop_the_run(tmp_path, results, tiny):
+    (tmp_path / "black").mkdir()
+    for i in range(16):
+        Image.new("RGB", (32, 32)).save(tmp_path / "black" / f"{i}.png")
+    with pytest.raises(RunError, match="collapsed: spread"):
+        train.run("x", replace(tiny, steps=WINDOW + 5), tmp_path / "black")
+
+
+def test_collapse_watch_waits_and_warns_once(capsys):
+    watch = CollapseWatch(1000)
+    for step in range(100):
+        watch.check(step, {"spread": 0.01, "predictive": 0.0})
+    assert capsys.readouterr().err == ""
+    with pytest.raises(RunError, match="step 100"):
+        watch.check(100, {"spread": 0.01})
+    watch = CollapseWatch(1000)
+    for step in range(280, 400):
+        watch.check(step, {"spread": 0.5, "predictive": 1.0})
+    assert capsys.readouterr().err.count("warning: spread 0.500") == 1
+    for step in range(10):
+        CollapseWatch(10).check(step, {"spread": 0.0})  # too short a run to judge
+
+
+def test_a_damaged_save_is_named_and_the_run_starts_anew(flat_folder, results, tiny, capsys):
+    config = replace(tiny, save_every=1)
+    whole = train.run("x", config, flat_folder)
+    truth = tensor_digest(load_file(whole))
+    for name in ("meta.json", "backbone.safetensors"):
+        (whole.parent / name).unlink()
+    (whole.parent / "state.pt").write_bytes(b"PK\x03\x04 half a file")
+    assert tensor_digest(load_file(train.run("x", config, flat_folder))) == truth
+    assert "state.pt is damaged" in capsys.readouterr().err
+    assert [row["step"] for row in losses(whole.parent)] == [0, 1, 2]
+
+
+def test_a_full_disk_leaves_the_previous_save(tmp_path):
+    model = nn.Linear(1000, 1000)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    save_state(tmp_path / "state.pt", 1, model, optimizer)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(RunError, match=r"could not save .*state\.pt") as caught:
+            save_state(tmp_path / "state.pt", 2, model, optimizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value) and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+    assert load_state(tmp_path / "state.pt", model, optimizer, torch.device("cpu")) == 1
+
+
+def test_metrics_are_cut_to_the_step_resumed_at(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    Metrics(path, 1).write({"step": 1, "loss": 0.6})
+    assert read_metrics(path) == [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.6}]
+
+
+def test_a_second_process_waits_for_the_first(tmp_path, capsys):
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    first = subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    first.stdout.readline()
+    threading.Timer(0.5, first.kill).start()
+    before = time.perf_counter()
+    with locked(tmp_path):
+        assert time.perf_counter() - before > 0.3
+    first.wait()
+    assert "another process works in" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["superinfo", "simclr"])
+def test_training_lowers_the_contrastive_loss(method, flat_folder, results, tiny):
+    methods = {"superinfo": tiny.method, "simclr": SimCLRConfig(dim=16, hidden_dim=32, temperature=0.2)}
+    views = replace(tiny.views, crop_scale=(0.5, 1.0), jitter=0.0, grey=0.0)
+    config = replace(tiny, method=methods[method], batch_size=24, steps=30, views=views)
+    rows = losses(train.run("x", config, flat_folder).parent)
+    name = "nce" if method == "superinfo" else "loss"
+    assert sum(r[name] for r in rows[-5:]) < sum(r[name] for r in rows[:5]) - 2.5  # half a nat
+
+
+@pytest.mark.slow
+def test_killed_and_continued_equals_undisturbed_bitwise(tmp_path):
+    """kill -9 at a random step, a loader process the second time: same weights, same metrics, stdout is the path."""
+    write_images(tmp_path / "images", 40)
+    settings = [
+        "--backbone",
+        "resnet18",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "8",
+        "--steps",
+        "10",
+        "--save-every",
+        "2",
+    ]
+    command = [sys.executable, "-m", "pretrain", "smoke-superinfo", "--data", str(tmp_path / "images"), *settings]
+
+    def start(results, *more):
+        environment = os.environ | {"RESULTS_DIR": str(tmp_path / results), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([*command, *more], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    undisturbed = start("whole")
+    killed, kill_at = start("killed"), random.randint(2, 8)
+    while killed.poll() is None:
+        logged = list(tmp_path.glob("killed/pretrain/*/metrics.jsonl"))
+        if logged and logged[0].read_text().count("\n") >= kill_at:
+            killed.send_signal(signal.SIGKILL)
+        time.sleep(0.01)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL and logged[0].with_name("state.pt").exists()
+    continued = start("killed", "--workers", "1")
+    paths = [process.communicate()[0].decode() for process in (undisturbed, continued)]
+    whole, resumed = (tmp_path / p.strip() for p in paths)
+    assert all(p.count("\n") == 1 for p in paths) and whole != resumed
+    states = load_file(whole), load_file(resumed)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0]), f"killed after {kill_at} steps"
+    assert losses(whole.parent) == losses(resumed.parent)
