@@ -14,7 +14,7 @@ setup:  ## make .venv (about two minutes, 6 GB) unless it is there
 	@tools/setup.sh "$(VENV)"
 
 benchmark: setup  ## the whole pipeline: PROFILE=smoke CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
-	$(PYTHON) -m benchmarks suite $(PROFILE) $(foreach entry,$(CHECKPOINTS),--checkpoint '$(entry)') $(if $(WORKERS),--workers $(WORKERS))
+	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)')) $(if $(WORKERS),--workers $(WORKERS))
 
 test: setup  ## all tests; ARGS="-k name" for some
 	$(PYTHON) -m pytest $(ARGS)

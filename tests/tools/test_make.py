@@ -5,12 +5,16 @@ python -m pytest tests/tools/test_make.py
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import tyro
+
+from benchmarks.__main__ import SuiteArguments
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("python3.13", "python3.12", "python3.11", "python3")
@@ -201,7 +205,7 @@ def test_help_lists_every_target(checkout):
         (["benchmark"], ".venv/bin/python -m benchmarks suite smoke"),
         (
             ["benchmark", "PROFILE=demo", "CHECKPOINTS=a=/p/a.pth b=/p/b.pth", "WORKERS=2"],
-            ".venv/bin/python -m benchmarks suite demo --checkpoint 'a=/p/a.pth' --checkpoint 'b=/p/b.pth' --workers 2",
+            ".venv/bin/python -m benchmarks suite demo --checkpoint 'a=/p/a.pth' 'b=/p/b.pth' --workers 2",
         ),
         (["benchmark", "VENV="], "python3 -m benchmarks suite smoke"),
         (["convert", "FILE=/p/a b.pth"], ".venv/bin/python -m transfer convert '/p/a b.pth'"),
@@ -212,6 +216,16 @@ def test_help_lists_every_target(checkout):
 def test_targets_run_the_command_that_the_variables_ask_for(checkout, arguments, command):
     lines = [line.strip() for line in make(checkout, "-n", *arguments).stdout.splitlines()]
     assert lines[-1] == command
+
+
+def test_every_checkpoint_given_to_make_reaches_the_suite(checkout):
+    command = make(checkout, "-n", "benchmark", "CHECKPOINTS=a=/p/a.pth b=/p/b.pth", "WORKERS=2").stdout.splitlines()[
+        -1
+    ]
+    words = shlex.split(command.strip())
+    arguments = tyro.cli(SuiteArguments, args=words[words.index("suite") + 1 :])
+    assert (arguments.profile, arguments.workers) == ("smoke", 2)
+    assert arguments.checkpoint == ("a=/p/a.pth", "b=/p/b.pth")
 
 
 @pytest.mark.parametrize(("target", "needs"), [("convert", "FILE="), ("pretrain", "PRESET=")])
