@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import multiprocessing
 import os
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 from pretrain.errors import InputError, RunError
 
 PRELOAD = ["pretrain.train", "transfer.convert", "benchmarks.linear", "benchmarks.knn", "benchmarks.detection"]
+HEARTBEAT_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,14 @@ class _Running:
     process: Any
     pipe: Any
     started: float
+
+    def progress(self) -> str:
+        """One line: how long it has been running and the last thing its log says."""
+        with self.job.log.open("rb") if self.job.log.exists() else io.BytesIO() as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 400))
+            lines = stream.read().decode(errors="replace").replace("\r", "\n").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "starting")
+        return f"  … {self.job.name} ({_minutes(time.monotonic() - self.started)}): {last[:120]}"
 
     def outcome(self) -> tuple[bool, Any]:
         """(True, the function's value) or (False, one line why not). Call after the process has ended."""
@@ -87,6 +97,10 @@ def _start(job: Job, context: Any) -> _Running:
     return _Running(job, process, receiver, time.monotonic())
 
 
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
@@ -107,7 +121,9 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> list[tuple[Job, str]]:
         while queue or running:
             while queue and len(running) < workers:
                 running.append(_start(queue.pop(0), context))
-            ready = wait([item.process.sentinel for item in running])
+            ready = wait([item.process.sentinel for item in running], HEARTBEAT_SECONDS)
+            if not ready:
+                _say(*(item.progress() for item in running))
             for item in [item for item in running if item.process.sentinel in ready]:
                 running.remove(item)
                 item.process.join()
@@ -124,12 +140,8 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> list[tuple[Job, str]]:
                 now = time.monotonic()
                 left = (now - begun) / done * (expected - done)
                 text = item.job.report(value) if good else f"FAILED: {value}"
-                print(
-                    f"[{done}/{expected}] {item.job.name}: {text} · {_minutes(now - item.started)}"
-                    + (f" · about {_minutes(left)} left" if expected > done else ""),
-                    file=sys.stderr,
-                    flush=True,
-                )
+                eta = f" · about {_minutes(left)} left" if expected > done else ""
+                _say(f"[{done}/{expected}] {item.job.name}: {text} · {_minutes(now - item.started)}{eta}")
     finally:
         for item in running:
             item.process.terminate()

@@ -181,7 +181,7 @@ def _job(source: Source, root: DataRoot, specs: list[RunSpec], num_gpus: int, sa
 def _headline(record: RunRecord) -> str:
     metric = TASKS[record.spec.task].metrics[0]
     value = record.metrics.get(metric.key)
-    return f"{metric.label} {'undefined' if value is None else f'{value:.1f}'}"
+    return f"{record.spec.task} {metric.label} {'undefined' if value is None else f'{value:.1f}'}"
 
 
 def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Jobs in processes: python -m pytest tests/benchmarks/test_pool.py"""
 
 import os
+import re
 import signal
 import time
 
@@ -23,6 +24,11 @@ def fail(known):
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mumble():
+    print("step 1/9\rstep 2/9", end="", flush=True)
+    time.sleep(1)
 
 
 def nap(seconds):
@@ -86,6 +92,12 @@ def test_no_more_than_the_workers_run_at_once(tmp_path):
     run_jobs(jobs, 2)
     ends.sort()
     assert ends[2] - ends[0] >= 0.45  # the third had to wait for the first
+
+
+def test_a_long_job_shows_what_its_log_says(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(pool, "HEARTBEAT_SECONDS", 0.2)
+    run_jobs([job(tmp_path, mumble)], 1)
+    assert re.search(r"mumble \(\d+ s\): step 2/9$", capfd.readouterr().err, re.MULTILINE)
 
 
 def test_a_job_has_one_thread(tmp_path):
