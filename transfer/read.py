@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,9 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 def _load_torch(path: Path, *, mmap: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged file makes torch guess aloud before it gives up
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises many types for hostile and damaged files; each is the user's file's fault
         found = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"Trying to (?:load|call) \S+ (\S+)", str(error))
         if found:

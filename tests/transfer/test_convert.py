@@ -1,0 +1,183 @@
+"""Conversion of a ResNet-50: all tensors, bit for bit, with a proof that has the power to refuse."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pretrain.checkpoint import save_checkpoint, tensor_digest
+from pretrain.errors import InputError
+from pretrain.files import file_sha256
+from transfer import names, verify, weights
+from transfer.__main__ import main
+from transfer.convert import convert
+from transfer.read import read_detectron2_pkl
+from transfer.sources import read_backbone
+
+
+def rewritten(converted, arrays, path):
+    weights.write_pkl(path, weights.pickled(arrays))
+    return path
+
+
+def test_every_tensor_arrives_and_the_forward_pass_agrees_exactly(converted, full_state):
+    assert (converted.mapped, converted.expected) == (265, 265)
+    assert {build: set(maps.values()) for build, maps in converted.forward_difference.items()} == {
+        "c4": {0},
+        "fpn": {0},
+    }
+    assert {key for key in converted.dropped if not key.endswith("num_batches_tracked")} == {"fc.weight", "fc.bias"}
+    assert len(converted.dropped) == 2 + 53
+    arrays = read_detectron2_pkl(converted.path)["model"]
+    assert len(arrays) == 265
+    for ours, theirs in names.to_torchvision().items():  # the round trip
+        assert np.array_equal(arrays[ours], full_state[theirs].numpy()), theirs
+        assert arrays[ours].dtype == np.float32
+
+
+def test_proof_on_disk(converted, checkpoint):
+    proof = json.loads(converted.json_path.read_text())
+    assert proof["sha256"] == file_sha256(converted.path)
+    assert proof["source_sha256"] == tensor_digest(read_backbone(checkpoint).state)
+    assert (proof["source"], proof["channel_order"], proof["stride_in_1x1"]) == ("torchvision", "RGB", False)
+    assert {"versions", "detectron2", "git", "created", "pixel_mean", "pixel_std"} <= set(proof)
+    assert weights.load(converted.path) == converted
+
+
+def test_second_conversion_is_the_first_one(converted, checkpoint, monkeypatch, scratch):
+    again = convert(checkpoint, scratch / "again.pkl")
+    assert again.sha256 == converted.sha256
+
+    def fail(*args):
+        raise AssertionError("proved again")
+
+    monkeypatch.setattr(verify, "forward_difference", fail)
+    assert convert(checkpoint, scratch / "again.pkl") == again
+    with again.path.open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(AssertionError, match="proved again"):  # a changed .pkl is not up to date
+        convert(checkpoint, scratch / "again.pkl")
+
+
+def test_command_prints_the_path_and_proof(checkpoint, scratch, capsys):
+    assert main(["convert", str(checkpoint), "-o", str(scratch / "x.pkl")]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(scratch / "x.pkl")
+    assert "265/265" in err and "fc.weight" in err and "make benchmark" in err
+    assert main(["verify", str(scratch / "x.pkl"), str(checkpoint)]) == 0
+    assert "bit for bit" in capsys.readouterr().err
+    assert main(["inspect", str(checkpoint)]) == 0
+    assert "265 of the 265" in capsys.readouterr().out
+
+
+def test_swapped_tensors_of_equal_shape_are_found(converted, checkpoint, scratch):
+    arrays = converted.arrays()
+    one, two = "res2.1.conv1.weight", "res2.2.conv1.weight"
+    arrays[one], arrays[two] = arrays[two], arrays[one]
+    swapped = rewritten(converted, arrays, scratch / "swapped.pkl")
+    with pytest.raises(InputError, match=rf"2 tensors are not those of .*: {one}, {two}"):
+        verify.verify(swapped, checkpoint)
+    (scratch / "swapped.json").write_bytes(converted.json_path.read_bytes())
+    with pytest.raises(InputError, match="changed since"):  # alone: the hash in the proof
+        verify.verify(swapped)
+
+
+@pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
+def test_verify_refuses_another_set_of_arrays(converted, scratch, fault):
+    arrays = converted.arrays()
+    array = arrays.pop("res5.2.conv3.weight")
+    if fault == "extra":
+        arrays |= {"res5.2.conv3.weight": array, "res6.0.conv1.weight": array}
+    if fault == "shape":
+        arrays["res5.2.conv3.weight"] = array[:5]
+    with pytest.raises(InputError, match=r"layer4\.2\.conv3|res6\.0"):
+        verify.verify(rewritten(converted, arrays, scratch / "bad.pkl"))
+
+
+@pytest.mark.parametrize("keys", ["STRIDE_IN_1X1: True", "STRIDE_IN_1X1: False, RES5_DILATION: 2"])
+def test_forward_proof_sees_what_shapes_do_not(converted, full_state, scratch, monkeypatch, keys):
+    protocol = scratch / "other.yaml"
+    protocol.write_text(f"MODEL: {{RESNETS: {{{keys}}}}}")
+    monkeypatch.setattr(verify, "BUILDS", {"c4": str(protocol)})
+    state = {name: value for name, value in full_state.items() if not name.startswith("fc.")}
+    try:
+        difference = verify.forward_difference(state, converted.arrays(), (0.5,) * 3, (0.25,) * 3)
+    except RuntimeError as error:  # dilation changes the map's size
+        assert "size of tensor" in str(error)
+    else:
+        with pytest.raises(InputError, match="differs by"):
+            verify.require_agreement(difference, "x")
+
+
+def test_forward_proof_has_a_limit():
+    verify.require_agreement({"c4": {"res2": 9e-6}}, "x")
+    for value in (1.1e-5, float("nan")):
+        with pytest.raises(InputError, match="res2 of the c4 build"):
+            verify.require_agreement({"c4": {"res2": value}}, "x")
+
+
+def backbone_of(state):
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}
+
+
+@pytest.mark.parametrize("kind", ["wrapped", "ddp", "half", "safetensors", "channels_last", "no counters"])
+def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
+    state = backbone_of(full_state)
+    path = scratch / "x.pth"
+    if kind == "wrapped":
+        torch.save({"epoch": 3, "model": state, "optimizer": {"state": {}}}, path)
+    elif kind == "ddp":
+        torch.save({"state_dict": {f"module.{name}": value for name, value in full_state.items()}}, path)
+    elif kind == "half":
+        torch.save({n: v.half() if v.is_floating_point() else v for n, v in state.items()}, path)
+    elif kind == "safetensors":
+        path = scratch / "x.safetensors"
+        save_file(state, path)
+    elif kind == "channels_last":
+        torch.save({n: v.to(memory_format=torch.channels_last) if v.dim() == 4 else v for n, v in state.items()}, path)
+    else:
+        state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
+        torch.save(state, path)
+    expected = {n: v.half().float() if kind == "half" and v.is_floating_point() else v for n, v in state.items()}
+    backbone = read_backbone(path)
+    assert backbone.sha256 == tensor_digest(expected)
+    assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
+
+
+def saved_run(folder, state, **changes):
+    meta = {
+        "architecture": "resnet50", "method": "random", "epoch": 0.0, "images_seen": 0, "dataset": {},
+        "config": {}, "git": None, "versions": {}, "created": "", "pixel_mean": (0.1, 0.2, 0.3),
+    }  # fmt: skip
+    return save_checkpoint(folder, state, **meta | changes)
+
+
+def test_own_run_folder(full_state, scratch):
+    saved = saved_run(scratch, backbone_of(full_state))
+    backbone = read_backbone(scratch)
+    assert (backbone.source, backbone.sha256) == ("superinfo", saved.sha256)
+    assert backbone.pixel_mean == (0.1, 0.2, 0.3) and backbone.meta["method"] == "random"
+    assert len(backbone.state) == 318
+
+
+def test_own_run_whose_meta_is_about_other_tensors(full_state, scratch):
+    saved_run(scratch, backbone_of(full_state))
+    meta = json.loads((scratch / "meta.json").read_text())
+    (scratch / "meta.json").write_text(json.dumps(meta | {"sha256": "0" * 64}))
+    with pytest.raises(InputError, match="other tensors"):
+        read_backbone(scratch)
+
+
+def test_never_replaces_what_is_not_ours(full_state, checkpoint, scratch):
+    (scratch / "mine.json").write_text("{}")
+    with pytest.raises(InputError, match=r"mine\.json: exists"):
+        convert(checkpoint, scratch / "mine.pkl")
+    (scratch / "msra.pkl").write_bytes(b"theirs")
+    with pytest.raises(InputError, match=r"msra\.pkl: exists"):
+        convert(checkpoint, scratch / "msra.pkl")
+    torch.save(full_state, scratch / "torch.pkl")
+    with pytest.raises(InputError, match="replace the input"):
+        convert(scratch / "torch.pkl")
+    assert sorted(path.name for path in scratch.iterdir()) == ["mine.json", "msra.pkl", "torch.pkl"]

@@ -1,0 +1,147 @@
+"""Wrong inputs to ``python -m transfer convert``: one line that names the fault, exit status 2, nothing written."""
+
+import os
+import pickle
+import re
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18, resnet34, resnet101, resnext50_32x4d, wide_resnet50_2
+
+from pretrain.errors import run_cli
+from transfer.__main__ import main
+
+
+class Bomb:
+    """Creates a file when unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def changed(state, **changes):
+    """A copy with some tensors replaced; None takes one away."""
+    result = {**state, **{name.replace("__", "."): value for name, value in changes.items()}}
+    return {name: value for name, value in result.items() if value is not None}
+
+
+def truncated(write, path):
+    write()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def meta_state(build):
+    with torch.device("meta"):
+        state = build(weights=None).state_dict()
+    return {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in state.items()}
+
+
+CASES = {
+    "empty": (lambda p, s: p.write_bytes(b""), "the file is empty"),
+    "text": (lambda p, s: p.write_text("hello\n"), "a text file"),
+    "html": (lambda p, s: p.write_text("<!DOCTYPE html><html>é 404"), "an HTML or XML page"),
+    "lfs": (lambda p, s: p.write_text("version https://git-lfs.github.com/spec/v1\noid x\n"), "Git LFS pointer"),
+    "noise": (lambda p, s: p.write_bytes(bytes(range(128, 256)) * 9), "truncated, damaged"),
+    "truncated": (lambda p, s: truncated(lambda: torch.save(s, p), p), "truncated, damaged"),
+    "truncated safetensors": (lambda p, s: truncated(lambda: save_file(s, p), p), "truncated or damaged safetensors"),
+    "code": (lambda p, s: p.write_bytes(pickle.dumps({"a": Bomb(p.parent / "boom")}, 2)), "could run code"),
+    "code in zip": (lambda p, s: torch.save({"a": Bomb(p.parent / "boom")}, p), r"\(.*mkdir\), which could run code"),
+    "module": (lambda p, s: torch.save(torch.nn.Linear(2, 2), p), r"torch\.nn\.modules\.linear\.Linear"),
+    "list": (lambda p, s: torch.save([1, 2], p), "holds a list"),
+    "resnet18": (lambda p, s: torch.save(meta_state(resnet18), p), "ResNet-18.*missing layer1.0.conv3.weight"),
+    "resnet34": (lambda p, s: torch.save(meta_state(resnet34), p), "ResNet-34.*missing layer1.0.conv3.weight"),
+    "resnet101": (lambda p, s: torch.save(meta_state(resnet101), p), "ResNet-101.*not mapped layer3.6.conv1.weight"),
+    "wide": (lambda p, s: torch.save(meta_state(wide_resnet50_2), p), "width 2×.*layer1.0.conv1.weight"),
+    "resnext": (lambda p, s: torch.save(meta_state(resnext50_32x4d), p), "32 groups.*layer1.0.conv1.weight"),
+    "cifar stem": (
+        lambda p, s: torch.save(changed(s, conv1__weight=torch.zeros(64, 3, 3, 3)), p),
+        r"3×3 stem.*conv1\.weight \(64, 3, 3, 3\) instead of \(64, 3, 7, 7\)",
+    ),
+    "deep stem": (
+        lambda p, s: torch.save(changed(s, conv1__weight=None, **{"conv1__0__weight": torch.zeros(32, 3, 3, 3)}), p),
+        r"deep stem.*missing conv1\.weight; not mapped conv1\.0\.weight",
+    ),
+    "transposed": (
+        lambda p, s: torch.save(changed(s, layer4__0__conv1__weight=s["layer4.0.conv1.weight"].transpose(0, 1)), p),
+        r"wrong shape layer4\.0\.conv1\.weight \(1024, 512, 1, 1\)",
+    ),
+    "missing key": (lambda p, s: torch.save(changed(s, bn1__bias=None), p), r"missing bn1\.bias"),
+    "extra key": (lambda p, s: torch.save(changed(s, layer4__3__conv1__weight=torch.zeros(1)), p), r"layer4\.3\.conv1"),
+    "integers": (
+        lambda p, s: torch.save(changed(s, conv1__weight=s["conv1.weight"].to(torch.int8)), p),
+        r"not float32 or half conv1\.weight torch\.int8",
+    ),
+    "nan": (
+        lambda p, s: torch.save(changed(s, bn1__bias=torch.full((64,), float("nan"))), p),
+        r"NaN or infinite values in bn1\.bias",
+    ),
+    "negative variance": (
+        lambda p, s: torch.save(changed(s, bn1__running_var=torch.full((64,), -1.0)), p),
+        r"negative variance in bn1\.running_var",
+    ),
+    "all zero": (lambda p, s: torch.save({n: torch.zeros_like(v) for n, v in s.items()}, p), "res2 is 0.0"),
+    "overflow": (
+        lambda p, s: torch.save(changed(s, layer1__0__bn3__weight=torch.full((256,), 3e38)), p),
+        "res[2-5] is (inf|nan)",
+    ),
+    "moco": (
+        lambda p, s: torch.save({"state_dict": {f"module.encoder_q.{n}": v for n, v in s.items()}}, p),
+        "not a checkpoint of superinfo or torchvision",
+    ),
+    "two networks": (lambda p, s: torch.save({"state_dict": {}, "model": {}}, p), 'both "state_dict" and "model"'),
+}
+
+
+def refuse(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["transfer", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        run_cli(main)
+    out, err = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_in_one_line(case, full_state, scratch, monkeypatch, capsys):
+    path = scratch / "x.pth"
+    write, message = CASES[case]
+    write(path, full_state)
+    line = refuse(["convert", path], monkeypatch, capsys)
+    assert re.search(message, line), line
+    assert str(path) in line
+    assert [item.name for item in scratch.iterdir()] == ["x.pth"]
+
+
+def test_refused_paths(full_state, scratch, monkeypatch, capsys):
+    assert "no such file" in refuse(["convert", scratch / "none.pth"], monkeypatch, capsys)
+    assert "without backbone.safetensors" in refuse(["convert", scratch], monkeypatch, capsys)
+    save_file(full_state, scratch / "backbone.safetensors")
+    assert "has not finished" in refuse(["convert", scratch], monkeypatch, capsys)
+    assert "must end in .pkl" in refuse(
+        ["convert", scratch / "backbone.safetensors", "-o", scratch / "x.pth"], monkeypatch, capsys
+    )
+
+
+@pytest.mark.parametrize("where", ["top", "array"])
+def test_verify_runs_no_code(where, scratch, monkeypatch, capsys):
+    bomb = Bomb(scratch / "boom")
+    content = {"model": {"a": bomb} if where == "array" else {}, "__author__": bomb if where == "top" else ""}
+    (scratch / "x.pkl").write_bytes(pickle.dumps(content))
+    line = refuse(["verify", scratch / "x.pkl"], monkeypatch, capsys)
+    assert "mkdir, which could run code; refused" in line
+    assert not (scratch / "boom").exists()
+
+
+def test_verify_wants_detectron2s_format(scratch, monkeypatch, capsys):
+    (scratch / "x.pkl").write_bytes(pickle.dumps({"state_dict": {}}))
+    assert 'no "model" and "__author__"' in refuse(["verify", scratch / "x.pkl"], monkeypatch, capsys)
+    (scratch / "x.pkl").write_bytes(b"\x80\x04")
+    assert "truncated" in refuse(["verify", scratch / "x.pkl"], monkeypatch, capsys)
