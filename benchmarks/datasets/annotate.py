@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 from scipy.ndimage import binary_fill_holes
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
 
 from benchmarks.datasets.drawing import Placed, visible
 from benchmarks.datasets.vocxml import VocObject
@@ -41,10 +41,12 @@ def outlines(pixels: np.ndarray) -> list[list[float]]:
     polygons = []
     for contour in find_contours(padded, 0.5):
         # Padding moved pixel centres by 1; COCO counts from the pixel's corner, so its centre is at 0.5.
-        points = approximate_polygon(contour, 0.3)[:-1, ::-1] - 0.5
+        points = contour[:-1, ::-1] - 0.5
+        before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+        points = points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
         x, y = points.T
         if abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 >= 4:
-            polygons.append([round(float(value), 2) for value in points.clip(0, max(pixels.shape)).ravel()])
+            polygons.append(points.ravel().tolist())
     return polygons
 
 

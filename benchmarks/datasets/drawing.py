@@ -97,7 +97,7 @@ def sprite(drawing: str) -> Image.Image:
     path = folder / f"{drawing}.svg"
     if not path.exists():  # some code points exist only with the emoji variation selector
         path = folder / f"{drawing}-FE0F.svg"
-    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=2 * SPRITE)))).convert("RGBA")
+    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=256)))).convert("RGBA")
     image = image.crop(image.getchannel("A").getbbox())
     image.thumbnail((SPRITE, SPRITE), Image.Resampling.LANCZOS)
     return image
