@@ -25,6 +25,7 @@ from pretrain.errors import InputError
 from pretrain.files import fingerprint
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
+SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 _ORDER, _CROPS = 0, 1  # separate random streams of one seed
 Sample = tuple[Tensor, int, int]
 
@@ -57,6 +58,8 @@ def list_images(root: Path) -> ImageList:
     flat = [path for path in found if "/" not in path]
     if not flat:
         classes = tuple(sorted({path.split("/")[0] for path in found}))
+        if set(classes) <= SPLITS:
+            raise InputError(f"{root} holds the splits {', '.join(classes)}, not classes: give one of them as --data")
         number = {name: i for i, name in enumerate(classes)}
         return ImageList(
             root=root, paths=tuple(found), labels=tuple(number[path.split("/")[0]] for path in found), classes=classes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import pickle
 import sys
 import time
@@ -63,8 +62,11 @@ def load_state(path: Path, method: nn.Module, optimizer: Optimizer, device: torc
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
         print(f"warning: {path} is damaged: starting anew", file=sys.stderr)
         return 0
-    method.load_state_dict(weights)
-    optimizer.load_state_dict(moments)
+    try:
+        method.load_state_dict(weights)
+        optimizer.load_state_dict(moments)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(f"{path} does not fit this version of the code: remove it to start anew") from error
     return step
 
 
@@ -97,7 +99,6 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def draw_curves(metrics: Path, png: Path, title: str) -> None:
     """Draw every term of metrics.jsonl over the steps, one small panel each."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
     from matplotlib.figure import Figure
 
     rows = read_metrics(metrics)
@@ -115,12 +116,11 @@ def draw_curves(metrics: Path, png: Path, title: str) -> None:
 
 
 class Progress:
-    """A line on stderr every ``seconds`` and on the last step: terms, images/s, share of time waiting for data, ETA."""
+    """The line on stderr that is due every ``seconds``: terms, images/s, share of time waiting for data, ETA."""
 
     def __init__(self, steps: int, images_per_step: int, seconds: float = 5.0) -> None:
         self.steps, self.images_per_step, self.seconds = steps, images_per_step, seconds
-        self.since = self.shown = time.perf_counter()
-        self.done, self.waited = 0, 0.0
+        self.since, self.done, self.waited = time.perf_counter(), 0, 0.0
 
     def tick(self, waited: float) -> None:
         """Count one step, of which ``waited`` seconds were spent waiting for data."""
@@ -134,11 +134,13 @@ class Progress:
             "data_wait": round(self.waited / spent, 4),
         }
 
+    def due(self) -> bool:
+        """Whether ``seconds`` have passed since the last line."""
+        return time.perf_counter() - self.since >= self.seconds
+
     def show(self, step: int, terms: Mapping[str, float]) -> None:
-        """Print the line if it is due. ``step`` counts from 0."""
+        """Print the line and start a new count. ``step`` counts from 0."""
         now = time.perf_counter()
-        if now - self.shown < self.seconds and step + 1 < self.steps:
-            return
         rates, left = self.rates(), (self.steps - step - 1) * (now - self.since) / max(1, self.done)
         values = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
         print(
@@ -147,5 +149,4 @@ class Progress:
             file=sys.stderr,
             flush=True,
         )
-        self.shown = self.since = now
-        self.done, self.waited = 0, 0.0
+        self.since, self.done, self.waited = now, 0, 0.0

@@ -6,6 +6,7 @@ command is given again; everything random is drawn from (seed, step), so on the 
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from pretrain.alarms import CollapseWatch, check_finite
 from pretrain.checkpoint import save_checkpoint
 from pretrain.config import PretrainConfig, Resolved, resolve
 from pretrain.data import CropDataset, ImageList, StepSampler, describe, list_images, load_batches
-from pretrain.errors import InputError
+from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
 from pretrain.lars import LARS
 from pretrain.methods import METHODS, Batch, Method
@@ -56,7 +57,7 @@ def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
     """SGD and AdamW decay every tensor (as in MoCo, and torch's default); LARS leaves out one-dimensional ones."""
     config, parameters = resolved.config, [p for p in method.parameters() if p.requires_grad]
     if config.optimizer == "adamw":
-        return AdamW(parameters, lr=resolved.learning_rate, weight_decay=config.weight_decay)
+        return AdamW(parameters, lr=resolved.learning_rate, weight_decay=config.weight_decay, fused=True)
     momentum_sgd = {"lars": LARS, "sgd": SGD}[config.optimizer]
     return momentum_sgd(
         parameters, lr=resolved.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
@@ -77,6 +78,9 @@ def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
         )
     dataset = describe(images)
     folder = run_folder(preset_name, resolved, dataset)
+    checkpoint = folder / "backbone.safetensors"
+    if (folder / "meta.json").exists():
+        return checkpoint
     with locked(folder):
         if not (folder / "meta.json").exists():
             # Memory format first: the optimizer's state takes the parameters' layout.
@@ -86,7 +90,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
                 train(method, images, resolved, folder, device)
                 draw_curves(folder / "metrics.jsonl", folder / "loss.png", f"{folder.name} on {dataset['name']}")
             export(method, resolved, dataset, folder)
-    return folder / "backbone.safetensors"
+    return checkpoint
 
 
 def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path, device: torch.device) -> None:
@@ -102,6 +106,8 @@ def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path
     sampler = StepSampler(len(images), config.batch_size, seed=config.seed, start=start, stop=resolved.steps)
     batches = load_batches(dataset, sampler, workers=config.workers, pin=device.type == "cuda")
     generator = torch.Generator(device)
+    print(f"{folder.name}: {len(images)} images, steps {start + 1} to {resolved.steps}", file=sys.stderr)
+    print(f"on {device} in {resolved.precision}, results in {folder}", file=sys.stderr)
     save_at = time.perf_counter() + FIRST_SAVE_SECONDS
     method.train()
     for step in range(start, resolved.steps):
@@ -128,12 +134,15 @@ def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path
 
         now, last = time.perf_counter(), step + 1 == resolved.steps
         save = not last and (now >= save_at or bool(config.save_every and (step + 1) % config.save_every == 0))
-        if step % resolved.log_every == 0 or last or save:
+        log = step % resolved.log_every == 0 or last
+        if log or save or progress.due():  # reading the terms makes a GPU wait
             values = {name: term.item() for name, term in terms.items()}
             check_finite(step, values)
-            watch.check(step, values)
-            metrics.write({"step": step, "lr": resolved.learning_rate_at(step), **values, **progress.rates()})
-            progress.show(step, values)
+            if log:
+                watch.check(step, values)
+                metrics.write({"step": step, "lr": resolved.learning_rate_at(step), **values, **progress.rates()})
+            if last or progress.due():
+                progress.show(step, values)
         if save:
             save_state(state, step + 1, method, optimizer)
             save_at = time.perf_counter() + config.save_seconds
@@ -142,18 +151,20 @@ def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path
 def export(method: nn.Module, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
     """Write backbone.safetensors and meta.json, then remove the training state."""
     config = resolved.config
-    backbone = cast(Method, method).backbone
-    raw = resolved.values()["config"]
+    values, state = resolved.values(), cast(Method, method).backbone.state_dict()
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise RunError(f"non-finite weights after the last step ({broken[0]}); lower --learning-rate")
     with saving(folder / "backbone.safetensors"):
         save_checkpoint(
             folder,
-            backbone.state_dict(),
+            state,
             architecture=config.backbone,
             method=resolved.method,
             epoch=resolved.steps / resolved.steps_per_epoch if resolved.steps else 0.0,
             images_seen=resolved.steps * config.batch_size,
             dataset=dataset,
-            config={"raw": raw, "resolved": {k: v for k, v in resolved.values().items() if k != "config"}},
+            config={"raw": values.pop("config"), "resolved": values},
             git=git_state(),
             versions=package_versions("torch", "torchvision", "numpy", "pillow"),
             created=utc_now(),

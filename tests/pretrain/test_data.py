@@ -99,6 +99,9 @@ def test_folders_that_cannot_be_used(tmp_path, class_folders):
     (tmp_path / "empty" / "cat").mkdir(parents=True)
     with pytest.raises(InputError, match="no images"):
         data.list_images(tmp_path / "empty")
+    with pytest.raises(InputError, match="splits train, not classes"):
+        write_images(tmp_path / "root" / "train" / "cat", 1)
+        data.list_images(tmp_path / "root")
     write_images(class_folders, 1)
     with pytest.raises(InputError, match="both images"):
         data.list_images(class_folders)
