@@ -14,6 +14,7 @@ import numpy as np
 from pretrain.errors import InputError
 from pretrain.files import replacing, write_json
 from pretrain.provenance import git_state, package_versions, utc_now
+from transfer.origin import detectron2_origin
 from transfer.read import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
@@ -111,12 +112,3 @@ def write_pkl(path: Path, data: bytes) -> str:
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def detectron2_origin() -> dict[str, str | None]:
-    """Which detectron2 is installed: the distribution's name and version, and the version that its code states."""
-    found = package_versions("detectron2", "sal-detectron2")
-    name = next((name for name in ("sal-detectron2", "detectron2") if found[name]), None)
-    import detectron2  # here, so that reading a proof needs no detectron2
-
-    return {"distribution": name, "version": found[name] if name else None, "code": detectron2.__version__}

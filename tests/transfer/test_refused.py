@@ -92,7 +92,7 @@ CASES = {
     ),
     "moco": (
         lambda p, s: torch.save({"state_dict": {f"module.encoder_q.{n}": v for n, v in s.items()}}, p),
-        "not a checkpoint of superinfo or torchvision",
+        r"not a checkpoint of superinfo or torchvision \(keys: module\.encoder_q\.conv1\.weight",
     ),
     "two networks": (lambda p, s: torch.save({"state_dict": {}, "model": {}}, p), 'both "state_dict" and "model"'),
 }

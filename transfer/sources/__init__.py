@@ -28,7 +28,7 @@ def detect(loaded: Loaded) -> tuple[Source, str]:
         reason = source.recognise(loaded)
         if reason:
             return source, reason
-    keys = architecture.first_few(map(str, loaded.content))
+    keys = architecture.first_few(map(str, torchvision.unwrap(loaded)[0]))
     raise InputError(
         f"{loaded.path}: not a checkpoint of {' or '.join(SOURCES)} (keys: {keys}); see: "
         f"python -m transfer inspect {loaded.path}"
