@@ -131,7 +131,7 @@ def scene(config: EmojiConfig, split: str, index: int) -> tuple[Image.Image, lis
     required = scheduled(config, split, index)
 
     def anywhere(class_name: str) -> Placed:
-        scale, x, y = float(np.exp(rng.uniform(low, high))), *rng.uniform(0, 1, 2)
+        scale, x, y = float(np.exp(rng.uniform(low, high))), *rng.uniform(0.08, 0.92, 2)
         return place(class_name, recipe, size, scale, (float(x), float(y)), rng)
 
     while True:

@@ -70,25 +70,29 @@ class DataRoot:
 
 
 @contextmanager
-def building(root: Path) -> Iterator[Path]:
+def building(root: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``root``, renamed to ``root`` on success: a root is whole or not there.
 
-    What killed runs left behind for the same root is removed first. Where another process finished the same root
-    meanwhile, its result stands.
+    What killed runs left behind for the same root is removed first. A root that is already there at the end stands
+    (another process has finished it meanwhile), or goes with ``replace``.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(root)
     temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    discarded = root.with_name(f".{root.name}.old.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
         yield temporary
+        if replace and root.exists():
+            root.rename(discarded)
         try:
             temporary.rename(root)
         except OSError:
             if not (root / "data.json").exists():
                 raise InputError(f"{root} exists and is not a data root: move it away or choose another name") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, discarded):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_stale(root: Path) -> None:

@@ -1,0 +1,98 @@
+"""Looks at the user's files before anything is made of them: every image readable, every split filled, boxes inside.
+
+python -m benchmarks prepare voc SOURCE        (prints what was counted; the first fatal finding is one line)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from pretrain.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+DECODED_UP_TO = 20_000  # images; of larger sets the headers are read, because decoding ImageNet takes hours
+EXIF_ORIENTATION = 0x0112
+
+
+def fatal(what: str, offenders: Sequence[Any], advice: str) -> None:
+    """InputError that names the first offender and how many there are; nothing where there is none."""
+    if offenders:
+        more = f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""
+        raise InputError(f"{what}: {offenders[0]}{more}: {advice}")
+
+
+def image_sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """(width, height) of each image as shown, EXIF orientation applied. InputError for missing or unreadable ones."""
+    unique = sorted(set(paths))
+    fatal("missing image", [path for path in unique if not path.is_file()], "add the file or drop its annotation")
+    decode = len(unique) <= DECODED_UP_TO
+
+    def look(path: Path) -> tuple[int, int] | str:
+        try:
+            with Image.open(path) as image:
+                turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+                size = (image.height, image.width) if turned else image.size
+                if decode:  # verify() does not notice a JPEG that breaks off
+                    image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+                    image.load()
+                else:
+                    image.verify()
+                return size
+        except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
+            return f"{path} ({error})".replace("\n", " ")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(
+            tqdm(pool.map(look, unique), total=len(unique), desc="checking images", unit="image", mininterval=1)
+        )
+    broken = [answer for answer in found if isinstance(answer, str)]
+    fatal("unreadable image", broken, "replace or remove it and prepare again")
+    return {path: size for path, size in zip(unique, found, strict=True) if not isinstance(size, str)}
+
+
+def clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """A (left, top, right, bottom) box, 0-based with exclusive ends, inside the image; None if no pixel remains."""
+    left, top, right, bottom = box
+    width, height = size
+    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    return inside if inside[2] - inside[0] >= 1 and inside[3] - inside[1] >= 1 else None
+
+
+def split_seeded(items: Iterable[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """(train, val) of the sorted items: at least one in val; the same for the same items, fraction and seed."""
+    order = sorted(items)
+    random.Random(seed).shuffle(order)
+    held = max(1, round(len(order) * val_fraction))
+    return sorted(order[held:]), sorted(order[:held])
+
+
+def images_under(folder: Path) -> list[Path]:
+    """Sorted image files under ``folder``, links followed, hidden ones left out."""
+    return sorted(
+        Path(place, name)
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    )
+
+
+def quick_fingerprint(sources: Iterable[Path]) -> str:
+    """Sha256 hex over names, sizes and times of the files under ``sources``: seconds, also for a million files."""
+    total = hashlib.sha256()
+    for source in sources:
+        files = (
+            [source] if source.is_file() else (Path(a, c) for a, _, b in os.walk(source, followlinks=True) for c in b)
+        )
+        for path in sorted(files):
+            status = path.stat() if path.exists() else None
+            total.update(f"{path}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
+    return total.hexdigest()

@@ -1,0 +1,69 @@
+"""The user's folders of classes (ImageNet's layout) as the standard classification layout: links, nothing copied.
+
+    python -m benchmarks prepare imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+
+SOURCE has ``train/`` and ``val/`` (or validation, valid, test) with a folder a class; or the class folders themselves,
+of which each is then split with the seed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets.checks import fatal, image_sizes, images_under, split_seeded
+from pretrain.errors import InputError
+
+HELD_OUT = ("val", "validation", "valid", "test")
+
+
+def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[str, Any]:
+    """Write ``target/imagenet`` from ``source``; the section of data.json without its fingerprint."""
+    held = next((source / name for name in HELD_OUT if (source / name).is_dir()), None)
+    if held and (source / "train").is_dir():
+        folders = {"train": source / "train", "val": held}
+        files = {split: class_files(folder) for split, folder in folders.items()}
+    else:
+        folders, files = {}, split_classes(source, val_fraction, seed)
+    for one, other in (("val", "train"), ("train", "val")):
+        fatal(f"class of {one} absent in {other}", sorted(set(files[one]) - set(files[other])), "give both all classes")
+    sizes = image_sizes(path for classes in files.values() for paths in classes.values() for path in paths)
+    for split, classes in files.items():
+        (target / "imagenet" / split).mkdir(parents=True)
+        for name, paths in classes.items():
+            place = target / "imagenet" / split / name
+            if folders:
+                place.symlink_to((folders[split] / name).resolve(), target_is_directory=True)
+            else:
+                link_files(place, source / name, paths)
+    counts = {split: sum(map(len, classes.values())) for split, classes in files.items()}
+    return {"classes": sorted(files["train"]), "counts": counts, "validation": {"images checked": len(sizes)}}
+
+
+def class_files(folder: Path) -> dict[str, list[Path]]:
+    """The images of each class folder under ``folder``; InputError where there is no class or one is empty."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(names) < 2:
+        raise InputError(f"{folder} has {len(names)} class folders: give folders of images, one a class")
+    files = {name: images_under(folder / name) for name in names}
+    fatal("class folder without an image", [folder / name for name in names if not files[name]], "fill or remove it")
+    return files
+
+
+def split_classes(source: Path, val_fraction: float, seed: int) -> dict[str, dict[str, list[Path]]]:
+    """Every class split by itself, so that both splits have all classes in the same proportions."""
+    whole = class_files(source)
+    fatal("class with one image", [name for name, paths in whole.items() if len(paths) < 2], "a split needs two")
+    files: dict[str, dict[str, list[Path]]] = {"train": {}, "val": {}}
+    for name, paths in whole.items():
+        parts = split_seeded((path.relative_to(source).as_posix() for path in paths), val_fraction, seed)
+        for split, part in zip(files, parts, strict=True):
+            files[split][name] = [source / path for path in part]
+    return files
+
+
+def link_files(place: Path, source: Path, paths: list[Path]) -> None:
+    """Links in ``place`` to ``paths`` under ``source``; subfolders become part of the name."""
+    place.mkdir()
+    for path in paths:
+        (place / path.relative_to(source).as_posix().replace("/", "__")).symlink_to(path.resolve())

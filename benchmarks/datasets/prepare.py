@@ -1,0 +1,141 @@
+"""Lays a data root under results/data: the embedded emoji set, or a checked standard view of the user's own data.
+
+    python -m benchmarks prepare emoji [--profile smoke] [--variant muted] [--workers 2]
+    python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+
+Prints the root's path. The user's images are linked, never copied; nothing is written when a check fails. Preparing
+the same source with the same options again returns the root that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets import from_coco, from_folders, from_voc
+from benchmarks.datasets.checks import quick_fingerprint
+from benchmarks.datasets.layout import DataRoot, building
+from pretrain.errors import InputError, run_cli
+from pretrain.files import data_dir, fingerprint, write_json
+
+
+def main(argv: list[str]) -> int:
+    """Prepare what the arguments say and print the root's path."""
+    arguments = parser().parse_args(argv)
+    print(prepare_emoji(arguments) if arguments.kind == "emoji" else prepare_source(arguments))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one subcommand for each kind of data."""
+    # No dataclass of the generator is imported for the help text: it takes a second.
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks prepare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    kinds = top.add_subparsers(dest="kind", required=True)
+    emoji = kinds.add_parser("emoji", help="the embedded synthetic set")
+    emoji.add_argument("--profile", choices=("smoke", "demo"), default="smoke", help="its size")
+    emoji.add_argument("--variant", help="its look: muted, vivid, easy or coloured (default: the profile's)")
+    emoji.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (the files do not depend on it)"
+    )
+    for kind, what in (
+        ("voc", "PASCAL VOC devkit or folder"),
+        ("coco", "COCO folder"),
+        ("imagenet", "folders of classes"),
+    ):
+        one = kinds.add_parser(kind, help=f"the user's {what}")
+        one.add_argument("source", type=Path, help=what)
+        one.add_argument("--name", help="name of the root (default: <kind>-<folder's name>)")
+        one.add_argument("--val-fraction", type=float, default=0.2, help="held out where the source has no split")
+        one.add_argument("--seed", type=int, default=0, help="of that split")
+        if kind == "coco":
+            one.add_argument("--annotations", type=Path, help="the JSON file, where it is not found by itself")
+            one.add_argument("--images", type=Path, help="the folder of images, where it is not found by itself")
+    return top
+
+
+def prepare_emoji(arguments: argparse.Namespace) -> Path:
+    """Generate the embedded set of the profile, or return it."""
+    from benchmarks.datasets.emoji import PRESETS, generate, root_name
+
+    config = PRESETS[arguments.profile]
+    if arguments.variant:
+        config = replace(config, variant=arguments.variant)
+    return generate(config, root_name(arguments.profile, config), arguments.workers)
+
+
+def prepare_source(arguments: argparse.Namespace) -> Path:
+    """Check the user's data and lay its standard view, or return the one that is there."""
+    kind, source = arguments.kind, arguments.source.expanduser().resolve()
+    if not source.is_dir():
+        raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
+    if not 0 < arguments.val_fraction < 1:
+        raise InputError(f"--val-fraction {arguments.val_fraction} is not between 0 and 1")
+    name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
+    config = {"kind": kind, "source": str(source), "val_fraction": arguments.val_fraction, "seed": arguments.seed}
+    named = {key: getattr(arguments, key, None) for key in ("annotations", "images")}
+    paths = {key: path.expanduser().resolve() for key, path in named.items() if path}
+    config |= {key: str(path) for key, path in paths.items()}
+    config["state"] = quick_fingerprint([source, *paths.values()])
+    root = data_dir() / name
+    if not reusable(root, config):
+        with building(root, replace=True) as target:
+            lay(target, name, config, builder(arguments, source, paths))
+    report(DataRoot.load(root).section(kind))
+    return root
+
+
+def builder(arguments: argparse.Namespace, source: Path, paths: dict[str, Path]) -> Callable[[Path], dict[str, Any]]:
+    """The function that writes this kind's layout into a folder and returns its section of data.json."""
+    split = (arguments.val_fraction, arguments.seed)
+    if arguments.kind == "coco":
+        return lambda target: from_coco.build(source, target, *split, paths.get("annotations"), paths.get("images"))
+    build = from_voc.build if arguments.kind == "voc" else from_folders.build
+    return lambda target: build(source, target, *split)
+
+
+def reusable(root: Path, config: dict[str, Any]) -> bool:
+    """Whether ``root`` is the view wanted. InputError where it holds other data."""
+    if not root.exists():
+        return False
+    there = DataRoot.load(root).config
+    if there == config:
+        return True
+    if (there.get("kind"), there.get("source")) != (config["kind"], config["source"]):
+        raise InputError(f"{root} holds other data: choose another name with --name")
+    print(f"{root.name}: the source or the options have changed, laying it out again", file=sys.stderr)
+    return False
+
+
+def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
+    """Write the layout and then data.json into ``target``."""
+    kind = config["kind"]
+    section = build(target)
+    section["fingerprint"] = fingerprint(target / ("VOCdevkit" if kind == "voc" else kind))
+    about = {
+        "name": name,
+        "synthetic": False,
+        "description": f"{name}: the user's own data ({kind} layout)",
+        "config": config,
+    }
+    write_json(target / "data.json", about | {kind: section})
+
+
+def report(section: dict[str, Any]) -> None:
+    """What was found, on stderr."""
+    print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
+    print(f"validation: {json.dumps(section['validation'])}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_cli(main)
