@@ -20,7 +20,12 @@ from benchmarks.tasks import TASKS, Metric
 from pretrain.errors import InputError
 from pretrain.files import replacing, results_dir
 
-SHOWN_BOX = ("bbox/AP", "bbox/AP50", "segm/AP", "top1")  # the other metrics are in the CSV
+
+MEANING = {
+    "smoke": "it proves that the pipeline works; its numbers mean nothing",
+    "demo": "small and quick; not comparable with published numbers",
+    "paper": "the protocols as published",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +128,7 @@ def best_cells(cells: Iterable[Cell]) -> set[int]:
 
 def _wide(cells: Sequence[Cell], rendered: dict[int, str]) -> pd.DataFrame:
     """Rows: checkpoints. Columns: (task and detector, metric)."""
-    shown = [cell for cell in cells if cell.metric.key in SHOWN_BOX]
+    shown = [cell for cell in cells if cell.metric.shown]
     labels = list(dict.fromkeys(cell.label for cell in shown))
     columns = list(dict.fromkeys((cell.column, cell.metric.label) for cell in shown))
     frame = pd.DataFrame("", index=labels, columns=pd.MultiIndex.from_tuples(columns))
@@ -173,21 +178,25 @@ def _commit(record: RunRecord) -> str:
 
 
 def caption(cells: Sequence[Cell], profile: str) -> str:
-    """Profile, data and fingerprint, protocols, n and commit, as one paragraph."""
+    """Profile, data and fingerprints, protocols, n and commit, as one paragraph."""
     records = [record for cell in cells for record in cell.records]
-    data = _joined(f"{r.spec.data_name} [{r.spec.data_fingerprint[:8]}]".replace(" ", "\0") for r in records)
-    described = _joined(str(r.data["description"]).replace(" ", "\0") for r in records).replace(" ", "; ")
-    overrides = _joined(" ".join(r.spec.overrides).replace(" ", "\0") for r in records if r.spec.overrides)
-    text = (
-        f"Profile {profile}. Percent; mean ± standard deviation (n) over seeds of the downstream run, "
-        f"one pretraining run a row; without ± where n = 1. "
+    data: dict[str, dict[str, None]] = {}
+    for record in records:
+        spec = record.spec
+        heading = f"{spec.data_name} ({record.data['description']})"
+        data.setdefault(heading, {})[f"{TASKS[spec.task].needs} {spec.data_fingerprint[:8]}"] = None
+    described = "; ".join(f"{heading}, fingerprints {', '.join(prints)}" for heading, prints in data.items())
+    protocols = dict.fromkeys(f"{record.spec.task}/{record.spec.protocol}" for record in records)
+    overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
+    commits = dict.fromkeys(_commit(record) for record in records)
+    return (
+        f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream run, "
+        "one pretraining run a row; without ± where n = 1. "
         "Bold: n ≥ 2 and the runner-up more than one standard deviation away. "
-        f"Data: {data.replace(' ', ', ')}: {described}. "
-        f"Protocols: {_joined(f'{r.spec.task}/{r.spec.protocol}' for r in records).replace(' ', ', ')}. "
-        + (f"Overrides: {overrides}. " if overrides else "")
-        + f"Commit: {_joined(_commit(r) for r in records).replace(' ', ', ')}."
+        f"VOC: Faster R-CNN; COCO: Mask R-CNN; ResNet-50. Data: {described}. Protocols: {', '.join(protocols)}. "
+        + (f"Overrides: {'; '.join(overrides)}. " if overrides else "")
+        + f"Commit: {', '.join(commits)}."
     )
-    return text.replace("\0", " ")
 
 
 def to_markdown(cells: Sequence[Cell], profile: str) -> str:
