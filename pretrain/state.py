@@ -31,6 +31,8 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             print(f"another process works in {folder}: waiting for it", file=sys.stderr)
             fcntl.lockf(lock, fcntl.LOCK_EX)
+        for half_written in folder.glob(".*.tmp"):  # left by a process killed during a save
+            half_written.unlink()
         yield
 
 
@@ -104,11 +106,11 @@ def draw_curves(metrics: Path, png: Path, title: str) -> None:
     rows = read_metrics(metrics)
     names = [name for name in rows[0] if name not in ("step", "images_per_second", "data_wait")]
     figure = Figure(figsize=(3.2 * min(4, len(names)), 2.4 * -(-len(names) // 4)), layout="constrained")
-    axes = figure.subplots(-(-len(names) // 4), min(4, len(names)), squeeze=False).flat
+    axes = figure.subplots(-(-len(names) // 4), min(4, len(names)), squeeze=False).ravel().tolist()
     for name, axis in zip(names, axes, strict=False):
         axis.plot([row["step"] for row in rows], [row[name] for row in rows], linewidth=0.8)
         axis.set(title=name.replace("_", " "), xlabel="step")
-    for axis in list(axes)[len(names) :]:
+    for axis in axes[len(names) :]:
         axis.set_visible(False)
     figure.suptitle(title, fontsize=9)
     with replacing(png) as temporary:

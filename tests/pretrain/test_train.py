@@ -153,10 +153,12 @@ def test_a_second_process_waits_for_the_first(tmp_path, capsys):
         [sys.executable, "-c", hold, tmp_path / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     first.stdout.readline()
+    (tmp_path / ".state.pt.1.tmp").write_bytes(b"half")  # what kill -9 during a save leaves
     threading.Timer(0.5, first.kill).start()
     before = time.perf_counter()
     with locked(tmp_path):
         assert time.perf_counter() - before > 0.3
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     first.wait()
     assert "another process works in" in capsys.readouterr().err
 
