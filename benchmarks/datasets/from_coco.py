@@ -82,10 +82,10 @@ def load(path: Path) -> Coco:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         lists = {key: list(stored[key]) for key in ("images", "annotations", "categories")}
-        for key, needed in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+        for key, needed in (("images", {"id", "file_name"}), ("categories", {"id", "name"}), ("annotations", set())):
             for one in lists[key]:
-                for field in needed:
-                    one[field]
+                if lacking := needed - dict(one).keys():
+                    raise KeyError(f"{sorted(lacking)} of an entry of {key}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a COCO instances file ({type(error).__name__}: {error})") from None
     return {**stored, **lists}
@@ -111,12 +111,7 @@ def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
     where, entries = f" in {file}", stored["annotations"]
     if not stored["images"]:
         raise InputError(f"{file} lists no image")
-    wanted = ("id", "image_id", "category_id", "bbox")
-    fatal(
-        "incomplete annotation" + where,
-        [one for one in entries if any(key not in one for key in wanted)],
-        "complete it",
-    )
+    fatal("incomplete annotation" + where, [one for one in entries if not complete(one)], "give it ids and a box")
     fatal("annotation id 0" + where, [0 for one in entries if one["id"] == 0], "number from 1: 0 counts as unmatched")
     fatal("duplicate annotation id" + where, repeated(entries), "give every annotation its own id")
     fatal("duplicate image id" + where, repeated(stored["images"]), "give every image its own id")
@@ -137,6 +132,13 @@ def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
     if not stored["annotations"]:
         raise InputError(f"{file}: no annotation has a usable box")
     return found
+
+
+def complete(one: dict[str, Any]) -> bool:
+    """Whether an annotation has its ids and a box of four numbers."""
+    box = one.get("bbox")
+    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
+    return numbers and all(key in one for key in ("id", "image_id", "category_id"))
 
 
 def correct(one: dict[str, Any], image: dict[str, Any], found: Counter[str]) -> bool:

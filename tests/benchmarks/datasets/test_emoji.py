@@ -1,6 +1,6 @@
 """The embedded set: deterministic, agreeing with itself, filled, and readable by standard readers.
 
-    python -m pytest tests/benchmarks/datasets/test_emoji.py
+python -m pytest tests/benchmarks/datasets/test_emoji.py
 """
 
 import csv

@@ -1,0 +1,310 @@
+"""The user's data: standard views of tiny made sets, and every wrong input as one line with nothing written.
+
+python -m pytest tests/benchmarks/datasets/test_prepare.py
+"""
+
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+
+from benchmarks.datasets import sheet
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.datasets.prepare import main
+from pretrain.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def prepare(capsys):
+    def call(*arguments):
+        assert main([str(one) for one in arguments]) == 0
+        return DataRoot.load(capsys.readouterr().out.strip())
+
+    return call
+
+
+def picture(path, size=(40, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def xml(path, *objects, filename="a.jpg", size="<size><width>40</width><height>30</height></size>"):
+    """Objects are (name, xmin, ymin, xmax, ymax); no pose, truncated or difficult."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nodes = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for name, a, b, c, d in objects
+    )
+    path.write_text(f"<annotation><filename>{filename}</filename>{size}{nodes}</annotation>")
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Ten images in lower-case folders, no ImageSets."""
+    source = tmp_path / "pets"
+    for number in range(10):
+        picture(source / "images" / f"im {number}.JPG", (40, 30))
+        xml(source / "annotations" / f"im {number}.xml", ("pet", 5, 6, 20, 25), (f"kind{number % 2}", 1, 1, 40, 30))
+    return source
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Ten images and one JSON file; categories 7 and 3."""
+    source = tmp_path / "things"
+    entries = []
+    for number in range(1, 11):
+        picture(source / "images" / f"{number}.png", (40, 30))
+        box = {"bbox": [4, 5, 10, 10], "area": 100, "iscrowd": 0, "segmentation": [[4, 5, 14, 5, 14, 15, 4, 15]]}
+        entries.append({"id": number, "image_id": number, "category_id": 7 if number % 2 else 3, **box})
+    images = [{"id": n, "file_name": f"{n}.png", "width": 40, "height": 30} for n in range(1, 11)]
+    categories = [{"id": 7, "name": "cup"}, {"id": 3, "name": "fork"}]
+    store(source, {"images": images, "annotations": entries, "categories": categories})
+    return source
+
+
+def store(source, content):
+    (source / "all.json").write_text(json.dumps(content))
+
+
+def stored(source):
+    return json.loads((source / "all.json").read_text())
+
+
+@pytest.fixture
+def folders(tmp_path):
+    source = tmp_path / "classes"
+    for name in ("ant", "bee"):
+        for number in range(10):
+            picture(source / name / f"{number}.png")
+    return source
+
+
+def ids(root, name):
+    return (root.path / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
+
+
+def test_voc_without_image_sets(voc, prepare):
+    root = prepare("voc", voc)
+    assert root.name == "voc-pets" and not root.synthetic
+    section = root.section("voc")
+    assert section["classes"] == ["kind0", "kind1", "pet"]
+    assert (section["train"], section["test"]) == ([["VOC2007", "trainval"]], [["VOC2007", "test"]])
+    train, test = ids(root, "trainval"), ids(root, "test")
+    assert (len(train), len(test)) == (8, 2) and not set(train) & set(test)
+    assert set(train + test) == {f"im_{number}" for number in range(10)}
+    for image_set in ("trainval", "test"):
+        for image, target in torchvision.datasets.VOCDetection(root.path, year="2007", image_set=image_set):
+            assert image.size == (40, 30)
+            one = target["annotation"]["object"][0]
+            assert (one["pose"], one["difficult"], one["truncated"]) == ("Unspecified", "0", "0")
+    assert all(path.is_symlink() for path in (root.path / "VOCdevkit/VOC2007/JPEGImages").iterdir())
+
+
+def test_the_split_is_stable_and_follows_the_seed(voc, prepare):
+    first = ids(prepare("voc", voc, "--name", "a"), "test")
+    assert first == ids(prepare("voc", voc, "--name", "b"), "test")
+    assert any(first != ids(prepare("voc", voc, "--name", f"s{seed}", "--seed", seed), "test") for seed in (1, 2, 3))
+    assert len(ids(prepare("voc", voc, "--name", "c", "--val-fraction", 0.4), "test")) == 4
+
+
+def test_preparing_again_returns_the_root_unless_the_source_changed(voc, prepare, tmp_path):
+    root = prepare("voc", voc)
+    written = (root.path / "data.json").stat().st_mtime_ns
+    assert (prepare("voc", voc).path / "data.json").stat().st_mtime_ns == written
+    xml(voc / "annotations" / "im 3.xml", ("other", 5, 6, 20, 25))
+    assert "other" in prepare("voc", voc).section("voc")["classes"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["voc-pets"]
+
+
+def test_voc_boxes_are_clipped_dropped_and_rounded_and_counted(voc, prepare):
+    wrong = (("pet", 0, 0, 50, 30), ("pet", 9, 9, 9, 20), ("pet", 60, 5, 70, 9), ("pet", 2.4, 3.6, 10.5, 12.2))
+    for number in range(10):
+        xml(voc / "annotations" / f"im {number}.xml", *wrong, size="")
+    root = prepare("voc", voc)
+    boxes = [
+        [one.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        for one in ET.parse(root.path / "VOCdevkit/VOC2007/Annotations/im_4.xml").iter("object")
+    ]
+    assert boxes == [["1", "1", "40", "30"], ["2", "4", "10", "12"]]
+    validation = root.section("voc")["validation"]
+    assert (validation["boxes outside clipped"], validation["degenerate boxes dropped"]) == (10, 20)
+    assert validation["sizes corrected"] == 10
+
+
+def test_voc_2007_and_2012_and_absent_classes(tmp_path, prepare):
+    devkit = tmp_path / "VOCdevkit"
+    for year, sets in (("VOC2007", {"trainval": (1, 2), "test": (3, 4)}), ("VOC2012", {"trainval": (5, 6, 7)})):
+        for name, numbers in sets.items():
+            for number in numbers:
+                picture(devkit / year / "JPEGImages" / f"{number}.jpg")
+                xml(devkit / year / "Annotations" / f"{number}.xml", ("cat" if name == "test" else "dog", 2, 2, 9, 9))
+            lists = devkit / year / "ImageSets" / "Main"
+            lists.mkdir(parents=True, exist_ok=True)
+            (lists / f"{name}.txt").write_text("".join(f"{number}\n" for number in numbers))
+    section = prepare("voc", tmp_path, "--name", "both").section("voc")
+    assert section["train"] == [["VOC2007", "trainval"], ["VOC2012", "trainval"]]
+    assert section["test"] == [["VOC2007", "test"]]
+    assert {split: count["images"] for split, count in section["counts"].items()} == {"train": 5, "test": 2}
+    assert section["validation"]["classes absent"] == {"train": ["cat"], "test": ["dog"]}
+
+
+def test_coco_from_one_file(coco, prepare):
+    root = prepare("coco", coco)
+    section = root.section("coco")
+    assert section["classes"] == ["fork", "cup"] and section["masks"] == "polygon"
+    seen = []
+    for part, count in (("train", 8), ("val", 2)):
+        images = root.path / "coco" / f"{part}2017"
+        data = torchvision.datasets.CocoDetection(
+            images, root.path / "coco" / "annotations" / f"instances_{part}2017.json"
+        )
+        assert len(data) == count == section["counts"][part]["images"]
+        assert all(image.size == (40, 30) and len(target) == 1 for image, target in data)
+        seen += data.ids
+    assert sorted(seen) == list(range(1, 11))
+
+
+def test_coco_corrections_masks_and_named_files(coco, prepare):
+    content = stored(coco)
+    for one in content["annotations"]:
+        one["segmentation"] = {"size": [30, 40], "counts": [100, 50, 1050]}
+        del one["area"], one["iscrowd"]
+    content["annotations"][0]["bbox"] = [30, 20, 20, 20]
+    content["annotations"].append({"id": 99, "image_id": 2, "category_id": 3, "bbox": [5, 5, 0, 9]})
+    (coco / "other").mkdir()
+    (coco / "all.json").rename(coco / "other" / "labels.json")
+    (coco / "other" / "labels.json").write_text(json.dumps(content))
+    named = ("--annotations", coco / "other" / "labels.json", "--images", coco / "images")
+    root = prepare("coco", coco, *named)
+    section = root.section("coco")
+    assert section["masks"] == "rle"
+    parts = [json.loads(path.read_text()) for path in (root.path / "coco" / "annotations").iterdir()]
+    entries = {one["id"]: one for part in parts for one in part["annotations"]}
+    assert len(entries) == 10 and entries[1]["bbox"] == [30, 20, 10, 10]
+    assert entries[1]["area"] == 100 and entries[1]["iscrowd"] == 0
+    totals = {key: sum(section["validation"][part].get(key, 0) for part in ("train", "val"))
+              for key in ("boxes outside clipped", "degenerate boxes dropped")}  # fmt: skip
+    assert totals == {"boxes outside clipped": 1, "degenerate boxes dropped": 1}
+
+
+def test_coco_without_masks(coco, prepare):
+    content = stored(coco)
+    for one in content["annotations"]:
+        del one["segmentation"]
+    store(coco, content)
+    assert prepare("coco", coco).section("coco")["masks"] == "none"
+
+
+def test_folders_with_and_without_a_split(folders, tmp_path, prepare):
+    root = prepare("imagenet", folders)
+    assert root.section("imagenet")["counts"] == {"train": 16, "val": 4}
+    data = {split: torchvision.datasets.ImageFolder(root.path / "imagenet" / split) for split in ("train", "val")}
+    assert data["train"].classes == data["val"].classes == ["ant", "bee"]
+    assert [data["val"].targets.count(label) for label in (0, 1)] == [2, 2]
+    names = [
+        {path.rsplit("/", 2)[-2:][0] + path.rsplit("/", 1)[-1] for path, _ in one.samples} for one in data.values()
+    ]
+    assert not names[0] & names[1] and len(names[0] | names[1]) == 20
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "train").symlink_to(folders)
+    (given / "validation").symlink_to(folders)
+    (given / "train" / ".hidden").mkdir()
+    root = prepare("imagenet", given)
+    assert root.section("imagenet")["counts"] == {"train": 20, "val": 20}
+    assert [path.name for path in sorted((root.path / "imagenet" / "train").iterdir())] == ["ant", "bee"]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit(change):
+    def break_it(source):
+        content = stored(source)
+        change(content)
+        store(source, content)
+
+    return break_it
+
+
+WRONG = {
+    "voc: image breaks off": ("voc", lambda s: cut(s / "images" / "im 3.JPG"), "unreadable image.*im 3.JPG"),
+    "voc: image missing": ("voc", lambda s: (s / "images" / "im 3.JPG").unlink(), "missing image.*im 3"),
+    "voc: malformed XML": ("voc", lambda s: (s / "annotations" / "im 3.xml").write_text("<a>"), "im 3.xml.*readable"),
+    "voc: no box": ("voc", lambda s: (s / "annotations" / "im 3.xml").write_text(
+        "<annotation><object><name>a</name></object></annotation>"), "complete bndbox"),
+    "voc: no folders": ("voc", lambda s: (s / "annotations").rename(s / "labels"), "no folder annotations"),
+    "voc: one image": ("voc", lambda s: [p.unlink() for p in list((s / "annotations").iterdir())[1:]], "at least 2"),
+    "coco: id 0": ("coco", edit(lambda c: c["annotations"][0].update(id=0)), "annotation id 0"),
+    "coco: duplicate id": ("coco", edit(lambda c: [one.update(id=5) for one in c["annotations"]]), "duplicate annot"),
+    "coco: duplicate image": ("coco", edit(lambda c: c["images"][0].update(id=5)), "duplicate image id"),
+    "coco: unknown category": ("coco", edit(lambda c: [o.update(category_id=9) for o in c["annotations"]]), "category"),
+    "coco: unknown image": ("coco", edit(lambda c: c["annotations"][0].update(image_id=77)), "unknown image"),
+    "coco: no box": ("coco", edit(lambda c: c["annotations"][0].pop("bbox")), "incomplete annotation"),
+    "coco: short box": ("coco", edit(lambda c: c["annotations"][0].update(bbox=[1, 2])), "incomplete annotation"),
+    "coco: odd entry": ("coco", edit(lambda c: c["annotations"].append(3)), "not a COCO instances file"),
+    "coco: no images": ("coco", edit(lambda c: c.pop("images")), "not a COCO instances file"),
+    "coco: malformed": ("coco", lambda s: (s / "all.json").write_text("{"), "not a COCO instances file"),
+    "coco: image missing": ("coco", lambda s: (s / "images" / "3.png").unlink(), "missing image"),
+    "coco: image broken": ("coco", lambda s: cut(s / "images" / "3.png"), "unreadable image"),
+    "imagenet: empty class": ("folders", lambda s: (s / "cow").mkdir(), "without an image.*cow"),
+    "imagenet: broken": ("folders", lambda s: (s / "ant" / "3.png").write_bytes(b"no"), "unreadable image.*3.png"),
+    "imagenet: one class": ("folders", lambda s: (s / "ant").rename(s.parent / "ant"), "1 class folders"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_data_is_one_line_and_nothing_is_written(case, data, request):
+    fixture, break_it, message = WRONG[case]
+    source = request.getfixturevalue(fixture)
+    break_it(source)
+    with pytest.raises(InputError, match=message) as caught:
+        main([case.split(":")[0], str(source)])
+    assert "\n" not in str(caught.value)
+    assert not data.exists() or not list(data.iterdir())
+
+
+def test_class_in_one_split_only_and_a_taken_name(folders, tmp_path, prepare, data):
+    given = tmp_path / "given"
+    for split, names in (("train", ("a", "b", "c")), ("val", ("a", "b"))):
+        for name in names:
+            picture(given / split / name / "1.png")
+    with pytest.raises(InputError, match="class of train absent in val: c"):
+        main(["imagenet", str(given)])
+    prepare("imagenet", folders, "--name", "mine")
+    (given / "train" / "c" / "1.png").unlink()
+    (given / "train" / "c").rmdir()
+    with pytest.raises(InputError, match="other data"):
+        main(["imagenet", str(given), "--name", "mine"])
+    with pytest.raises(InputError, match="not a folder"):
+        main(["imagenet", str(tmp_path / "nowhere")])
+
+
+def test_a_failed_check_keeps_the_view_that_is_there(voc, prepare):
+    root = prepare("voc", voc)
+    cut(voc / "images" / "im 3.JPG")
+    with pytest.raises(InputError, match="unreadable"):
+        main(["voc", str(voc)])
+    assert DataRoot.load(root.path).section("voc") == root.section("voc")
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "folders"])
+def test_sheet_of_each_kind(kind, prepare, request, tmp_path, capsys):
+    root = prepare(kind.replace("folders", "imagenet"), request.getfixturevalue(kind))
+    output = tmp_path / "sheet.png"
+    assert sheet.main([str(root.path), "-o", str(output)]) == 0
+    assert capsys.readouterr().out == f"{output}\n"
+    with Image.open(output) as image:
+        assert image.width == sheet.WIDTH and len(np.unique(np.asarray(image))) > 50
