@@ -7,10 +7,7 @@ randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.n
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ from pretrain.config import has_bf16
 from pretrain.data import decode
 from pretrain.errors import InputError, RunError
 from pretrain.files import results_dir
+from pretrain.state import locked
 from transfer.sources import Backbone
 
 
@@ -71,14 +69,6 @@ def build_backbone(backbone: Backbone) -> nn.Module:
     if tensor_digest(state) != backbone.sha256:
         raise RunError("the backbone in memory is not the checkpoint's: its tensors' sha256 differs")
     return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers: int) -> DataLoader[tuple[Tensor, int]]:
@@ -133,7 +123,7 @@ def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0)
     key = f"{backbone.sha256[:12]}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{precision}"
     folder = results_dir() / "features" / key
     found = {}
-    with _locked(folder):
+    with locked(folder):
         for split in ("train", "val"):
             target = folder / f"{split}.npy"
             if not target.exists():

@@ -10,7 +10,9 @@ import importlib
 import io
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -69,7 +71,20 @@ class _Running:
         return False, f"the process ended with status {code}{hint}, see {self.job.log}"
 
 
+def _die_with_parent() -> None:
+    """End this process when the one that started the pool is gone, however it went: nothing runs on unseen."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent:
+            wait([parent.sentinel])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _call(target: str, arguments: dict[str, Any], log: Path, pipe: Any) -> None:
+    _die_with_parent()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", buffering=1, encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)

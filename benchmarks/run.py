@@ -144,10 +144,12 @@ def jobs_for(
     todo = [spec for spec in specs if rerun == "always" or (rerun == "missing" and not store.has(spec))]
     frozen = [spec for spec in todo if TASKS[spec.task].needs == "imagenet"]
     groups = ([frozen] if frozen else []) + [[spec] for spec in todo if spec not in frozen]
-    return [_job(source, root, group, num_gpus, saved) for group in groups]
+    return [_job(source, root, group, num_gpus, rerun == "always", saved) for group in groups]
 
 
-def _job(source: Source, root: DataRoot, specs: list[RunSpec], num_gpus: int, saved: Callable[[str], None]) -> Job:
+def _job(
+    source: Source, root: DataRoot, specs: list[RunSpec], num_gpus: int, again: bool, saved: Callable[[str], None]
+) -> Job:
     first = specs[0]
     name = " ".join(dict.fromkeys(spec.task for spec in specs))
     detector = f" {first.protocol} seed {first.seed}" if TASKS[first.task].needs != "imagenet" else ""
@@ -167,7 +169,7 @@ def _job(source: Source, root: DataRoot, specs: list[RunSpec], num_gpus: int, sa
         return ", ".join(_headline(record) for record in records)
 
     begun = utc_now()
-    arguments = {"source": source, "root": root.path, "specs": specs, "num_gpus": num_gpus, "log": log}
+    arguments = {"source": source, "root": root.path, "specs": specs, "num_gpus": num_gpus, "log": log, "again": again}
     return Job(
         name=f"{source.label} {name}{detector}",
         target="benchmarks.run:execute",
@@ -184,15 +186,21 @@ def _headline(record: RunRecord) -> str:
     return f"{record.spec.task} {metric.label} {'undefined' if value is None else f'{value:.1f}'}"
 
 
-def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path) -> list[str]:
+def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path, again: bool) -> list[str]:
     """Run ``specs`` one after the other in this process; every one leaves a record, ok or failed. Paths of the records.
 
-    Raises RunError with the first failure's reason after the last one.
+    A spec that another process is at is waited for, and skipped if it is done then (unless ``again``). Raises RunError
+    with the first failure's reason after the last one.
     """
-    data, paths, failures = DataRoot.load(root), [], []
+    from pretrain.state import locked
+
+    data, store, paths, failures = DataRoot.load(root), ResultsStore(), [], []
     for spec in specs:
-        record = _attempt(source, data, spec, num_gpus, log)
-        paths.append(str(ResultsStore().save(record)))
+        with locked(store.path_for(spec)):
+            if store.has(spec) and not again:
+                continue
+            record = _attempt(source, data, spec, num_gpus, log)
+            paths.append(str(store.save(record)))
         if record.error:
             failures.append(f"{spec.task}: {record.error}" if len(specs) > 1 else record.error)
     if failures:

@@ -20,7 +20,6 @@ from benchmarks.tasks import TASKS, Metric
 from pretrain.errors import InputError
 from pretrain.files import replacing, results_dir
 
-
 MEANING = {
     "smoke": "it proves that the pipeline works; its numbers mean nothing",
     "demo": "small and quick; not comparable with published numbers",

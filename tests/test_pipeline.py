@@ -1,0 +1,96 @@
+"""The real thing, small, with a crash: python -m pytest tests/test_pipeline.py"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torchvision
+
+from benchmarks.datasets.emoji import EmojiConfig, generate
+from benchmarks.records import ResultsStore
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """RESULTS_DIR with a tiny emoji root, and a stock torchvision ResNet-50 with fresh BatchNorm."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    before = os.environ.get("RESULTS_DIR")
+    os.environ["RESULTS_DIR"] = str(folder)
+    config = EmojiConfig(train_images=200, val_images=40, train_scenes=40, val_scenes=20, image_size=48, scene_size=96)
+    generate(config, "tiny", 2)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), folder / "stock.pth")
+    yield folder
+    os.environ.pop("RESULTS_DIR") if before is None else os.environ.update(RESULTS_DIR=before)
+
+
+def command(folder, *tasks, opts=("SOLVER.MAX_ITER", "3"), more=()):
+    root = next((folder / "data").glob("tiny*"))
+    return [
+        *(sys.executable, "-m", "benchmarks", "run", "--task", *tasks, "--checkpoint", f"stock={folder / 'stock.pth'}"),
+        *("--data", str(root), "--profile", "smoke", "--workers", "2", "--opts", *opts, *more),
+    ]
+
+
+def run(*arguments, **more):
+    return subprocess.run(command(*arguments, **more), cwd=CHECKOUT, capture_output=True, text=True)
+
+
+def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
+    tasks = ("linear", "few-label", "knn", "voc-det", "coco-seg")
+    done = run(place, *tasks)
+    assert done.returncode == 0, done.stderr
+    records = list(ResultsStore(place / "runs").load_all())
+    assert sorted(record.spec.task for record in records) == sorted(tasks)
+    for record in records:
+        assert record.status == "ok" and record.label == "stock" and record.test_images
+        assert all(value is None or 0 <= value <= 100 for value in record.metrics.values())
+        assert record.git and record.environment["detectron2"]["version"] and record.environment["device"]
+        assert (place / record.log).exists()
+    detector = next(record for record in records if record.spec.task == "voc-det")
+    assert detector.config["facts"]["tensors_equal"] == 265 and detector.config["SOLVER"]["MAX_ITER"] == 3
+    table = pd.read_csv(next((place / "tables").glob("*.csv")))
+    assert set(table["checkpoint"]) == {"stock"} and table["mean"].notna().sum() >= 8
+
+    again = run(place, *tasks)
+    assert again.returncode == 0 and "0 new runs" in again.stderr
+    assert len(list(ResultsStore(place / "runs").load_all())) == len(records)
+
+
+def test_one_failure_is_recorded_the_rest_goes_on_and_the_status_says_so(place):
+    done = run(place, "knn", "voc-det", opts=("MODEL.NO_SUCH_KEY", "1"))
+    assert done.returncode == 1
+    assert (
+        "failed: stock voc-det" in done.stderr and "MODEL.NO_SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
+    )
+    failed = [record for record in ResultsStore(place / "runs").load_all() if record.status == "failed"]
+    assert len(failed) == 1 and "MODEL.NO_SUCH_KEY" in failed[0].error
+
+
+def test_killed_in_the_middle_of_a_detector_the_same_command_finishes(place):
+    arguments = {"opts": ("SOLVER.MAX_ITER", "20"), "more": ("--protocol", "voc_fpn_24k")}
+    logs = set(place.glob("runs/*/log.txt"))
+    first = subprocess.Popen(
+        command(place, "voc-det", **arguments), cwd=CHECKOUT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not any("/20" in log.read_text() for log in set(place.glob("runs/*/log.txt")) - logs):
+        assert time.monotonic() < deadline and first.poll() is None, "the detector did not start"
+        time.sleep(0.5)
+    os.kill(first.pid, signal.SIGKILL)  # the suite's own process alone: its workers must not outlive it
+    first.wait()
+    before = len(list(ResultsStore(place / "runs").load_all()))
+    done = run(place, "voc-det", **arguments)
+    assert done.returncode == 0 and "1 new runs" in done.stderr, done.stderr
+    assert "another process" not in "".join(log.read_text() for log in set(place.glob("runs/*/log.txt")) - logs)
+    records = list(ResultsStore(place / "runs").load_all())
+    assert len(records) == before + 1 and sum(r.config.get("SOLVER", {}).get("MAX_ITER") == 20 for r in records) == 1
