@@ -189,8 +189,8 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
     commits = dict.fromkeys(_commit(record) for record in records)
     return (
-        f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream run, "
-        "one pretraining run a row; without ± where n = 1. "
+        f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
+        "run, one pretraining run a row; without ± where n = 1. "
         "Bold: n ≥ 2 and the runner-up more than one standard deviation away. "
         f"VOC: Faster R-CNN; COCO: Mask R-CNN; ResNet-50. Data: {described}. Protocols: {', '.join(protocols)}. "
         + (f"Overrides: {'; '.join(overrides)}. " if overrides else "")

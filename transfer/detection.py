@@ -81,7 +81,7 @@ class Trainer(DefaultTrainer):
         """detectron2's, with progress on stderr, without evaluation, and without checkpoints unless they are kept."""
         unwanted = hooks.EvalHook if self.cfg.TRANSFER.KEEP_FILES else (hooks.EvalHook, hooks.PeriodicCheckpointer)
         kept = [hook for hook in super().build_hooks() if hook is not None and not isinstance(hook, unwanted)]
-        return [*kept, Progress(Path(self.cfg.OUTPUT_DIR).name)] if comm.is_main_process() else kept
+        return [*kept, Progress()] if comm.is_main_process() else kept
 
     def build_writers(self) -> list[EventWriter]:
         """The log and a JSON line each 20 iterations."""

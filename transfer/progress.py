@@ -11,10 +11,9 @@ EVERY = 5.0  # seconds
 
 
 class Progress(HookBase):
-    """Prints ``name: 120/300  loss 1.234  0.81 s/it  2:26 left`` at most every EVERY seconds, and at the end."""
+    """Prints ``iteration 120/300  loss 1.234  0.81 s/it  2:26 left`` at most every EVERY seconds, and at the end."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._printed = self._started = 0.0
 
     def before_train(self) -> None:
@@ -30,5 +29,7 @@ class Progress(HookBase):
         pace = (now - self._started) / (done - self.trainer.start_iter)
         minutes, seconds = divmod(round(pace * (self.trainer.max_iter - done)), 60)
         loss = self.trainer.storage.history("total_loss").latest()
-        line = f"{done}/{self.trainer.max_iter}  loss {loss:.3f}  {pace:.2f} s/it  {minutes}:{seconds:02d} left"
-        print(f"{self._name}: {line}", file=sys.stderr, flush=True)
+        line = (
+            f"iteration {done}/{self.trainer.max_iter}  loss {loss:.3f}  {pace:.2f} s/it  {minutes}:{seconds:02d} left"
+        )
+        print(line, file=sys.stderr, flush=True)
