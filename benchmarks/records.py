@@ -23,7 +23,11 @@ SCHEMA_VERSION = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """Identity of one downstream run. ``seed`` sets the run's initialisation and data order, not the pretraining's."""
+    """Identity of one downstream run. ``seed`` sets the run's initialisation and data order, not the pretraining's.
+
+    ``num_gpus`` where the protocol rescales batch and learning rate by it (detection at paper scale), else None: such
+    runs never share a cell.
+    """
 
     task: str
     task_version: int
@@ -34,6 +38,7 @@ class RunSpec:
     seed: int
     profile: str
     overrides: tuple[str, ...] = ()
+    num_gpus: int | None = None
 
     @property
     def spec_id(self) -> str:

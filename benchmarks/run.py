@@ -110,6 +110,7 @@ def specs_for(
     seeds: Iterable[int],
     profile: str,
     opts: tuple[str, ...],
+    num_gpus: int,
 ) -> list[RunSpec]:
     """Specs of (task, protocol) ``cells`` × ``seeds``; a deterministic task takes the first seed only.
 
@@ -127,6 +128,7 @@ def specs_for(
             seed=seed,
             profile=profile,
             overrides=opts if task.needs != "imagenet" else (),
+            num_gpus=num_gpus if task.needs != "imagenet" and profile == "paper" else None,
         )
         for task, protocol in ((TASKS[name], protocol) for name, protocol in cells)
         for seed in (seeds[:1] if task.deterministic else seeds)

@@ -96,7 +96,15 @@ def test_csv_has_the_provenance_of_every_cell(pairs, tmp_path):
 
 def test_caption_names_profile_data_protocol_and_commit(pairs):
     text = to_markdown(collect(pairs), "smoke")
-    for part in ("smoke", "toy (a toy)", "imagenet ffffffff", "voc ffffffff", "few-label/lbfgs-10", "voc-det/voc_c4_24k", "c" * 12):
+    for part in (
+        "smoke",
+        "toy (a toy)",
+        "imagenet ffffffff",
+        "voc ffffffff",
+        "few-label/lbfgs-10",
+        "voc-det/voc_c4_24k",
+        "c" * 12,
+    ):
         assert part in text
 
 
