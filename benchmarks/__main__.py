@@ -108,30 +108,29 @@ def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
+    from benchmarks.plan import Cell, Plan, convert_first, parse_checkpoints
     from benchmarks.pool import run_jobs
-    from benchmarks.run import jobs_for, specs_for
-    from benchmarks.suites import convert_first, finish, parse_checkpoints
+    from benchmarks.suites import finish
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
     _check_numbers(arguments.workers, arguments.opts)
     cells, root = _cells(arguments), DataRoot.load(arguments.data)
-    for task, _ in cells:
-        root.section(TASKS[task].needs)
+    plan = Plan(
+        profile=arguments.profile,
+        cells=tuple(Cell(task=task, protocol=protocol, seeds=arguments.seed) for task, protocol in cells),
+        roots={TASKS[task].needs: root for task, _ in cells},
+        num_gpus=arguments.num_gpus,
+        rerun=arguments.rerun,
+        opts=arguments.opts,
+    )
+    for needs in plan.roots:
+        root.section(needs)
     sources = convert_first(parse_checkpoints(arguments.checkpoint), arguments.workers)
     saved: list[str] = []
-    rows = [
-        (source, specs_for(source, root, cells, arguments.seed, arguments.profile, arguments.opts))
-        for source in sources
-    ]
-    jobs = [
-        job
-        for source, specs in rows
-        for job in jobs_for(source, root, specs, rerun=arguments.rerun, num_gpus=arguments.num_gpus, saved=saved.append)
-    ]
-    failed = run_jobs(jobs, arguments.workers)
-    print(*saved, sep="\n" if saved else "")
-    expected = [(source.label, spec) for source, specs in rows for spec in specs]
+    failed = run_jobs([job for source in sources for job in plan.jobs(source, saved)], arguments.workers)
+    print(*saved, sep="\n", end="\n" if saved else "")
+    expected = [(source.label, spec) for source in sources for spec in plan.specs(source)]
     return finish(expected, arguments.profile, saved, failed, begun, f"{arguments.profile}-{root.name}")
 
 
@@ -144,7 +143,8 @@ def _check_numbers(workers: int, opts: tuple[str, ...]) -> None:
 
 def suite_main(argv: list[str]) -> int:
     """``suite``: see SuiteArguments."""
-    from benchmarks.suites import parse_checkpoints, run_suite
+    from benchmarks.plan import parse_checkpoints
+    from benchmarks.suites import run_suite
 
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite")
     _check_numbers(arguments.workers, arguments.opts)

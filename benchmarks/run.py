@@ -1,7 +1,4 @@
-"""One checkpoint × task × seed into one run record; the matrix of them, side by side, skipping what is done.
-
-python -m benchmarks run --task linear knn voc-det --checkpoint mine=/path/a.pth --data results/data/mine --seed 0 1 2
-"""
+"""One checkpoint × task × seed into one run record: what a worker of `python -m benchmarks run` does."""
 
 from __future__ import annotations
 
@@ -11,13 +8,12 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.pool import Job, one_line
+from benchmarks.pool import one_line
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, RunError
@@ -84,108 +80,11 @@ def source_of(label: str, checkpoint: Path) -> Source | None:
     return Source(label=label, path=checkpoint, converted=converted, sha256=sha256)
 
 
-def convert_job(label: str, checkpoint: Path, **callbacks: Any) -> Job:
-    """The job that converts and proves one checkpoint."""
-    return Job(
-        name=f"{label} convert",
-        target="benchmarks.run:convert_checkpoint",
-        arguments={"checkpoint": checkpoint},
-        log=results_dir() / "logs" / f"convert-{label}.log",
-        report=lambda value: "265/265 tensors, forward pass equal",
-        **callbacks,
-    )
-
-
 def convert_checkpoint(checkpoint: Path) -> None:
     """Convert ``checkpoint`` to where the suite looks for it (in a worker)."""
     from transfer.convert import convert
 
     convert(checkpoint, converted_path(checkpoint))
-
-
-def specs_for(
-    source: Source,
-    root: DataRoot,
-    cells: Iterable[tuple[str, str]],
-    seeds: Iterable[int],
-    profile: str,
-    opts: tuple[str, ...],
-    num_gpus: int,
-) -> list[RunSpec]:
-    """Specs of (task, protocol) ``cells`` × ``seeds``; a deterministic task takes the first seed only.
-
-    ``opts`` are detectron2 options: they reach, and so identify, detection runs alone.
-    """
-    seeds = list(seeds)
-    return [
-        RunSpec(
-            task=task.name,
-            task_version=task.version,
-            protocol=protocol,
-            data_name=root.name,
-            data_fingerprint=root.section(task.needs)["fingerprint"],
-            checkpoint_sha256=source.sha256,
-            seed=seed,
-            profile=profile,
-            overrides=opts if task.needs != "imagenet" else (),
-            num_gpus=num_gpus if task.needs != "imagenet" and profile == "paper" else None,
-        )
-        for task, protocol in ((TASKS[name], protocol) for name, protocol in cells)
-        for seed in (seeds[:1] if task.deterministic else seeds)
-    ]
-
-
-def jobs_for(
-    source: Source, root: DataRoot, specs: list[RunSpec], *, rerun: str, num_gpus: int, saved: Callable[[str], None]
-) -> list[Job]:
-    """Jobs of the specs that the re-run policy leaves: frozen-feature tasks share one, a detector has its own.
-
-    ``saved`` is called in the parent with each record's path.
-    """
-    store = ResultsStore()
-    todo = [spec for spec in specs if rerun == "always" or (rerun == "missing" and not store.has(spec))]
-    frozen = [spec for spec in todo if TASKS[spec.task].needs == "imagenet"]
-    groups = ([frozen] if frozen else []) + [[spec] for spec in todo if spec not in frozen]
-    return [_job(source, root, group, num_gpus, rerun == "always", saved) for group in groups]
-
-
-def _job(
-    source: Source, root: DataRoot, specs: list[RunSpec], num_gpus: int, again: bool, saved: Callable[[str], None]
-) -> Job:
-    first = specs[0]
-    name = " ".join(dict.fromkeys(spec.task for spec in specs))
-    detector = f" {first.protocol} seed {first.seed}" if TASKS[first.task].needs != "imagenet" else ""
-    log = ResultsStore().path_for(first) / "log.txt"
-
-    def lost(reason: str) -> None:
-        """A process that was killed could write no record of its own."""
-        for spec in specs:
-            newest = ResultsStore().newest(spec)
-            if newest is None or newest.start < begun:
-                saved(str(ResultsStore().save(_record(spec, source.label, root, begun, begun, error=reason, log=log))))
-
-    def report(paths: list[str]) -> str:
-        for path in paths:
-            saved(path)
-        records = [ResultsStore().load(Path(path)) for path in paths]
-        return ", ".join(_headline(record) for record in records)
-
-    begun = utc_now()
-    arguments = {"source": source, "root": root.path, "specs": specs, "num_gpus": num_gpus, "log": log, "again": again}
-    return Job(
-        name=f"{source.label} {name}{detector}",
-        target="benchmarks.run:execute",
-        arguments=arguments,
-        log=log,
-        lost=lost,
-        report=report,
-    )
-
-
-def _headline(record: RunRecord) -> str:
-    metric = TASKS[record.spec.task].metrics[0]
-    value = record.metrics.get(metric.key)
-    return f"{record.spec.task} {metric.label} {'undefined' if value is None else f'{value:.1f}'}"
 
 
 def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path, again: bool) -> list[str]:
@@ -230,6 +129,11 @@ def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: 
         traceback.print_exc()
         return _record(spec, source.label, root, begun, utc_now(), error=one_line(error), log=log)
     return _record(spec, source.label, root, begun, utc_now(), result=result, log=log, seconds=time.monotonic() - clock)
+
+
+def lost_record(spec: RunSpec, label: str, root: DataRoot, begun: str, reason: str, log: Path) -> RunRecord:
+    """The record of a run whose process ended without leaving one."""
+    return _record(spec, label, root, begun, utc_now(), error=reason, log=log)
 
 
 def _record(

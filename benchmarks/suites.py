@@ -12,96 +12,51 @@ import time
 from pathlib import Path
 
 from benchmarks.datasets.layout import DataRoot
+from benchmarks.plan import Cell, Plan, convert_first
 from benchmarks.pool import Job, run_jobs
 from benchmarks.records import RunSpec
-from benchmarks.run import Source, convert_job, jobs_for, source_of, specs_for
+from benchmarks.run import Source, source_of
 from benchmarks.tables import write_tables
+from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
 from pretrain.files import data_dir, results_dir
 
-Cells = tuple[tuple[str, str], ...]
-
-FROZEN: Cells = (("linear", "lbfgs"), ("few-label", "lbfgs-10"), ("knn", "knn"))
-VOC_C4, VOC_FPN = ("voc-det", "voc_c4_24k"), ("voc-det", "voc_fpn_24k")
-COCO_C4, COCO_FPN = ("coco-seg", "coco_c4_1x"), ("coco-seg", "coco_fpn_1x")
+METHODS = ("random", "supervised", "simclr", "superinfo")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Which rows a profile makes itself, which (task, protocol) cells it fills, and with which seeds."""
+    """Which rows a profile makes itself by pretraining, and which cells it fills."""
 
     methods: tuple[str, ...]
-    cells: tuple[tuple[Cells, tuple[int, ...]], ...]
+    cells: tuple[Cell, ...]
 
 
-METHODS = ("random", "supervised", "simclr", "superinfo")
+def _frozen(seeds: int) -> tuple[Cell, ...]:
+    return (
+        Cell(task="linear", protocol="lbfgs", seeds=(0,)),
+        Cell(task="few-label", protocol="lbfgs-10", seeds=tuple(range(seeds))),
+        Cell(task="knn", protocol="knn", seeds=(0,)),
+    )
+
+
+def _detection(*protocols: str, seeds: int = 1) -> tuple[Cell, ...]:
+    task = {"voc": "voc-det", "coco": "coco-seg"}
+    return tuple(
+        Cell(task=task[protocol.split("_")[0]], protocol=protocol, seeds=tuple(range(seeds))) for protocol in protocols
+    )
+
+
 SUITES = {
-    "smoke": Suite(methods=METHODS, cells=((FROZEN, (0, 1)), ((VOC_C4, VOC_FPN, COCO_FPN, COCO_C4), (0,)))),
-    "demo": Suite(methods=METHODS, cells=((FROZEN, (0, 1, 2)), ((VOC_FPN, COCO_FPN), (0,)))),
+    "smoke": Suite(
+        methods=METHODS,
+        cells=(*_frozen(2), *_detection("voc_c4_24k", "voc_fpn_24k", "coco_c4_1x", "coco_fpn_1x")),
+    ),
+    "demo": Suite(methods=METHODS, cells=(*_frozen(3), *_detection("voc_fpn_24k", "coco_fpn_1x"))),
     "paper": Suite(
-        methods=(), cells=((FROZEN, (0, 1, 2, 3, 4)), ((VOC_C4,), (0, 1, 2, 3, 4)), ((COCO_FPN, COCO_C4), (0,)))
+        methods=(), cells=(*_frozen(5), *_detection("voc_c4_24k", seeds=5), *_detection("coco_fpn_1x", "coco_c4_1x"))
     ),
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A suite on data: ``roots`` gives the data root by section."""
-
-    profile: str
-    suite: Suite
-    roots: dict[str, DataRoot]
-    num_gpus: int
-    opts: tuple[str, ...] = ()
-
-    def specs(self, source: Source) -> list[tuple[DataRoot, RunSpec]]:
-        """Every spec of one checkpoint's row with its data."""
-        from benchmarks.tasks import TASKS
-
-        return [
-            (self.roots[TASKS[task].needs], spec)
-            for cells, seeds in self.suite.cells
-            for task, protocol in cells
-            for spec in specs_for(
-                source, self.roots[TASKS[task].needs], [(task, protocol)], seeds, self.profile, self.opts
-            )
-        ]
-
-
-def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
-    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file."""
-    found: dict[str, Path] = {}
-    for item in items:
-        name, separator, path = item.partition("=")
-        label, file = (name, Path(path)) if separator else (Path(item).stem, Path(item))
-        file = file / "backbone.safetensors" if file.is_dir() else file
-        if label in found:
-            raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
-        if not label or not file.is_file():
-            raise InputError(f"--checkpoint {item}: {file} is not a file; give NAME=PATH")
-        found[label] = file.resolve()
-    return found
-
-
-def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
-    """Convert what has not been converted; InputError with the reasons if any is refused, before other work."""
-    todo = [convert_job(label, path) for label, path in checkpoints.items() if source_of(label, path) is None]
-    if failed := run_jobs(todo, workers):
-        raise InputError("; ".join(f"{job.name}: {reason}" for job, reason in failed))
-    found = [source_of(label, path) for label, path in checkpoints.items()]
-    return [source for source in found if source is not None]
-
-
-def rows_of(plan: Plan, source: Source, rerun: str, saved: list[str]) -> list[Job]:
-    """The jobs of one checkpoint's row that are still to do."""
-    by_root: dict[Path, tuple[DataRoot, list[RunSpec]]] = {}
-    for root, spec in plan.specs(source):
-        by_root.setdefault(root.path, (root, []))[1].append(spec)
-    return [
-        job
-        for root, specs in by_root.values()
-        for job in jobs_for(source, root, specs, rerun=rerun, num_gpus=plan.num_gpus, saved=saved.append)
-    ]
 
 
 def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list[str]) -> Job:
@@ -111,7 +66,7 @@ def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list
         source = source_of(method, Path(path))
         assert source is not None
         sources[method] = source
-        return rows_of(plan, source, "missing", saved)
+        return plan.jobs(source, saved)
 
     return Job(
         name=f"{method} pretrain",
@@ -120,7 +75,7 @@ def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list
         log=results_dir() / "logs" / f"pretrain-{plan.profile}-{method}.log",
         then=then,
         report=lambda path: f"{Path(path).parent.name}; converted, 265/265 tensors",
-        follows=1 + sum(len(cells) * len(seeds) for cells, seeds in plan.suite.cells if cells is not FROZEN),
+        follows=1 + sum(len(cell.seeds) for cell in plan.cells if TASKS[cell.task].needs != "imagenet"),
     )
 
 
@@ -179,15 +134,15 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
         paper_roots()
         raise InputError('profile paper evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
     roots = paper_roots() if profile == "paper" else emoji_roots(profile, workers)
-    plan = Plan(profile=profile, suite=suite, roots=roots, num_gpus=num_gpus, opts=opts)
+    plan = Plan(profile=profile, cells=suite.cells, roots=roots, num_gpus=num_gpus, opts=opts)
     given = convert_first(checkpoints, workers)
     sources: dict[str, Source] = {}
     saved: list[str] = []
     jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]
-    jobs += [job for source in given for job in rows_of(plan, source, "missing", saved)]
+    jobs += [job for source in given for job in plan.jobs(source, saved)]
     failed = run_jobs(jobs, workers)
     rows = [sources[method] for method in suite.methods if method in sources] + given
-    expected = [(source.label, spec) for source in rows for _, spec in plan.specs(source)]
+    expected = [(source.label, spec) for source in rows for spec in plan.specs(source)]
     return finish(expected, profile, saved, failed, begun)
 
 

@@ -96,6 +96,7 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
             spec.data_name,
             f"[{spec.data_fingerprint[:6]}]",
             " ".join(spec.overrides),
+            f"{spec.num_gpus} GPUs",
         )
         for spec in variants
     }
@@ -154,6 +155,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
                 "profile": _joined(spec.profile for spec in specs),
                 "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
                 "protocol": _joined(spec.protocol for spec in specs),
+                "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
                 "overrides": _joined(" ".join(spec.overrides) for spec in specs),
                 "data": _joined(spec.data_name for spec in specs),
                 "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.files import replacing, write_json
@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Tensor], **meta: Any) -> C
     """Write ``backbone.safetensors``, then ``meta.json``; ``meta`` gives Checkpoint's fields but path and sha256."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     with replacing(folder / "backbone.safetensors") as temporary:
-        save_file(plain, temporary)
+        temporary.write_bytes(save(plain))  # save_file would make it readable by its owner alone
     checkpoint = Checkpoint(path="backbone.safetensors", sha256=tensor_digest(plain), **meta)
     write_json(folder / "meta.json", dataclasses.asdict(checkpoint))
     return checkpoint

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.suites import parse_checkpoints, run_suite
+from benchmarks.plan import parse_checkpoints
+from benchmarks.suites import run_suite
 from pretrain.errors import InputError
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,8 @@ def test_spec_id_is_the_digest_of_the_canonical_json():
 def test_every_field_of_the_spec_is_part_of_its_identity(field):
     spec = make_spec()
     value = getattr(spec, field)
-    other = ("A", "1") if field == "overrides" else value + 1 if isinstance(value, int) else value + "x"
+    others = {"overrides": ("A", "1"), "num_gpus": 8}
+    other = others.get(field) or (value + 1 if isinstance(value, int) else value + "x")
     assert dataclasses.replace(spec, **{field: other}).spec_id != spec.spec_id
 
 

@@ -125,12 +125,17 @@ def test_recorded_takes_one_profile_and_data_set_only(pairs):
 
 def test_different_data_and_overrides_get_columns_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    variants = [{}, {"data_name": "other"}, {"data_fingerprint": "e" * 64}]
+    variants = [{}, {"data_name": "other"}, {"data_fingerprint": "e" * 64}, {"num_gpus": 8}]
     specs = [make_spec(**variant) for variant in variants]
     for value, spec in enumerate(specs):
         ResultsStore().save(make_record(spec, {"top1": float(value)}))
     table = rows_of(to_markdown(collect([("mine", spec) for spec in specs]), "smoke"))["mine"]
-    assert sorted(value for key, value in table.items() if key != "checkpoint") == ["0.0 (1)", "1.0 (1)", "2.0 (1)"]
+    assert sorted(value for key, value in table.items() if key != "checkpoint") == [
+        "0.0 (1)",
+        "1.0 (1)",
+        "2.0 (1)",
+        "3.0 (1)",
+    ]
 
 
 def test_two_checkpoints_of_one_name_are_told_apart(tmp_path, monkeypatch):

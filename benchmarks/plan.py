@@ -1,0 +1,149 @@
+"""What is to be run: tasks × protocols × seeds on data, for one checkpoint after the other, less what is done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.pool import Job, run_jobs
+from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.run import Source, lost_record, source_of
+from benchmarks.tasks import TASKS
+from pretrain.errors import InputError
+from pretrain.files import results_dir
+from pretrain.provenance import utc_now
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One column of the table: a task under a protocol with the seeds it takes."""
+
+    task: str
+    protocol: str
+    seeds: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Cells on data. ``roots`` gives the data root by section (imagenet, voc, coco).
+
+    ``rerun``: missing (failed ones too), always (a new attempt) or never. ``opts`` are detectron2 options KEY VALUE …:
+    they reach, and so identify, detection runs alone.
+    """
+
+    profile: str
+    cells: tuple[Cell, ...]
+    roots: Mapping[str, DataRoot]
+    num_gpus: int
+    rerun: str = "missing"
+    opts: tuple[str, ...] = ()
+
+    def specs(self, source: Source) -> list[RunSpec]:
+        """The specs of one checkpoint's row; a deterministic task takes its first seed only."""
+        return [
+            self._spec(source, cell, seed)
+            for cell in self.cells
+            for seed in (cell.seeds[:1] if TASKS[cell.task].deterministic else cell.seeds)
+        ]
+
+    def _spec(self, source: Source, cell: Cell, seed: int) -> RunSpec:
+        task = TASKS[cell.task]
+        detection = task.needs != "imagenet"
+        return RunSpec(
+            task=task.name,
+            task_version=task.version,
+            protocol=cell.protocol,
+            data_name=self.roots[task.needs].name,
+            data_fingerprint=self.roots[task.needs].section(task.needs)["fingerprint"],
+            checkpoint_sha256=source.sha256,
+            seed=seed,
+            profile=self.profile,
+            overrides=self.opts if detection else (),
+            num_gpus=self.num_gpus if detection and self.profile == "paper" else None,
+        )
+
+    def jobs(self, source: Source, saved: list[str]) -> list[Job]:
+        """The row's jobs that are left: frozen-feature tasks share one, a detector has its own.
+
+        The paths of new records are added to ``saved`` as they come.
+        """
+        store = ResultsStore()
+        specs = [] if self.rerun == "never" else self.specs(source)
+        todo = [spec for spec in specs if self.rerun == "always" or not store.has(spec)]
+        frozen = [spec for spec in todo if TASKS[spec.task].needs == "imagenet"]
+        groups = ([frozen] if frozen else []) + [[spec] for spec in todo if spec not in frozen]
+        return [self._job(source, group, saved) for group in groups]
+
+    def _job(self, source: Source, specs: list[RunSpec], saved: list[str]) -> Job:
+        first, store, begun = specs[0], ResultsStore(), utc_now()
+        needs, log = TASKS[first.task].needs, store.path_for(first) / "log.txt"
+        detector = f" {first.protocol} seed {first.seed}" if needs != "imagenet" else ""
+
+        def report(paths: list[str]) -> str:
+            saved.extend(paths)
+            return ", ".join(_headline(store.load(Path(path))) for path in paths) or "done by another process"
+
+        def lost(reason: str) -> None:
+            """Give the specs that left no record, because their process was killed, one that says so."""
+            for spec in specs:
+                attempts = store.attempts(spec)
+                if not attempts or attempts[-1].start < begun:
+                    store.save(lost_record(spec, source.label, self.roots[needs], begun, reason, log))
+
+        return Job(
+            name=f"{source.label} {' '.join(dict.fromkeys(spec.task for spec in specs))}{detector}",
+            target="benchmarks.run:execute",
+            arguments={
+                "source": source,
+                "root": self.roots[needs].path,
+                "specs": specs,
+                "num_gpus": self.num_gpus,
+                "again": self.rerun == "always",
+                "log": log,
+            },
+            log=log,
+            report=report,
+            lost=lost,
+        )
+
+
+def _headline(record: RunRecord) -> str:
+    metric = TASKS[record.spec.task].metrics[0]
+    value = record.metrics.get(metric.key)
+    return f"{record.spec.task} {metric.label} {'undefined' if value is None else f'{value:.1f}'}"
+
+
+def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
+    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file."""
+    found: dict[str, Path] = {}
+    for item in items:
+        name, separator, path = item.partition("=")
+        label, file = (name, Path(path)) if separator else (Path(item).stem, Path(item))
+        file = file / "backbone.safetensors" if file.is_dir() else file
+        if label in found:
+            raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
+        if not label or not file.is_file():
+            raise InputError(f"--checkpoint {item}: {file} is not a file; give NAME=PATH")
+        found[label] = file.resolve()
+    return found
+
+
+def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
+    """Convert what has not been converted; InputError with the reasons if any is refused, before other work."""
+    todo = [
+        Job(
+            name=f"{label} convert",
+            target="benchmarks.run:convert_checkpoint",
+            arguments={"checkpoint": path},
+            log=results_dir() / "logs" / f"convert-{label}.log",
+            report=lambda value: "265/265 tensors, forward pass equal",
+        )
+        for label, path in checkpoints.items()
+        if source_of(label, path) is None
+    ]
+    if failed := run_jobs(todo, workers):
+        raise InputError("; ".join(f"{job.name}: {reason}" for job, reason in failed))
+    found = [source_of(label, path) for label, path in checkpoints.items()]
+    return [source for source in found if source is not None]
