@@ -61,6 +61,8 @@ def load_checkpoint(path: Path | str) -> Loaded:
     head = _head(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         content: Any = _load_safetensors(path)
+    elif head.startswith((b"\x80\x03", b"\x80\x04", b"\x80\x05")):  # torch.save always wrote protocol 2
+        raise InputError(f"{path}: a plain pickle, not written by torch.save; it could run code, so it is not opened")
     elif head.startswith((b"PK\x03\x04", b"\x80")):
         content = _load_torch(path, mmap=head.startswith(b"PK"))
     else:
@@ -154,4 +156,5 @@ def _read_meta(path: Path) -> dict[str, Any] | None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    """The first sentence of the error: torch's go on with advice that does not fit here."""
+    return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__

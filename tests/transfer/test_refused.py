@@ -51,6 +51,7 @@ CASES = {
     "truncated": (lambda p, s: truncated(lambda: torch.save(s, p), p), "truncated, damaged"),
     "truncated safetensors": (lambda p, s: truncated(lambda: save_file(s, p), p), "truncated or damaged safetensors"),
     "code": (lambda p, s: p.write_bytes(pickle.dumps({"a": Bomb(p.parent / "boom")}, 2)), "could run code"),
+    "code in a plain pickle": (lambda p, s: p.write_bytes(pickle.dumps(Bomb(p.parent / "boom"), 4)), "plain pickle"),
     "code in zip": (lambda p, s: torch.save({"a": Bomb(p.parent / "boom")}, p), r"\(.*mkdir\), which could run code"),
     "module": (lambda p, s: torch.save(torch.nn.Linear(2, 2), p), r"torch\.nn\.modules\.linear\.Linear"),
     "list": (lambda p, s: torch.save([1, 2], p), "holds a list"),
