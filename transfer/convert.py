@@ -31,8 +31,8 @@ def convert(path: Path | str, out: Path | str | None = None) -> ConvertedWeights
     backbone = read_backbone(path)
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out)
-    existing = weights.load(target)
-    if existing and existing.source_sha256 == backbone.sha256 and _intact(existing):
+    existing = weights.usable(target)
+    if existing and existing.source_sha256 == backbone.sha256:
         return existing
     _refuse_foreign(target)
     return _write(backbone, checkpoint, target)
@@ -98,14 +98,6 @@ def _target(checkpoint: Path, out: Path | str | None) -> Path:
     if checkpoint.resolve() in (target.resolve(), target.with_suffix(".json").resolve()):
         raise InputError(f"{checkpoint}: the result would replace the input; choose another name with -o")
     return target
-
-
-def _intact(existing: ConvertedWeights) -> bool:
-    try:
-        existing.arrays()
-    except InputError:
-        return False
-    return True
 
 
 def _refuse_foreign(target: Path) -> None:

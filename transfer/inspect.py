@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from transfer import architecture, names, weights
-from transfer.read import Loaded, find_checkpoint, load_checkpoint, read_detectron2_pkl
+from transfer.pkl import read_detectron2_pkl
+from transfer.read import Loaded, find_checkpoint, load_checkpoint
 from transfer.sources import detect, read_backbone
 
 STEM = "conv1.weight"

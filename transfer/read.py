@@ -1,34 +1,24 @@
 """Checkpoint files into plain tensors without running any code from them.
 
-Safetensors files are read as such; torch files with ``weights_only=True`` (memory-mapped where they are zip archives);
-detectron2's ``.pkl`` by an unpickler that knows numpy arrays and nothing else. Everything else is refused in one line.
+Safetensors files are read as such; torch files with ``weights_only=True`` (memory-mapped where they are zip archives).
+Everything else is refused in one line; for detectron2's ``.pkl`` see transfer.pkl.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import pickle
 import re
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pretrain.errors import InputError
-
-_ARRAY_GLOBALS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-}
+from transfer.pkl import one_line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,38 +62,6 @@ def load_checkpoint(path: Path | str) -> Loaded:
     return Loaded(path=path, content=content, meta=_read_meta(path))
 
 
-def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
-    """A detectron2 ``.pkl`` as {"model": {name: array}, "__author__": …}; only arrays and plain values are built."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return parse_detectron2_pkl(path.read_bytes(), path)
-
-
-def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
-    """As read_detectron2_pkl, for the bytes of ``path``."""
-    try:
-        content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise InputError(f"{path}: truncated or not a pickle ({_one_line(error)})") from None
-    model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict) or "__author__" not in content:
-        raise InputError(f'{path}: not a detectron2 weight file (no "model" and "__author__" inside)')
-    strange = [name for name, value in model.items() if not isinstance(value, np.ndarray) or value.dtype.hasobject]
-    if strange:
-        raise InputError(f"{path}: {strange[0]} is not an array of numbers")
-    return content
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAY_GLOBALS:
-            raise InputError(f"the pickle asks for {module}.{name}, which could run code; refused")
-        return super().find_class(module, name)
-
-
 def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
         head = stream.read(512)
@@ -127,7 +85,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: truncated or damaged safetensors file ({_one_line(error)})") from None
+        raise InputError(f"{path}: truncated or damaged safetensors file ({one_line(error)})") from None
 
 
 def _load_torch(path: Path, *, mmap: bool) -> Any:
@@ -141,7 +99,7 @@ def _load_torch(path: Path, *, mmap: bool) -> Any:
             raise InputError(
                 f"{path}: holds Python objects ({found[1]}), which could run code; save model.state_dict() instead"
             ) from None
-        raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({_one_line(error)})") from None
+        raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({one_line(error)})") from None
 
 
 def _read_meta(path: Path) -> dict[str, Any] | None:
@@ -153,8 +111,3 @@ def _read_meta(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _one_line(error: Exception) -> str:
-    """The first sentence of the error: torch's go on with advice that does not fit here."""
-    return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__

@@ -25,7 +25,7 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.errors import InputError
 from transfer import architecture, names, weights
 from transfer.config import protocol_cfg
-from transfer.read import read_detectron2_pkl
+from transfer.pkl import read_detectron2_pkl
 from transfer.sources import Backbone, read_backbone
 
 LIMIT = 1e-5

@@ -1,4 +1,7 @@
-"""Converted weights: a detectron2 ``.pkl`` and the ``.json`` beside it that proves where it comes from."""
+"""Converted weights: a detectron2 ``.pkl`` and the ``.json`` beside it that proves where it comes from.
+
+Imports no torch. To read one: ``python -m transfer verify FILE.pkl``.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import InputError
-from pretrain.files import replacing, write_json
+from pretrain.files import file_sha256, replacing, write_json
 from pretrain.provenance import git_state, package_versions, utc_now
 from transfer.origin import detectron2_origin
-from transfer.read import parse_detectron2_pkl, read_detectron2_pkl
+from transfer.pkl import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
 VERSION = 1  # of the conversion; raised when the same input would give another output or a stronger proof
@@ -85,10 +88,20 @@ def load(path: Path) -> ConvertedWeights | None:
         if value.get("author") != AUTHOR or value.get("version") != VERSION:
             return None
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
-    except (OSError, ValueError, KeyError, AttributeError):
+        fields |= {"path": path, "source_path": Path(fields["source_path"])}
+        fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std")}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
-    fields |= {"path": path, "source_path": Path(fields["source_path"])}
-    return ConvertedWeights(**fields | {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std")})
+    return ConvertedWeights(**fields)
+
+
+def usable(path: Path) -> ConvertedWeights | None:
+    """What ``load`` finds, if the .pkl is still the file it speaks of; None when it has to be converted (again)."""
+    found = load(path)
+    try:
+        return found if found and file_sha256(path) == found.sha256 else None
+    except OSError:
+        return None
 
 
 def written_here(path: Path) -> bool:

@@ -1,6 +1,9 @@
 """Conversion of a ResNet-50: all tensors, bit for bit, with a proof that has the power to refuse."""
 
+import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from pretrain.files import file_sha256
 from transfer import names, verify, weights
 from transfer.__main__ import main
 from transfer.convert import convert
-from transfer.read import read_detectron2_pkl
+from transfer.pkl import read_detectron2_pkl
 from transfer.sources import read_backbone
 
 
@@ -59,6 +62,28 @@ def test_second_conversion_is_the_first_one(converted, checkpoint, monkeypatch, 
         stream.write(b"x")
     with pytest.raises(AssertionError, match="proved again"):  # a changed .pkl is not up to date
         convert(checkpoint, scratch / "again.pkl")
+
+
+@pytest.mark.parametrize("fault", ["no json", "no pkl", "version", "broken", "a list", "fields", "bytes"])
+def test_usable_only_while_proof_and_weights_belong_together(converted, scratch, fault):
+    path = scratch / "x.pkl"
+    path.write_bytes(converted.path.read_bytes())
+    proof = json.loads(converted.json_path.read_text())
+    path.with_suffix(".json").write_text(json.dumps(proof))
+    assert weights.usable(path) == dataclasses.replace(converted, path=path)
+    if fault in ("no pkl", "bytes"):
+        path.unlink() if fault == "no pkl" else path.write_bytes(b"x")
+    elif fault == "no json":
+        path.with_suffix(".json").unlink()
+    else:
+        bad = {"version": proof | {"version": 0}, "a list": [proof], "fields": proof | {"pixel_mean": 3}, "broken": ""}
+        path.with_suffix(".json").write_text(json.dumps(bad[fault])[: None if fault != "broken" else 1])
+    assert weights.usable(path) is None
+
+
+def test_looking_at_a_proof_imports_neither_torch_nor_detectron2():
+    code = "import sys, transfer.weights; sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_command_prints_the_path_and_proof(checkpoint, scratch, capsys):
