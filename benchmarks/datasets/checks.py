@@ -5,7 +5,6 @@ python -m benchmarks prepare voc SOURCE        (prints what was counted; the fir
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.datasets.layout import visible_files
 from pretrain.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
@@ -77,22 +77,4 @@ def split_seeded(items: Iterable[str], val_fraction: float, seed: int) -> tuple[
 
 def images_under(folder: Path) -> list[Path]:
     """Sorted image files under ``folder``, links followed, hidden ones left out."""
-    return sorted(
-        Path(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-    )
-
-
-def quick_fingerprint(sources: Iterable[Path]) -> str:
-    """Sha256 hex over names, sizes and times of the files under ``sources``: seconds, also for a million files."""
-    total = hashlib.sha256()
-    for source in sources:
-        files = (
-            [source] if source.is_file() else (Path(a, c) for a, _, b in os.walk(source, followlinks=True) for c in b)
-        )
-        for path in sorted(files):
-            status = path.stat() if path.exists() else None
-            total.update(f"{path}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
-    return total.hexdigest()
+    return [path for path in map(Path, visible_files(folder)) if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import from_coco, from_folders, from_voc
-from benchmarks.datasets.checks import quick_fingerprint
-from benchmarks.datasets.layout import DataRoot, building
+from benchmarks.datasets.layout import NAMED, DataRoot, building, source_state
 from pretrain.errors import InputError, run_cli
 from pretrain.files import data_dir, fingerprint, write_json
 
@@ -83,10 +82,10 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
     config = {"kind": kind, "source": str(source), "val_fraction": arguments.val_fraction, "seed": arguments.seed}
-    named = {key: getattr(arguments, key, None) for key in ("annotations", "images")}
+    named = {key: getattr(arguments, key, None) for key in NAMED}
     paths = {key: path.expanduser().resolve() for key, path in named.items() if path}
     config |= {key: str(path) for key, path in paths.items()}
-    config["state"] = quick_fingerprint([source, *paths.values()])
+    config["state"] = source_state(config)
     root = data_dir() / name
     if not reusable(root, config):
         with building(root, replace=True) as target:

@@ -4,6 +4,8 @@ python -m pytest tests/benchmarks/datasets/test_prepare.py
 """
 
 import json
+import shlex
+import time
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -308,3 +310,46 @@ def test_sheet_of_each_kind(kind, prepare, request, tmp_path, capsys):
     assert capsys.readouterr().out == f"{output}\n"
     with Image.open(output) as image:
         assert image.width == sheet.WIDTH and len(np.unique(np.asarray(image))) > 50
+
+
+def changed(source, path):
+    """Each change of the user's data that the root's links would show."""
+    return {
+        "added": lambda: picture(path.with_name("new.png")),
+        "removed": path.unlink,
+        "edited": lambda: picture(path, (44, 33)),
+        "moved": lambda: source.rename(source.with_name("elsewhere")),
+    }
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "edited", "moved"])
+@pytest.mark.parametrize("kind", ["voc", "coco", "folders"])
+def test_a_root_says_when_its_source_has_changed(kind, change, prepare, request):
+    source = request.getfixturevalue(kind)
+    root = prepare(kind.replace("folders", "imagenet"), source, "--seed", 3)
+    root.check_unchanged()
+    (source / ".DS_Store").write_bytes(b"no data")
+    root.check_unchanged()
+    changed(source, sorted(source.rglob("*.[Jp][Pn]*"))[0])[change]()
+    with pytest.raises(InputError, match=f"has changed.*prepare .* --name {root.name} .*--seed 3` again") as caught:
+        root.check_unchanged()
+    assert "\n" not in str(caught.value)
+    if change == "added":
+        command = str(caught.value).split("`")[1]
+        prepare(*shlex.split(command)[4:]).check_unchanged()
+
+
+def test_named_files_count_into_the_state_and_the_check_is_fast(coco, tmp_path, prepare):
+    labels = tmp_path / "labels.json"
+    (coco / "all.json").rename(labels)
+    root = prepare("coco", coco, "--annotations", labels, "--images", coco / "images")
+    labels.write_text(labels.read_text() + " ")
+    with pytest.raises(InputError, match=f"--annotations {labels}"):
+        root.check_unchanged()
+    root = prepare("coco", coco, "--annotations", labels, "--images", coco / "images")
+    for number in range(12_000):
+        (coco / f"{number}.txt").touch()
+    start = time.monotonic()
+    with pytest.raises(InputError, match="has changed"):
+        root.check_unchanged()
+    assert time.monotonic() - start < 1
