@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +23,7 @@ import tyro
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, run_cli
+from pretrain.files import results_dir
 
 Profile = Literal["smoke", "demo", "paper"]
 Rerun = Literal["missing", "always", "never"]
@@ -30,14 +32,17 @@ Rerun = Literal["missing", "always", "never"]
 def default_gpus() -> int:
     """GPUs that this process may use: CUDA_VISIBLE_DEVICES, else what the driver lists; no torch needed."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([item for item in visible.split(",") if item.strip()])
+    if visible is not None:  # CUDA ignores what follows the first invalid entry, such as -1
+        items = (item.strip() for item in visible.split(","))
+        return sum(1 for _ in takewhile(lambda item: item and not item.startswith("-"), items))
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def default_workers() -> int:
     """One worker on a GPU machine, else one a core."""
-    return 1 if default_gpus() else len(os.sched_getaffinity(0))
+    if default_gpus():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +54,8 @@ class SuiteArguments:
     """Your own checkpoints as further rows, each NAME=PATH."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
-    num_gpus: int = dataclasses.field(default_factory=default_gpus)
-    """GPUs a detection run uses; 0 is the CPU."""
+    num_gpus: int | None = None
+    """GPUs a detection run uses, 0 for the CPU; default all of them for paper, at most one otherwise."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
 
@@ -75,8 +80,8 @@ class RunArguments:
     """What to do about runs that a record exists for; failed ones count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
-    num_gpus: int = dataclasses.field(default_factory=default_gpus)
-    """GPUs a detection run uses; 0 is the CPU."""
+    num_gpus: int | None = None
+    """GPUs a detection run uses, 0 for the CPU; default all of them for paper, at most one otherwise."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
 
@@ -89,7 +94,7 @@ class TablesArguments:
     data: str | None = None
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """File name of the tables; default the profile's, with the data set's."""
+    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA."""
 
 
 def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
@@ -111,34 +116,62 @@ def run_main(argv: list[str]) -> int:
     from benchmarks.plan import Cell, Plan, convert_first, parse_checkpoints
     from benchmarks.pool import run_jobs
     from benchmarks.suites import finish
+    from benchmarks.tables import recorded
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
-    _check_numbers(arguments.workers, arguments.opts)
+    workers, opts = _workers(arguments.workers), _opts(arguments.opts)
     cells, root = _cells(arguments), DataRoot.load(arguments.data)
+    if negative := [seed for seed in arguments.seed if seed < 0]:
+        raise InputError(f"--seed {negative[0]}: give 0 or more")
+    if opts and all(TASKS[task].needs == "imagenet" for task, _ in cells):
+        raise InputError("--opts are detectron2's, and none of these tasks trains a detector: leave them out")
     plan = Plan(
         profile=arguments.profile,
         cells=tuple(Cell(task=task, protocol=protocol, seeds=arguments.seed) for task, protocol in cells),
         roots={TASKS[task].needs: root for task, _ in cells},
-        num_gpus=arguments.num_gpus,
+        num_gpus=_gpus(arguments.num_gpus, arguments.profile),
         rerun=arguments.rerun,
-        opts=arguments.opts,
+        opts=opts,
     )
     for needs in plan.roots:
         root.section(needs)
-    sources = convert_first(parse_checkpoints(arguments.checkpoint), arguments.workers)
+    root.check_unchanged()
+    sources = convert_first(parse_checkpoints(arguments.checkpoint), workers)
     saved: list[str] = []
-    failed = run_jobs([job for source in sources for job in plan.jobs(source, saved)], arguments.workers)
+    failed = run_jobs([job for source in sources for job in plan.jobs(source, saved)], workers)
     print(*saved, sep="\n", end="\n" if saved else "")
-    expected = [(source.label, spec) for source in sources for spec in plan.specs(source)]
-    return finish(expected, arguments.profile, saved, failed, begun, f"{arguments.profile}-{root.name}")
+    asked = [(source.label, spec) for source in sources for spec in plan.specs(source)]
+    # With what was recorded on this data before, so that the table grows from one command to the next.
+    known = [pair for pair in recorded(arguments.profile, root.name) if pair[1] not in {spec for _, spec in asked}]
+    return finish([*asked, *known], arguments.profile, f"{arguments.profile}-{root.name}", saved, failed, begun)
 
 
-def _check_numbers(workers: int, opts: tuple[str, ...]) -> None:
+def _gpus(asked: int | None, profile: str) -> int:
+    """How many GPUs to use. The small profiles' batches do not divide by more than one."""
+    have = default_gpus()
+    if asked is None:
+        return have if profile == "paper" else min(1, have)
+    if not 0 <= asked <= have:
+        raise InputError(f"--num-gpus {asked}: this machine has {have}")
+    return asked
+
+
+def _workers(workers: int) -> int:
     if workers < 1:
         raise InputError(f"--workers {workers}: give 1 or more")
-    if len(opts) % 2:
-        raise InputError(f"--opts takes KEY VALUE pairs, got {len(opts)} words: {' '.join(opts)}")
+    return workers
+
+
+def _opts(words: tuple[str, ...]) -> tuple[str, ...]:
+    """KEY VALUE pairs in the order of their keys, so that the same options are the same run."""
+    if len(words) % 2:
+        raise InputError(f"--opts takes KEY VALUE pairs, got {len(words)} words: {' '.join(words)}")
+    pairs = sorted(zip(words[::2], words[1::2], strict=True))
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise InputError(f"--opts {twice[0]} is given twice")
+    return tuple(word for pair in pairs for word in pair)
 
 
 def suite_main(argv: list[str]) -> int:
@@ -147,9 +180,9 @@ def suite_main(argv: list[str]) -> int:
     from benchmarks.suites import run_suite
 
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite")
-    _check_numbers(arguments.workers, arguments.opts)
+    workers, opts = _workers(arguments.workers), _opts(arguments.opts)
     checkpoints = parse_checkpoints(arguments.checkpoint)
-    return run_suite(arguments.profile, checkpoints, arguments.workers, arguments.num_gpus, arguments.opts)
+    return run_suite(arguments.profile, checkpoints, workers, _gpus(arguments.num_gpus, arguments.profile), opts)
 
 
 def tables_main(argv: list[str]) -> int:
@@ -157,8 +190,14 @@ def tables_main(argv: list[str]) -> int:
     from benchmarks.tables import recorded, write_tables
 
     arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
-    name = arguments.name or "-".join(filter(None, (arguments.profile, arguments.data)))
-    markdown, paths = write_tables(recorded(arguments.profile, arguments.data), arguments.profile, name)
+    name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
+    if Path(name).name != name:
+        raise InputError(f"--name {name}: give a file name without folders; tables go to {results_dir() / 'tables'}")
+    pairs = recorded(arguments.profile, arguments.data)
+    if not pairs:
+        on = f" on {arguments.data}" if arguments.data else ""
+        raise InputError(f"no recorded run of profile {arguments.profile}{on} under {results_dir() / 'runs'}")
+    markdown, paths = write_tables(pairs, arguments.profile, name)
     print(markdown, file=sys.stderr)
     print(*paths, sep="\n")
     return 0

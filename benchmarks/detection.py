@@ -45,7 +45,7 @@ def _work(context: Context) -> None:
     data = register(context.root, "voc" if spec.task == "voc-det" else "coco")
     cfg = build_cfg(
         protocol=spec.protocol,
-        profile=spec.profile,  # type: ignore[arg-type]  # one of benchmarks.tasks.PROFILES, the same three words
+        profile=spec.profile,  # type: ignore[arg-type]  # the same three words
         converted=converted,
         train=data.train,
         test=data.test,

@@ -84,10 +84,9 @@ def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers:
     folder = root.path / "imagenet" / split
     dataset = torchvision.datasets.ImageFolder(str(folder), transform, loader=lambda path: decode(Path(path)))
     expected = root.section("imagenet")["classes"]
-    if dataset.classes != expected:
-        raise InputError(
-            f"{folder} has {len(dataset.classes)} classes, data.json {len(expected)}: prepare the data again"
-        )
+    count = root.section("imagenet")["counts"][split]
+    if dataset.classes != expected or len(dataset) != count:
+        raise InputError(f"{folder} is not what was prepared ({len(dataset)} images, not {count}): prepare it again")
     return DataLoader(dataset, batch_size=64, num_workers=workers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,11 +42,11 @@ class Plan:
     opts: tuple[str, ...] = ()
 
     def specs(self, source: Source) -> list[RunSpec]:
-        """The specs of one checkpoint's row; a deterministic task takes its first seed only."""
+        """The specs of one checkpoint's row; a deterministic task has one, of seed 0."""
         return [
             self._spec(source, cell, seed)
             for cell in self.cells
-            for seed in (cell.seeds[:1] if TASKS[cell.task].deterministic else cell.seeds)
+            for seed in ((0,) if TASKS[cell.task].deterministic else cell.seeds)
         ]
 
     def _spec(self, source: Source, cell: Cell, seed: int) -> RunSpec:
@@ -61,7 +62,7 @@ class Plan:
             seed=seed,
             profile=self.profile,
             overrides=self.opts if detection else (),
-            num_gpus=self.num_gpus if detection and self.profile == "paper" else None,
+            num_gpus=self.num_gpus if detection else None,
         )
 
     def jobs(self, source: Source, saved: list[str]) -> list[Job]:
@@ -81,16 +82,25 @@ class Plan:
         needs, log = TASKS[first.task].needs, store.path_for(first) / "log.txt"
         detector = f" {first.protocol} seed {first.seed}" if needs != "imagenet" else ""
 
-        def report(paths: list[str]) -> str:
-            saved.extend(paths)
-            return ", ".join(_headline(store.load(Path(path))) for path in paths) or "done by another process"
+        def report(value: None) -> str:
+            return ", ".join(_headline(record) for record in new_records()) or "done by another process"
 
         def lost(reason: str) -> None:
-            """Give the specs that left no record, because their process was killed, one that says so."""
+            """Specs that left no record, because their process was killed, get one that says so."""
+            recorded = {record.spec for record in new_records()}
+            for spec in specs:
+                if spec not in recorded:
+                    record = lost_record(spec, source.label, self.roots[needs], begun, reason, log)
+                    saved.append(str(store.save(record)))
+
+        def new_records() -> list[RunRecord]:
+            found = []
             for spec in specs:
                 attempts = store.attempts(spec)
-                if not attempts or attempts[-1].start < begun:
-                    store.save(lost_record(spec, source.label, self.roots[needs], begun, reason, log))
+                if attempts and attempts[-1].start >= begun:
+                    found.append(attempts[-1])
+                    saved.append(str(store.paths(spec)[-1]))
+            return found
 
         return Job(
             name=f"{source.label} {' '.join(dict.fromkeys(spec.task for spec in specs))}{detector}",
@@ -121,6 +131,7 @@ def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
     for item in items:
         name, separator, path = item.partition("=")
         label, file = (name, Path(path)) if separator else (Path(item).stem, Path(item))
+        file = file.expanduser()
         file = file / "backbone.safetensors" if file.is_dir() else file
         if label in found:
             raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
@@ -137,7 +148,7 @@ def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
             name=f"{label} convert",
             target="benchmarks.run:convert_checkpoint",
             arguments={"checkpoint": path},
-            log=results_dir() / "logs" / f"convert-{label}.log",
+            log=results_dir() / "logs" / ("convert-" + re.sub(r"[^-.\w]", "_", label) + ".log"),
             report=lambda value: "265/265 tensors, forward pass equal",
         )
         for label, path in checkpoints.items()

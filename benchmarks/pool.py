@@ -100,8 +100,12 @@ def _call(target: str, arguments: dict[str, Any], log: Path, pipe: Any) -> None:
 
 def one_line(error: Exception) -> str:
     """The error as one line: its own words if it was made for people, else with its type in front."""
-    first = next(iter(str(error).splitlines()), "")
-    return first if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {first}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, InputError | RunError):
+        return lines[0]
+    # torch's spawn wraps a child's traceback, whose last line says what happened.
+    spawned = type(error).__name__ == "ProcessRaisedException"
+    return ": ".join([type(error).__name__, *(lines[-1:] if spawned else lines[:1])])
 
 
 def _start(job: Job, context: Any) -> _Running:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +26,8 @@ SCHEMA_VERSION = 1
 class RunSpec:
     """Identity of one downstream run. ``seed`` sets the run's initialisation and data order, not the pretraining's.
 
-    ``num_gpus`` where the protocol rescales batch and learning rate by it (detection at paper scale), else None: such
-    runs never share a cell.
+    ``num_gpus`` of a detection run (0: CPU), since batch, learning rate, norm and precision follow from it; None for
+    the tasks on frozen features.
     """
 
     task: str
@@ -101,9 +102,19 @@ class ResultsStore:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a run record ({error}): move it away and run again") from error
 
+    def paths(self, spec: RunSpec) -> list[Path]:
+        """Files of the attempts at ``spec``, oldest first."""
+        return sorted(self.path_for(spec).glob("*.json"))
+
     def attempts(self, spec: RunSpec) -> list[RunRecord]:
-        """All attempts at ``spec``, oldest first."""
-        return [self.load(path) for path in sorted(self.path_for(spec).glob("*.json"))]
+        """The readable attempts at ``spec``, oldest first; an unreadable one is named on stderr and does not count."""
+        found = []
+        for path in self.paths(spec):
+            try:
+                found.append(self.load(path))
+            except InputError as error:
+                print(f"warning: {error}", file=sys.stderr)
+        return found
 
     def newest(self, spec: RunSpec) -> RunRecord | None:
         """The newest ok attempt, else the newest failed one, else None."""

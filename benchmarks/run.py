@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import resource
+import shutil
 import sys
 import time
 from importlib import import_module
@@ -19,6 +19,7 @@ from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, RunError
 from pretrain.files import file_sha256, results_dir
 from pretrain.provenance import git_state, package_versions, utc_now
+from transfer.weights import usable
 
 if TYPE_CHECKING:
     from transfer.sources import Backbone
@@ -71,13 +72,12 @@ def converted_path(checkpoint: Path) -> Path:
 
 
 def source_of(label: str, checkpoint: Path) -> Source | None:
-    """The Source of a checkpoint that has been converted before, None if it has not."""
+    """The Source of a checkpoint whose conversion is there and whole, None if it must be converted (again)."""
     converted = converted_path(checkpoint)
-    proof = converted.with_suffix(".json")
-    if not (converted.exists() and proof.exists()):
+    proof = usable(converted)
+    if proof is None:
         return None
-    sha256 = json.loads(proof.read_text(encoding="utf-8"))["source_sha256"]
-    return Source(label=label, path=checkpoint, converted=converted, sha256=sha256)
+    return Source(label=label, path=checkpoint, converted=converted, sha256=proof.source_sha256)
 
 
 def convert_checkpoint(checkpoint: Path) -> None:
@@ -87,26 +87,27 @@ def convert_checkpoint(checkpoint: Path) -> None:
     convert(checkpoint, converted_path(checkpoint))
 
 
-def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path, again: bool) -> list[str]:
-    """Run ``specs`` one after the other in this process; every one leaves a record, ok or failed. Paths of the records.
+def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path, again: bool) -> None:
+    """Run ``specs`` one after the other in this process; every one leaves a record, ok or failed.
 
     A spec that another process is at is waited for, and skipped if it is done then (unless ``again``). Raises RunError
     with the first failure's reason after the last one.
     """
     from pretrain.state import locked
 
-    data, store, paths, failures = DataRoot.load(root), ResultsStore(), [], []
+    data, store, failures = DataRoot.load(root), ResultsStore(), []
     for spec in specs:
         with locked(store.path_for(spec)):
             if store.has(spec) and not again:
                 continue
+            if again:
+                shutil.rmtree(store.path_for(spec) / "files", ignore_errors=True)  # a finished detector would resume
             record = _attempt(source, data, spec, num_gpus, log)
-            paths.append(str(store.save(record)))
+            store.save(record)
         if record.error:
             failures.append(f"{spec.task}: {record.error}" if len(specs) > 1 else record.error)
     if failures:
         raise RunError(failures[0])
-    return paths
 
 
 def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: Path) -> RunRecord:
@@ -127,7 +128,8 @@ def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: 
         import traceback
 
         traceback.print_exc()
-        return _record(spec, source.label, root, begun, utc_now(), error=one_line(error), log=log)
+        seconds = time.monotonic() - clock
+        return _record(spec, source.label, root, begun, utc_now(), error=one_line(error), log=log, seconds=seconds)
     return _record(spec, source.label, root, begun, utc_now(), result=result, log=log, seconds=time.monotonic() - clock)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -98,28 +99,43 @@ def emoji_roots(profile: str, workers: int) -> dict[str, DataRoot]:
     return {"imagenet": root, "voc": root, "coco": root}
 
 
+STANDARD = {
+    "imagenet": ("ImageNet-1k (train/ and val/ of 1000 class folders)", "IMAGENET_DIR", "", 1000),
+    "voc": ("PASCAL VOC 2007 and 2012 (VOC2007/, VOC2012/)", "DETECTRON2_DATASETS", "", 20),
+    "coco": ("COCO 2017 (train2017/, val2017/, annotations/)", "DETECTRON2_DATASETS", "coco", 80),
+}
+
+
 def paper_roots() -> dict[str, DataRoot]:
-    """The prepared ImageNet, VOC 2007+2012 and COCO 2017. InputError that lists what is missing and where it looked."""
-    devkit, imagenet = os.environ.get("DETECTRON2_DATASETS"), os.environ.get("IMAGENET_DIR")
-    wanted = {"imagenet": imagenet, "voc": devkit, "coco": devkit and str(Path(devkit) / "coco")}
-    variable = {"imagenet": "IMAGENET_DIR", "voc": "DETECTRON2_DATASETS", "coco": "DETECTRON2_DATASETS"}
-    say = {
-        "imagenet": "ImageNet-1k (train/ and val/ of class folders)",
-        "voc": "PASCAL VOC 2007 and 2012 (VOC2007/, VOC2012/)",
-        "coco": "COCO 2017 (train2017/, val2017/, annotations/)",
-    }
-    missing = []
-    for kind, source in wanted.items():
-        if (data_dir() / kind / "data.json").exists():
-            print(f"{say[kind]}: {data_dir() / kind}", file=sys.stderr)
-            continue
-        where = f"looked in {data_dir() / kind} and {variable[kind]}{f' = {source}' if source else ' (not set)'}"
-        command = f"python -m benchmarks prepare {kind} {source or 'FOLDER'} --name {kind}"
-        print(f"MISSING {say[kind]}: {where}; make it with: {command}", file=sys.stderr)
+    """The prepared ImageNet, VOC 2007+2012 and COCO 2017. InputError after a list of what is missing, and where."""
+    found, missing = {}, []
+    for kind, (title, variable, inside, classes) in STANDARD.items():
+        place = data_dir() / kind
+        if (place / "data.json").exists():
+            root = DataRoot.load(place)
+            section = root.section(kind)
+            whole = kind != "voc" or [year for year, _ in section["train"]] == ["VOC2007", "VOC2012"]
+            if len(section["classes"]) == classes and whole:
+                root.check_unchanged()
+                print(f"{title}: {place}", file=sys.stderr)
+                found[kind] = root
+                continue
+            print(f"NOT THE STANDARD SET {title}: {place} has {len(section['classes'])} classes", file=sys.stderr)
+        else:
+            print(f"MISSING {title}: {_where(kind, variable, inside)}", file=sys.stderr)
         missing.append(kind)
     if missing:
         raise InputError(f"profile paper needs {', '.join(missing)}: nothing was started")
-    return {kind: DataRoot.load(data_dir() / kind) for kind in wanted}
+    return found
+
+
+def _where(kind: str, variable: str, inside: str) -> str:
+    """Where a standard set was looked for, and the command that prepares it."""
+    given = os.environ.get(variable)
+    source = Path(given, inside).expanduser() if given else None
+    there = f"{variable} is not set" if source is None else f"{source} is {'there' if source.is_dir() else 'not there'}"
+    command = f"python -m benchmarks prepare {kind} {shlex.quote(str(source)) if source else 'FOLDER'} --name {kind}"
+    return f"not prepared in {data_dir() / kind}; {there}; prepare it with: {command}"
 
 
 def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus: int, opts: tuple[str, ...]) -> int:
@@ -133,9 +149,15 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
     if profile == "paper" and not checkpoints:
         paper_roots()
         raise InputError('profile paper evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
-    roots = paper_roots() if profile == "paper" else emoji_roots(profile, workers)
-    plan = Plan(profile=profile, cells=suite.cells, roots=roots, num_gpus=num_gpus, opts=opts)
+    standard = paper_roots() if profile == "paper" else None
     given = convert_first(checkpoints, workers)
+    plan = Plan(
+        profile=profile,
+        cells=suite.cells,
+        roots=standard or emoji_roots(profile, workers),
+        num_gpus=num_gpus,
+        opts=opts,
+    )
     sources: dict[str, Source] = {}
     saved: list[str] = []
     jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]
@@ -143,20 +165,20 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
     failed = run_jobs(jobs, workers)
     rows = [sources[method] for method in suite.methods if method in sources] + given
     expected = [(source.label, spec) for source in rows for spec in plan.specs(source)]
-    return finish(expected, profile, saved, failed, begun)
+    return finish(expected, profile, profile, saved, failed, begun)
 
 
 def finish(
     expected: list[tuple[str, RunSpec]],
     profile: str,
+    name: str,
     saved: list[str],
     failed: list[tuple[Job, str]],
     begun: float,
-    name: str | None = None,
 ) -> int:
     """Print the table on stderr, the artefact paths on stdout and the failures last. 0, or 1 when a run failed."""
     if expected:
-        markdown, paths = write_tables(expected, profile, name)
+        markdown, paths = write_tables(expected, profile, name, with_published=name == "paper")
         print(f"\n{markdown}", file=sys.stderr)
         print(*paths, sep="\n")
     wall = time.monotonic() - begun

@@ -90,21 +90,22 @@ def collect(expected: Sequence[tuple[str, RunSpec]]) -> list[Cell]:
 def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     """Column heading of each protocol × data × overrides: task and detector, and whatever else tells them apart."""
     variants = list(dict.fromkeys(dataclasses.replace(spec, seed=0, checkpoint_sha256="") for spec in specs))
-    parts = {
-        spec: (
-            TASKS[spec.task].protocol_title(spec.protocol),
-            spec.data_name,
-            f"[{spec.data_fingerprint[:6]}]",
-            " ".join(spec.overrides),
-            f"{spec.num_gpus} GPUs",
-        )
-        for spec in variants
+    names = {(spec.data_name, TASKS[spec.task].needs, spec.data_fingerprint) for spec in variants}
+    several = len({name for name, _, _ in names}) > 1
+    twins = {
+        name for name, needs, print_ in names for other in names if (name, needs) == other[:2] and print_ != other[2]
     }
     headings = {}
-    for spec, (title, *rest) in parts.items():
-        twins = [other for other in parts.values() if other[0] == title]
-        differing = [part for place, part in enumerate(rest, 1) if len({other[place] for other in twins}) > 1]
-        headings[spec] = " ".join([title, *differing]).strip()
+    for spec in variants:
+        same = [other for other in variants if (other.task, other.protocol) == (spec.task, spec.protocol)]
+        parts = [
+            TASKS[spec.task].protocol_title(spec.protocol),
+            spec.data_name if several else "",
+            f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
+            " ".join(spec.overrides) if len({other.overrides for other in same}) > 1 else "",
+            f"{spec.num_gpus} GPUs" if len({other.num_gpus for other in same}) > 1 else "",
+        ]
+        headings[spec] = " ".join(part for part in parts if part)
     return headings
 
 
@@ -152,6 +153,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
                 "n": len(cell.values),
                 "failed": cell.failed,
                 "unit": cell.metric.unit,
+                "reference": _joined(TASKS[spec.task].reference for spec in specs),
                 "profile": _joined(spec.profile for spec in specs),
                 "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
                 "protocol": _joined(spec.protocol for spec in specs),
@@ -250,22 +252,23 @@ def to_latex(cells: Sequence[Cell], profile: str) -> str:
 
 
 def write_tables(
-    expected: Sequence[tuple[str, RunSpec]], profile: str, name: str | None = None
+    expected: Sequence[tuple[str, RunSpec]], profile: str, name: str, *, with_published: bool = False
 ) -> tuple[str, list[Path]]:
-    """Write ``results/tables/<name or profile>.{md,csv,tex}``; return the Markdown and the paths.
+    """Write ``results/tables/<name>.{md,csv,tex}``; return the Markdown and the paths.
 
-    InputError where a spec is of another profile: profiles never share a table.
+    ``with_published`` adds the published numbers of the same protocols, which only the standard data sets may stand
+    beside. InputError where a spec is of another profile: profiles never share a table.
     """
     if any(spec.profile != profile for _, spec in expected):
         raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
     cells = collect(expected)
     markdown = to_markdown(cells, profile)
-    if profile == "paper":
+    if with_published:
         markdown += "\n" + published.to_markdown(spec.protocol for _, spec in expected)
     texts = {"md": markdown, "csv": long_form(cells).to_csv(index=False), "tex": to_latex(cells, profile)}
     paths = []
     for suffix, text in texts.items():
-        path = results_dir() / "tables" / f"{name or profile}.{suffix}"
+        path = results_dir() / "tables" / f"{name}.{suffix}"
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         paths.append(path)
@@ -273,19 +276,18 @@ def write_tables(
 
 
 def recorded(profile: str, data: str | None = None) -> list[tuple[str, RunSpec]]:
-    """(label, spec) of every ok record of a profile and a current task version, on the data set ``data`` if given.
+    """(label, spec) of every recorded run, failed ones too, of a profile and a current task version and protocol.
 
-    InputError where there is none.
+    ``data``: on the data set of that name only.
     """
-    found = {r.spec: r.label for r in ResultsStore().load_all() if r.status == "ok" and r.spec.profile == profile}
+    found = {record.spec: record.label for record in ResultsStore().load_all() if record.spec.profile == profile}
     pairs = [
         (label, spec)
         for spec, label in found.items()
-        if data in (None, spec.data_name) and spec.task in TASKS and spec.task_version == TASKS[spec.task].version
+        if data in (None, spec.data_name)
+        and spec.task in TASKS
+        and spec.task_version == TASKS[spec.task].version
+        and spec.protocol in TASKS[spec.task].protocols
     ]
-    if not pairs:
-        raise InputError(
-            f"no finished run of profile {profile}{f' on {data}' if data else ''} under {ResultsStore().root}"
-        )
     order = list(TASKS)
     return sorted(pairs, key=lambda pair: (pair[0], order.index(pair[1].task), pair[1].protocol, pair[1].seed))

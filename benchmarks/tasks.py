@@ -130,4 +130,3 @@ _ROWS = (
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ROWS}
-PROFILES = ("smoke", "demo", "paper")

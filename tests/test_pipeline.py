@@ -76,6 +76,15 @@ def test_one_failure_is_recorded_the_rest_goes_on_and_the_status_says_so(place):
     assert len(failed) == 1 and "MODEL.NO_SUCH_KEY" in failed[0].error
 
 
+def test_a_damaged_conversion_heals_and_part_of_a_failed_job_counts(place):
+    for pkl in (place / "converted").glob("*.pkl"):
+        pkl.write_bytes(pkl.read_bytes()[:1000])
+    done = run(
+        place, "knn", "voc-det", opts=("SOLVER.MAX_ITER", "2"), more=("--protocol", "voc_fpn_24k", "--rerun", "always")
+    )
+    assert done.returncode == 0 and "2 new runs" in done.stderr, done.stderr
+
+
 def test_killed_in_the_middle_of_a_detector_the_same_command_finishes(place):
     arguments = {"opts": ("SOLVER.MAX_ITER", "20"), "more": ("--protocol", "voc_fpn_24k")}
     logs = set(place.glob("runs/*/log.txt"))

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import main
-from benchmarks.plan import parse_checkpoints
+from benchmarks.__main__ import _gpus, _opts, default_gpus, main
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.plan import Cell, Plan, parse_checkpoints
+from benchmarks.run import Source
 from benchmarks.suites import run_suite
 from pretrain.errors import InputError
 
@@ -42,9 +44,14 @@ def run_arguments(root, **changes):
     ("changes", "words"),
     [
         ({"--task": ["segmentation"]}, "unknown task segmentation: choose from linear"),
-        ({"--task": ["voc-det"]}, "voc"),
+        ({"--task": ["voc-det"]}, "has no voc layout"),
         ({"--protocol": ["voc_c4_24k"]}, "unknown protocol voc_c4_24k"),
-        ({"--data": ["/nowhere"]}, "prepare"),
+        ({"--data": ["/nowhere"]}, "not a prepared data root"),
+        ({"--seed": ["-1"]}, "--seed -1"),
+        ({"--opts": ["A", "1"]}, "none of these tasks trains a detector"),
+        ({"--opts": ["A", "1", "A", "2"]}, "A is given twice"),
+        ({"--num-gpus": ["-1"]}, "--num-gpus -1: this machine has"),
+        ({"--num-gpus": ["99"]}, "--num-gpus 99: this machine has"),
         ({"--checkpoint": ["x=/nowhere.pth"]}, "/nowhere.pth is not a file"),
         ({"--checkpoint": ["x=/etc/hostname", "x=/etc/hostname"]}, "two checkpoints are named x"),
         ({"--opts": ["SOLVER.MAX_ITER"]}, "KEY VALUE"),
@@ -102,12 +109,57 @@ def test_paper_lists_what_is_missing_and_where_it_looked(tmp_path, monkeypatch, 
     with pytest.raises(InputError, match="needs imagenet, voc, coco"):
         run_suite("paper", {"mine": tmp_path / "x.pth"}, 1, 0, ())
     said = capfd.readouterr().err
-    assert "IMAGENET_DIR = /data/in1k" in said and "DETECTRON2_DATASETS (not set)" in said
+    assert "/data/in1k is not there" in said and "DETECTRON2_DATASETS is not set" in said
     assert "python -m benchmarks prepare imagenet /data/in1k" in said
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    with pytest.raises(InputError):
+        run_suite("paper", {"mine": tmp_path / "x.pth"}, 1, 0, ())
+    assert (
+        f"{tmp_path} is there; prepare it with: python -m benchmarks prepare voc {tmp_path}" in capfd.readouterr().err
+    )
+
+
+def test_paper_does_not_take_a_root_of_that_name_for_the_standard_set(root, monkeypatch, capfd):
+    monkeypatch.setenv("DATA_DIR", str(root.parent / "data"))
+    (root.parent / "data").mkdir()
+    root.rename(root.parent / "data" / "imagenet")
+    with pytest.raises(InputError, match="needs imagenet"):
+        run_suite("paper", {"mine": root}, 1, 0, ())
+    assert "NOT THE STANDARD SET ImageNet-1k" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("0", 1), ("0,1", 2), ("1,-1,2", 1)])
+def test_gpus_that_may_be_used(monkeypatch, visible, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert default_gpus() == count
+    assert _gpus(None, "demo") == min(1, count) and _gpus(None, "paper") == count
+
+
+def test_the_same_options_in_another_order_are_the_same_run():
+    assert _opts(("B", "2", "A", "1")) == _opts(("A", "1", "B", "2")) == ("A", "1", "B", "2")
+
+
+def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):
+    source = Source(label="x", path=root, converted=root, sha256="a" * 64)
+    data = DataRoot.load(root)
+
+    def specs(*seeds):
+        cells = tuple(Cell(task=task, protocol="p", seeds=seeds) for task in ("linear", "few-label", "knn"))
+        plan = Plan(profile="smoke", cells=cells, roots={"imagenet": data}, num_gpus=0)
+        return [(spec.task, spec.seed) for spec in plan.specs(source)]
+
+    assert specs(1, 2) == [("linear", 0), ("few-label", 1), ("few-label", 2), ("knn", 0)]
+    assert set(specs(0)) & set(specs(5)) == {("linear", 0), ("knn", 0)}
 
 
 def test_tables_without_records_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    with pytest.raises(InputError, match="no finished run of profile demo"):
+    with pytest.raises(InputError, match="no recorded run of profile demo"):
         main(["tables", "demo"])
+
+
+def test_tables_stay_in_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    with pytest.raises(InputError, match="without folders"):
+        main(["tables", "demo", "--name", "../escaped"])

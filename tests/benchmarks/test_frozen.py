@@ -23,10 +23,10 @@ def test_fit_reaches_scikit_learns_solution(decay):
     x, y = blobs(300, 1)
     weight, bias = fit(torch.tensor(x), torch.tensor(y), 4, decay, 300)
     reference = LogisticRegression(C=1 / (decay * len(x)), max_iter=2000, tol=1e-8).fit(x.astype(np.float64), y)
-    assert objective(x, y, weight.T.numpy(), bias.numpy(), decay) == pytest.approx(
+    assert objective(x, y, weight.numpy(), bias.numpy(), decay) == pytest.approx(
         objective(x, y, reference.coef_, reference.intercept_, decay), abs=1e-5
     )
-    np.testing.assert_allclose(weight.T.numpy(), reference.coef_, atol=5e-3)
+    np.testing.assert_allclose(weight.numpy(), reference.coef_, atol=5e-3)
 
 
 def objective(x, y, weight, bias, decay):
@@ -34,6 +34,13 @@ def objective(x, y, weight, bias, decay):
     logits -= logits.max(1, keepdims=True)
     nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
     return nll.mean() + decay / 2 * np.square(weight, dtype=np.float64).sum()
+
+
+def test_the_start_changes_nothing_but_the_time():
+    x, y = map(torch.tensor, blobs(200, 4))
+    cold = fit(x, y, 4, 1e-2, 300)
+    warm = fit(x, y, 4, 1e-2, 300, fit(x, y, 4, 1.0, 300))
+    torch.testing.assert_close(cold, warm, atol=5e-3, rtol=5e-3)
 
 
 def test_chunks_change_nothing(monkeypatch):

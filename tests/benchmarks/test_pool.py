@@ -100,6 +100,18 @@ def test_a_long_job_shows_what_its_log_says(tmp_path, capfd, monkeypatch):
     assert re.search(r"mumble \(\d+ s\): step 2/9$", capfd.readouterr().err, re.MULTILINE)
 
 
+def test_an_error_in_one_line():
+    class ProcessRaisedException(Exception):
+        """As torch's, by name."""
+
+    assert pool.one_line(ProcessRaisedException("\n\n-- Process 0\nTraceback\nValueError: no GPU\n")).endswith(
+        "ValueError: no GPU"
+    )
+    assert pool.one_line(AssertionError()) == "AssertionError"
+    assert pool.one_line(KeyError("segm")) == "KeyError: 'segm'"
+    assert pool.one_line(RunError("did not load")) == "did not load"
+
+
 def test_a_job_has_one_thread(tmp_path):
     threads = []
     check = Job(

@@ -36,11 +36,11 @@ def test_moco_v2_on_voc_as_its_readme_says():
     assert row[["AP50", "AP", "AP75"]].to_numpy().tolist() == [["82.4", "57.0", "63.6"]]
 
 
-def test_only_a_table_of_profile_paper_shows_them(tmp_path, monkeypatch):
+def test_they_stand_below_a_table_only_where_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    for profile, expected in (("demo", False), ("paper", True)):
-        spec = make_spec(task="voc-det", protocol="voc_c4_24k", profile=profile)
-        ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
-        markdown, _ = write_tables([("mine", spec)], profile)
-        assert ("Published under voc_c4_24k" in markdown) is expected
+    spec = make_spec(task="voc-det", protocol="voc_c4_24k", profile="paper")
+    ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
+    for asked in (False, True):
+        markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=asked)
+        assert ("Published under voc_c4_24k" in markdown) is asked
     assert to_markdown(["lbfgs"]) == ""

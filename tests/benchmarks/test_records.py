@@ -69,6 +69,14 @@ def test_a_broken_record_is_named(tmp_path, text):
         list(ResultsStore(tmp_path).load_all())
 
 
+def test_a_broken_record_does_not_count_as_done(tmp_path, capsys):
+    store, spec = ResultsStore(tmp_path), make_spec()
+    path = store.save(make_record(spec, {"top1": 1.0}))
+    assert store.has(spec)
+    path.write_text("{")
+    assert not store.has(spec) and str(path) in capsys.readouterr().err
+
+
 def test_undefined_is_null_and_nan_is_refused(tmp_path):
     store = ResultsStore(tmp_path)
     assert json.loads(store.save(make_record(make_spec(), {"top1": None})).read_text())["metrics"]["top1"] is None
