@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import published
+from benchmarks import chart, published
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS, Metric
 from pretrain.errors import InputError
@@ -254,7 +254,7 @@ def to_latex(cells: Sequence[Cell], profile: str) -> str:
 def write_tables(
     expected: Sequence[tuple[str, RunSpec]], profile: str, name: str, *, with_published: bool = False
 ) -> tuple[str, list[Path]]:
-    """Write ``results/tables/<name>.{md,csv,tex}``; return the Markdown and the paths.
+    """Write ``results/tables/<name>.{md,csv,tex,png}``; return the Markdown and the paths.
 
     ``with_published`` adds the published numbers of the same protocols, which only the standard data sets may stand
     beside. InputError where a spec is of another profile: profiles never share a table.
@@ -272,7 +272,9 @@ def write_tables(
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         paths.append(path)
-    return markdown, paths
+    picture = results_dir() / "tables" / f"{name}.png"
+    chart.draw(cells, picture, f"{name}: percent, mean ± standard deviation over downstream seeds (n)")
+    return markdown, [*paths, picture]
 
 
 def recorded(profile: str, data: str | None = None) -> list[tuple[str, RunSpec]]:

@@ -59,6 +59,24 @@ def image_sizes(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
     return {path: size for path, size in zip(unique, found, strict=True) if not isinstance(size, str)}
 
 
+def check_scale(stated: dict[Any, tuple[Any, Any]], true: dict[Any, tuple[int, int]]) -> None:
+    """InputError where a stated (width, height) is another than the image's: its boxes would lie elsewhere.
+
+    A size turned by 90° passes, and one that is off by the rounding of a resize; (0, 0) and None state nothing.
+    """
+    wrong = [
+        f"{name} ({' × '.join(map(str, size))} in its annotation, {' × '.join(map(str, true[name]))} in the file)"
+        for name, size in stated.items()
+        if all(size) and not any(near(size, turned) for turned in (true[name], true[name][::-1]))
+    ]
+    fatal("image of another size than its boxes are for", wrong, "give the image that was annotated")
+
+
+def near(size: tuple[Any, Any], other: tuple[int, int]) -> bool:
+    """Whether two sizes differ by 2 pixels at most on each side."""
+    return all(isinstance(a, int | float) and abs(a - b) <= 2 for a, b in zip(size, other, strict=True))
+
+
 def clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float] | None:
     """A (left, top, right, bottom) box, 0-based with exclusive ends, inside the image; None if no pixel remains."""
     left, top, right, bottom = box
@@ -68,10 +86,10 @@ def clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
 
 
 def split_seeded(items: Iterable[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """(train, val) of the sorted items: at least one in val; the same for the same items, fraction and seed."""
+    """(train, val) of the sorted items, of two or more at least one in each; the same for the same items, fraction and seed."""
     order = sorted(items)
     random.Random(seed).shuffle(order)
-    held = max(1, round(len(order) * val_fraction))
+    held = min(max(1, round(len(order) * val_fraction)), len(order) - 1)
     return sorted(order[held:]), sorted(order[:held])
 
 

@@ -10,14 +10,22 @@ folder of images, which are found or named, and split by image.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import clipped, fatal, image_sizes, split_seeded
+from pycocotools import mask as rle
+
+from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes, split_seeded
 from pretrain.errors import InputError
 
 Coco = dict[str, Any]
+FIELDS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str},
+    "categories": {"id": int, "name": str},
+    "annotations": {"id": int, "image_id": int, "category_id": int},
+}
 
 
 def build(
@@ -63,7 +71,7 @@ def find_splits(
 
 def only_json(source: Path) -> Path:
     """The one JSON file in ``source`` or its ``annotations`` folder."""
-    found = [*sorted(source.glob("*.json")), *sorted(source.glob("annotations/*.json"))]
+    found = [*sorted(source.glob("[!.]*.json")), *sorted(source.glob("annotations/[!.]*.json"))]
     if len(found) != 1:
         raise InputError(f"{source} has {len(found)} JSON files where one is wanted: name it with --annotations FILE")
     return found[0]
@@ -71,7 +79,7 @@ def only_json(source: Path) -> Path:
 
 def image_folder(source: Path) -> Path:
     """``source``'s only folder beside ``annotations``, or itself where there is none."""
-    found = [path for path in sorted(source.iterdir()) if path.is_dir() and path.name != "annotations"]
+    found = [path for path in sorted(source.glob("[!.]*")) if path.is_dir() and path.name != "annotations"]
     if len(found) > 1:
         raise InputError(f"{source} has {len(found)} folders that may hold the images: name one with --images DIR")
     return found[0] if found else source
@@ -81,14 +89,25 @@ def load(path: Path) -> Coco:
     """The content of a COCO instances file; InputError where it is not one."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        lists = {key: list(stored[key]) for key in ("images", "annotations", "categories")}
-        for key, needed in (("images", {"id", "file_name"}), ("categories", {"id", "name"}), ("annotations", set())):
-            for one in lists[key]:
-                if lacking := needed - dict(one).keys():
-                    raise KeyError(f"{sorted(lacking)} of an entry of {key}")
+        lists = {key: list(stored[key]) for key in FIELDS}
+        for key, fields in FIELDS.items():
+            for place, one in enumerate(lists[key]):
+                check_entry(one, fields, f"entry {place} of {key}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a COCO instances file ({type(error).__name__}: {error})") from None
     return {**stored, **lists}
+
+
+def check_entry(one: Any, fields: dict[str, type], where: str) -> None:
+    """TypeError where an entry lacks a field or has it as another type; iscrowd may be 0, 1, null or absent."""
+    if not isinstance(one, dict):
+        raise TypeError(f"{where} is no object")
+    for name, kind in fields.items():
+        if type(one.get(name)) is not kind:
+            wanted = "a text" if kind is str else "a whole number"
+            raise TypeError(f"{name} of {where} is {json.dumps(one.get(name))[:40]}, not {wanted}")
+    if one.get("iscrowd") not in (0, 1, None):
+        raise TypeError(f"iscrowd of {where} is {json.dumps(one['iscrowd'])[:40]}, neither 0 nor 1")
 
 
 def subset(whole: Coco, ids: list[str]) -> Coco:
@@ -111,7 +130,8 @@ def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
     where, entries = f" in {file}", stored["annotations"]
     if not stored["images"]:
         raise InputError(f"{file} lists no image")
-    fatal("incomplete annotation" + where, [one for one in entries if not complete(one)], "give it ids and a box")
+    boxless = [one["id"] for one in entries if not has_box(one)]
+    fatal("annotation without a box" + where, boxless, "give it a bbox of four numbers")
     fatal("annotation id 0" + where, [0 for one in entries if one["id"] == 0], "number from 1: 0 counts as unmatched")
     fatal("duplicate annotation id" + where, repeated(entries), "give every annotation its own id")
     fatal("duplicate image id" + where, repeated(stored["images"]), "give every image its own id")
@@ -123,6 +143,10 @@ def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
     strays = [one["id"] for one in entries if one["image_id"] not in images]
     fatal("annotation of an unknown image" + where, strays, "correct its image_id")
     sizes = image_sizes(folder / image["file_name"] for image in stored["images"])
+    check_scale(
+        {folder / image["file_name"]: (image.get("width"), image.get("height")) for image in stored["images"]},
+        sizes,
+    )
     found: Counter[str] = Counter()
     for image in stored["images"]:
         true = sizes[folder / image["file_name"]]
@@ -130,32 +154,69 @@ def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
         image["width"], image["height"] = true
     stored["annotations"] = [one for one in entries if correct(one, images[one["image_id"]], found)]
     if not stored["annotations"]:
-        raise InputError(f"{file}: no annotation has a usable box")
+        raise InputError(f"{file}: no annotation has a usable box and mask")
     return found
 
 
-def complete(one: dict[str, Any]) -> bool:
-    """Whether an annotation has its ids and a box of four numbers."""
+def has_box(one: dict[str, Any]) -> bool:
+    """Whether an annotation has a box of four numbers."""
     box = one.get("bbox")
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
-    return numbers and all(key in one for key in ("id", "image_id", "category_id"))
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
 
 
 def correct(one: dict[str, Any], image: dict[str, Any], found: Counter[str]) -> bool:
-    """Clip the box of one annotation to its image and fill in area and iscrowd; False where nothing is left of it."""
+    """Clip the box of one annotation to its image, drop polygons that are none, fill in area and iscrowd.
+
+    False where no box is left of it, or no mask of the one that it has.
+    """
     x, y, width, height = (float(value) for value in one["bbox"])
     box = (x, y, x + width, y + height)
     inside = clipped(box, (image["width"], image["height"]))
     if inside is None:
         found["degenerate boxes dropped"] += 1
         return False
+    if one.get("segmentation"):
+        one["segmentation"] = usable(one["segmentation"], image["height"], image["width"])
+        if not one["segmentation"]:
+            found["unusable masks dropped"] += 1
+            return False
     # Half a pixel of rounding is common in COCO's own files and harmless.
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > 0.5:
         found["boxes outside clipped"] += 1
         left, top, right, bottom = inside
         one["bbox"] = [left, top, right - left, bottom - top]
-    one.setdefault("iscrowd", 0)
-    one.setdefault("area", one["bbox"][2] * one["bbox"][3])
+    one["iscrowd"] = int(one.get("iscrowd") or 0)
+    if not isinstance(one.get("area"), int | float):
+        one["area"] = one["bbox"][2] * one["bbox"][3]
+    return True
+
+
+def usable(segmentation: Any, height: int, width: int) -> Any:
+    """The polygons with 3 points or more, or the RLE where it is one of (height, width); None where neither is left."""
+    if isinstance(segmentation, list):
+        return [one for one in segmentation if is_polygon(one)] or None
+    size, counts = (segmentation.get(key) for key in ("size", "counts")) if isinstance(segmentation, dict) else (0, 0)
+    if size != [height, width]:
+        return None
+    if isinstance(counts, list):
+        whole = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == height * width
+    else:
+        whole = isinstance(counts, str) and decodes(segmentation)
+    return segmentation if whole else None
+
+
+def is_polygon(points: Any) -> bool:
+    """Whether ``points`` is [x0, y0, x1, y1, x2, y2, …] in finite numbers."""
+    several = isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
+    return several and all(isinstance(value, int | float) and math.isfinite(value) for value in points)
+
+
+def decodes(segmentation: dict[str, Any]) -> bool:
+    """Whether pycocotools can read a compressed RLE."""
+    try:
+        rle.decode(segmentation)
+    except ValueError:
+        return False
     return True
 
 

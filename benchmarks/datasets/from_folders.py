@@ -24,18 +24,17 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
         folders = {"train": source / "train", "val": held}
         files = {split: class_files(folder) for split, folder in folders.items()}
     else:
-        folders, files = {}, split_classes(source, val_fraction, seed)
+        folders = {"train": source, "val": source}
+        files = split_classes(source, val_fraction, seed)
     for one, other in (("val", "train"), ("train", "val")):
         fatal(f"class of {one} absent in {other}", sorted(set(files[one]) - set(files[other])), "give both all classes")
     sizes = image_sizes(path for classes in files.values() for paths in classes.values() for path in paths)
     for split, classes in files.items():
-        (target / "imagenet" / split).mkdir(parents=True)
-        for name, paths in classes.items():
-            place = target / "imagenet" / split / name
-            if folders:
-                place.symlink_to((folders[split] / name).resolve(), target_is_directory=True)
-            else:
-                link_files(place, source / name, paths)
+        # File by file: a linked folder would show what is no image (._1.jpg of macOS), and what is added later.
+        for path in (path for paths in classes.values() for path in paths):
+            link = target / "imagenet" / split / path.relative_to(folders[split])
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
     counts = {split: sum(map(len, classes.values())) for split, classes in files.items()}
     return {"classes": sorted(files["train"]), "counts": counts, "validation": {"images checked": len(sizes)}}
 
@@ -60,10 +59,3 @@ def split_classes(source: Path, val_fraction: float, seed: int) -> dict[str, dic
         for split, part in zip(files, parts, strict=True):
             files[split][name] = [source / path for path in part]
     return files
-
-
-def link_files(place: Path, source: Path, paths: list[Path]) -> None:
-    """Links in ``place`` to ``paths`` under ``source``; subfolders become part of the name."""
-    place.mkdir()
-    for path in paths:
-        (place / path.relative_to(source).as_posix().replace("/", "__")).symlink_to(path.resolve())

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import IMAGE_SUFFIXES, clipped, fatal, image_sizes, split_seeded
+from benchmarks.datasets.checks import IMAGE_SUFFIXES, check_scale, clipped, fatal, image_sizes, split_seeded
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
 from pretrain.errors import InputError
 
@@ -49,6 +49,10 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
         "missing image of annotation", [f"{a}/{b}.xml" for (a, b), file in files.items() if not file], "add the image"
     )
     sizes = image_sizes(file for file in files.values() if file)
+    check_scale(
+        {file: (read[key].width, read[key].height) for key, file in files.items() if file},
+        sizes,
+    )
     found: Counter[str] = Counter()
     clean = {key: cleaned(read[key], sizes[file], found) for key, file in files.items() if file}
     found["annotations in no split"] = sum(len(xml) for xml, _ in folders.values()) - len(wanted)
@@ -85,7 +89,10 @@ def _pair(view: str, folder: Path, names: tuple[str, ...]) -> list[ImageSet]:
         path = _list_of(folder, name)
         if not path.is_file():
             raise InputError(f"missing image set {path}: VOC 2007 + 2012 needs trainval of both and test of 2007")
-        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not a readable list of image ids ({error})") from None
         if len(ids) < 2:
             raise InputError(f"{path} lists {len(ids)} images: each split needs at least 2")
         sets.append(ImageSet(split=split, folder=view, name=view_name, source=folder, ids=ids))
@@ -102,7 +109,7 @@ def _subfolder(folder: Path, *names: str) -> Path:
 def xml_files(folder: Path) -> dict[str, Path]:
     """XML files of a VOC-style folder by stem; InputError where there are none."""
     place = _subfolder(folder, "annotations")
-    found = {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() == ".xml"}
+    found = {path.stem: path for path in sorted(place.iterdir()) if path.match("[!.]*.[xX][mM][lL]")}
     if not found:
         raise InputError(f"{place} holds no XML file")
     return found

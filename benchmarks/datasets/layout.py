@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import InputError
+from pretrain.files import data_dir, results_dir
 
 KINDS = ("imagenet", "voc", "coco")
 NAMED = ("annotations", "images")  # options of `prepare coco` that name files beside the source
@@ -103,10 +104,10 @@ def source_state(config: dict[str, Any]) -> str:
 
 
 def visible_files(folder: Path | str) -> list[str]:
-    """Sorted paths of the files under ``folder``, links followed, hidden files and folders left out."""
-    found = []
+    """Sorted paths of the files under ``folder``, links followed; what is hidden or generated here is left out."""
+    found, generated = [], {str(results_dir().resolve()), str(data_dir().resolve())}
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and f"{place}/{name}" not in generated]
         found += [f"{place}/{name}" for name in names if not name.startswith(".")]
     return sorted(found)
 

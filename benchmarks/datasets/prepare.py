@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
 
 def prepare_emoji(arguments: argparse.Namespace) -> Path:
     """Generate the embedded set of the profile, or return it."""
+    if arguments.workers < 1:
+        raise InputError(f"--workers {arguments.workers} is not a number of processes: give 1 or more")
     from benchmarks.datasets.emoji import PRESETS, generate, root_name
 
     config = PRESETS[arguments.profile]
@@ -78,6 +80,8 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
         raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
     if not 0 < arguments.val_fraction < 1:
         raise InputError(f"--val-fraction {arguments.val_fraction} is not between 0 and 1")
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed} is negative: give 0 or more")
     name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
+from benchmarks.datasets.checks import images_under
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.vocxml import read_xml
 from pretrain.errors import run_cli
@@ -122,7 +123,7 @@ def classification(root: DataRoot) -> Image.Image:
     for place, name in enumerate(classes):
         left, top = place // rows * column, place % rows * (TILE + 4)
         pen.text((left, top + TILE // 2 - 9), fitting(name, 16, label - 8), fill="black", font=font(16))
-        files = sorted(path for path in (root.folder("imagenet") / "train" / name).iterdir() if path.is_file())
+        files = images_under(root.folder("imagenet") / "train" / name)
         for number, path in enumerate(files[:each]):
             band.paste(tile(path, TILE), (left + label + number * (TILE + 4), top))
     return band

@@ -45,7 +45,7 @@ def read_xml(path: Path | str) -> VocImage:
             height=round(float(root.findtext("size/height") or 0)),
             objects=tuple(_read_object(node) for node in root.findall("object")),
         )
-    except (ET.ParseError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (ET.ParseError, OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not a readable VOC annotation ({error})") from None
 
 

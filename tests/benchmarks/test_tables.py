@@ -4,9 +4,11 @@ import re
 import shutil
 import statistics
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks.records import ResultsStore
 from benchmarks.tables import best_cells, collect, escape, recorded, to_latex, to_markdown, write_tables
@@ -92,6 +94,20 @@ def test_csv_has_the_provenance_of_every_cell(pairs, tmp_path):
     assert (int(row["n"]), row["seeds"], row["profile"], row["protocol"]) == (3, "0 1 2", "smoke", "lbfgs-10")
     assert row["runs"].split() == [spec.spec_id for spec in specs]
     assert row["commit"] == "c" * 12 and row["data_fingerprint"] == "f" * 12
+
+
+def test_chart_has_a_panel_a_column_and_a_bar_a_checkpoint(pairs, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, path, **more: (drawn.append(self), Path(path).write_bytes(b"x"))
+    )
+    _, paths = write_tables(pairs, "smoke", "t")
+    assert paths[-1].suffix == ".png" and paths[-1].exists()
+    panels = {axis.get_title(): axis for axis in drawn[0].axes if axis.get_visible()}
+    assert set(panels) == {"10 a class top-1", "VOC C4 AP", "VOC C4 AP50", "VOC C4 AP75"}
+    bars = [bar.get_width() for bar in panels["10 a class top-1"].patches]
+    assert bars == [statistics.mean(values) for values in VALUES.values()]
+    assert "31.0 ± 1.0 (3)" in "".join(text.get_text() for text in panels["10 a class top-1"].texts)
 
 
 def test_caption_names_profile_data_protocol_and_commit(pairs):
