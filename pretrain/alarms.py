@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pretrain.errors import RunError
 
 WINDOW = 20  # logged steps averaged before anything is said
-STOP_FROM, WARN_FROM = 0.1, 0.3  # progress; healthy runs narrow for a while before they spread out
+STOP_FROM, WARN_FROM = 0.1, 0.3  # progress: early steps are not judged
 SPREAD_WARN, SPREAD_STOP = 0.8, 0.1  # of 1, the spread of directions that fill the sphere
 PREDICTIVE_WARN = 0.05  # nats
 

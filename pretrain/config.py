@@ -21,6 +21,7 @@ from pretrain.methods import (
     SupervisedConfig,
     method_name,
 )
+from pretrain.ranges import require_ranges
 from pretrain.views import ViewsConfig
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -53,11 +54,11 @@ class PretrainConfig:
 
 RUNTIME_ONLY = ("workers", "save_every", "save_seconds")
 
-# Strong colour augmentation, because object colour is the shortcut of the embedded set (measured).
+# Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(
     crop_scale=(0.35, 1.0), brightness=0.6, contrast=0.6, saturation=0.6, hue=0.5, grey=0.3, blur=0.0
 )
-# AdamW 1e-3 beat SGD 0.1 in one measured pair at this size. One process a core: images are decoded inline.
+# One process a core, so images are decoded inline.
 _DEMO = PretrainConfig(
     method=SimCLRConfig(temperature=0.2),
     image_size=48,
@@ -70,8 +71,7 @@ _DEMO = PretrainConfig(
     views=_EMBEDDED_VIEWS,
     workers=0,
 )
-# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: in a toy the fixed-κ form
-# never collapsed up to 1; 0.1 stands until a sweep on the embedded set decides.
+# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ is not tuned.
 _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.1, lambda_b=0.1)
 
 PRESETS: dict[str, PretrainConfig] = {
@@ -121,18 +121,17 @@ class Resolved:
 
 def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> Resolved:
     """Compute steps, warm-up, scaled learning rate, feature dimension and precision. InputError for unusable values."""
-    for name, least in (("batch_size", 2), ("image_size", 8), ("workers", 0)):
-        if getattr(config, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {least}")
+    require_ranges(config)
+    method = method_name(config.method)
     steps_per_epoch = dataset_size // config.batch_size
     steps = config.steps if config.steps is not None else config.epochs * steps_per_epoch
-    if steps < 0:
-        raise InputError(f"--steps {steps}: must not be negative")
     if steps_per_epoch == 0 and config.steps != 0:
         raise InputError(f"{dataset_size} images do not fill a batch of {config.batch_size}: lower --batch-size")
+    if steps == 0 and method != "random":
+        raise InputError(f"{method} with 0 steps is an untrained backbone: raise --steps, or take the method random")
     return Resolved(
         config=config,
-        method=method_name(config.method),
+        method=method,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         warmup_steps=round(config.warmup * steps),

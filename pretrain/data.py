@@ -72,20 +72,33 @@ def list_images(root: Path) -> ImageList:
 def describe(images: ImageList) -> dict[str, Any]:
     """Name, size (images) and fingerprint of the data set, for the checkpoint's meta.
 
-    A folder of a prepared data root (data.json at most two levels up) goes by the root's name and recorded
-    fingerprint, and is not hashed again.
+    A folder of a prepared data root (data.json at most two levels up, as ``python -m benchmarks prepare`` writes it)
+    goes by the root's name and recorded fingerprint, and is not hashed again. InputError for a file without a readable
+    target or with a name that is not UTF-8.
     """
     folder = images.root.resolve()
     for parent in (folder, *folder.parents[:2]):
-        record = parent / "data.json"
-        if record.is_file():
-            root = json.loads(record.read_text(encoding="utf-8"))
-            inside = folder.relative_to(parent).as_posix()
-            section = root.get(inside.split("/")[0])
-            if isinstance(section, dict) and "fingerprint" in section:
-                extra = {"folder": inside, "synthetic": bool(root.get("synthetic"))}
-                return {"name": root["name"], "size": len(images), "fingerprint": section["fingerprint"], **extra}
-    return {"name": folder.name, "size": len(images), "fingerprint": fingerprint(folder)}
+        root, inside = _prepared_root(parent / "data.json"), folder.relative_to(parent).as_posix()
+        section = root.get(inside.split("/")[0])
+        if isinstance(section, dict) and "fingerprint" in section:
+            extra = {"folder": inside, "synthetic": bool(root["synthetic"])}
+            return {"name": root["name"], "size": len(images), "fingerprint": section["fingerprint"], **extra}
+    try:
+        return {"name": folder.name, "size": len(images), "fingerprint": fingerprint(folder)}
+    except UnicodeEncodeError as error:
+        name = ascii(str(error.object).split("\0")[0])
+        raise InputError(f"{folder}: the name of the file {name} is not UTF-8: rename it") from None
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename} ({error.strerror}): repair or remove it") from None
+
+
+def _prepared_root(record: Path) -> dict[str, Any]:
+    """The content of a data.json of ours; {} if there is none, or somebody else's."""
+    try:
+        root = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return root if isinstance(root, dict) and {"name", "synthetic", "config"} <= set(root) else {}
 
 
 def random_crop_box(

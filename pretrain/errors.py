@@ -5,7 +5,21 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
+
+from pretrain.files import results_dir
+
+_ELSEWHERE = "choose another folder with RESULTS_DIR"
+_ADVICE = {
+    errno.ENOSPC: f"free some space or {_ELSEWHERE}",
+    errno.EDQUOT: f"free some space or {_ELSEWHERE}",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: "it cannot be read or written: change its permissions or choose another",
+    errno.EPERM: "it cannot be read or written: change its permissions or choose another",
+    errno.EEXIST: f"a file stands where a folder is needed: remove it or {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file stands where a folder is needed: remove it or {_ELSEWHERE}",
+}
 
 
 class InputError(ValueError):
@@ -17,7 +31,10 @@ class RunError(RuntimeError):
 
 
 def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
-    """Call ``main(argv)`` and exit: its own status, 2 for InputError, 1 for RunError or a full disk, 130 for Ctrl-C."""
+    """Call ``main(argv)`` and exit.
+
+    With its own status, 2 for InputError, 1 for RunError and for files that cannot be used, 130 for Ctrl-C.
+    """
     try:
         status = main(sys.argv[1:])
     except InputError as error:
@@ -30,10 +47,17 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
         print("interrupted; the same command continues", file=sys.stderr)
         status = 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        advice = _ADVICE.get(error.errno or 0) or _no_results_folder(error)
+        if not advice:
             raise
         what = f" ({error.filename})" if error.filename else ""
-        advice = "free some space or choose another folder with RESULTS_DIR"
         print(f"error: {error.strerror}{what}: {advice}", file=sys.stderr)
         status = 1
     sys.exit(status)
+
+
+def _no_results_folder(error: OSError) -> str | None:
+    """Advice where a folder above the results is missing and cannot be made; other missing files are faults of ours."""
+    above = (results_dir(), *results_dir().parents)
+    missing = error.errno == errno.ENOENT and error.filename and Path(error.filename) in above
+    return f"the folder for results cannot be made; {_ELSEWHERE}" if missing else None

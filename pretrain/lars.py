@@ -42,6 +42,9 @@ class LARS(Optimizer):
             weight_norm, gradient_norm = weight.norm(), gradient.norm()
             usable = (weight_norm > 0) & (gradient_norm > 0)
             scale = scale * torch.where(usable, TRUST * weight_norm / gradient_norm, torch.ones_like(weight_norm))
-        buffer = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        buffer = state["momentum_buffer"]
         buffer.mul_(group["momentum"]).add_(gradient * scale)
         weight.sub_(buffer)

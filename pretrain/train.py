@@ -1,7 +1,8 @@
 """The pretraining loop, from a folder of images to a checkpoint.
 
 Run: ``python -m pretrain PRESET --data FOLDER``. A run that was interrupted, even by kill -9, continues when the same
-command is given again; everything random is drawn from (seed, step), so on the CPU it ends in the same weights.
+command is given again; everything random is drawn from (seed, step), so on the CPU, with the same number of threads,
+it ends in the same weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pretrain.files import digest, results_dir
 from pretrain.lars import LARS
 from pretrain.methods import METHODS, Batch, Method
 from pretrain.provenance import git_state, package_versions, utc_now
-from pretrain.state import Metrics, Progress, draw_curves, load_state, locked, save_state, saving
+from pretrain.state import Metrics, Progress, draw_curves, load_state, locked, read_metrics, save_state, saving
 from pretrain.views import augment
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
@@ -99,6 +100,8 @@ def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path
     optimizer = build_optimizer(method, resolved)
     start = load_state(state, method, optimizer, device)
     metrics, watch = Metrics(folder / "metrics.jsonl", start), CollapseWatch(resolved.steps)
+    for row in read_metrics(metrics.path):  # or a run stopped for collapse would pass when it is started again
+        watch.check(int(row["step"]), row)
     progress = Progress(resolved.steps, config.batch_size)
     dataset = CropDataset(
         images, size=config.image_size, views=entry.views, scale=config.views.crop_scale, seed=config.seed

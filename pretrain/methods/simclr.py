@@ -10,7 +10,6 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pretrain.errors import InputError
 from pretrain.methods.base import Batch
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread
@@ -23,10 +22,6 @@ class SimCLRConfig:
     dim: int = 128
     hidden_dim: int = 2048
     temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError("temperature must be positive")
 
 
 class SimCLR(nn.Module):

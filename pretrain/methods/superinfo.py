@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pretrain import vmf
-from pretrain.errors import InputError
 from pretrain.methods.base import Batch
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread, superfluous_vmf
@@ -31,10 +30,6 @@ class SuperInfoConfig:
     lambda_b: float = 1.0  # weight per nat of I(v2; z2 | v1)
     lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
     deterministic: bool = False  # z is the direction itself and both weights are off: SimCLR at 1 / kappa-b
-
-    def __post_init__(self) -> None:
-        if not (0 < self.kappa_e <= 1e6 and 0 < self.kappa_b <= 1e6 and self.dim >= 2):
-            raise InputError("kappa-e and kappa-b must be in (0, 1e6], dim at least 2")
 
 
 class SuperInfo(nn.Module):

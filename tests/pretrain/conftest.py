@@ -1,5 +1,6 @@
 """Small image folders and settings for the pretraining tests."""
 
+import mpmath
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,11 @@ def write_images(folder, count, seed=0, sizes=((40, 32), (33, 64))):
     for i in range(count):
         blocks = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8))
         blocks.resize(sizes[i % len(sizes)], Image.Resampling.BICUBIC).save(folder / f"{i:03d}.jpg")
+
+
+def mean_cosine(d, kappa):
+    """A_d(κ) = I_(d/2)(κ) / I_(d/2−1)(κ): the expectation of μ·z for z ~ vMF(μ, κ), and the length of the mean of z."""
+    return float(mpmath.besseli(d / 2, kappa) / mpmath.besseli(d / 2 - 1, kappa))
 
 
 @pytest.fixture

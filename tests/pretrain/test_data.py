@@ -1,6 +1,7 @@
 """Folders, crops and their order: ``python -m pytest tests/pretrain/test_data.py``."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -112,9 +113,29 @@ def test_prepared_root_gives_its_name_and_fingerprint(tmp_path):
     train = tmp_path / "root" / "imagenet" / "train"
     before = data.describe(data.list_images(train))
     assert before["name"] == "train" and len(before["fingerprint"]) == 64
-    record = {"name": "emoji-smoke", "synthetic": True, "imagenet": {"fingerprint": "abc"}}
+    record = {"name": "emoji-smoke", "synthetic": True, "config": {}, "imagenet": {"fingerprint": "abc"}}
     (tmp_path / "root" / "data.json").write_text(json.dumps(record))
     after = data.describe(data.list_images(train))
     assert after == {
         "name": "emoji-smoke", "size": 2, "fingerprint": "abc", "folder": "imagenet/train", "synthetic": True
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", "{not json", '{"images": {"fingerprint": "x"}}', '{"name": "n", "images": {"fingerprint": "x"}}']
+)
+def test_somebody_elses_data_json_is_ignored(tmp_path, content):
+    write_images(tmp_path / "images", 2)
+    alone = data.describe(data.list_images(tmp_path / "images"))
+    (tmp_path / "data.json").write_text(content)
+    assert data.describe(data.list_images(tmp_path / "images")) == alone
+
+
+def test_files_without_a_target_or_a_proper_name_are_one_line(flat_folder):
+    (flat_folder / "gone.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(InputError, match=r"cannot read .*gone\.jpg \(No such file or directory\)"):
+        data.describe(data.list_images(flat_folder))
+    (flat_folder / "gone.jpg").unlink()
+    (flat_folder / "003.jpg").rename(flat_folder / os.fsdecode(b"caf\xe9.jpg"))
+    with pytest.raises(InputError, match=r"caf\\udce9\.jpg' is not UTF-8"):
+        data.describe(data.list_images(flat_folder))

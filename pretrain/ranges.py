@@ -1,0 +1,69 @@
+"""What every setting of a pretraining run may be: one table, checked before anything else is done.
+
+Tested by ``python -m pytest tests/pretrain/test_config.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from operator import attrgetter
+from typing import Any
+
+from pretrain.errors import InputError
+
+_LEAST, _MOST = sys.float_info.min, sys.float_info.max
+_COUNT = (0, math.inf, "0 or more")
+_SHARE = (0, 1, "between 0 and 1")
+_AMOUNT = (0, _MOST, "finite and 0 or more")
+_POSITIVE = (_LEAST, _MOST, "finite and above 0")
+_DIMENSION = (2, math.inf, "at least 2")
+_KAPPA = (_LEAST, 1e6, "above 0 and at most 1e6")
+
+RANGES: dict[str, tuple[float, float, str]] = {
+    "batch_size": (2, math.inf, "at least 2"),
+    "image_size": (8, math.inf, "at least 8"),
+    "steps": _COUNT,
+    "epochs": _COUNT,
+    "workers": _COUNT,
+    "save_every": (1, math.inf, "at least 1"),
+    "save_seconds": _COUNT,
+    "seed": (0, 2**63 - 1, "between 0 and 2^63 - 1"),
+    "learning_rate": _POSITIVE,
+    "lr_batch": (1, math.inf, "at least 1, or None"),
+    "momentum": (0, math.nextafter(1, 0), "at least 0 and under 1"),
+    "weight_decay": _AMOUNT,
+    "warmup": _SHARE,
+    "views.flip": _SHARE,
+    "views.jitter": _SHARE,
+    "views.grey": _SHARE,
+    "views.blur": _SHARE,
+    "views.brightness": _AMOUNT,
+    "views.contrast": _AMOUNT,
+    "views.saturation": _AMOUNT,
+    "views.hue": (0, 0.5, "between 0 and 0.5"),
+    "method.dim": _DIMENSION,
+    "method.hidden_dim": _DIMENSION,
+    "method.temperature": _POSITIVE,
+    "method.kappa_e": _KAPPA,
+    "method.kappa_b": _KAPPA,
+    "method.lambda_a": _AMOUNT,
+    "method.lambda_b": _AMOUNT,
+    "method.lambda_warmup": _SHARE,
+    "method.label_smoothing": _SHARE,
+}
+"""Setting → least and greatest value, both allowed, and the two in words. Methods have some of those under method."""
+
+
+def require_ranges(config: Any) -> None:
+    """InputError that names the first setting of a PretrainConfig outside its range; NaN is outside every range."""
+    for name, (least, most, words) in RANGES.items():
+        try:
+            value = attrgetter(name)(config)
+        except AttributeError:  # a setting of another method
+            continue
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be {words}")
+    low, high = config.views.crop_scale
+    if not 0 < low <= high <= 1:
+        raise InputError(f"--views.crop-scale {low} {high}: must be two shares of the area, 0 < low <= high <= 1")
