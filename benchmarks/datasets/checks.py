@@ -86,7 +86,7 @@ def clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
 
 
 def split_seeded(items: Iterable[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """(train, val) of the sorted items, of two or more at least one in each; the same for the same items, fraction and seed."""
+    """(train, val) of the sorted items, the same for the same seed; at least one in each, where there are two."""
     order = sorted(items)
     random.Random(seed).shuffle(order)
     held = min(max(1, round(len(order) * val_fraction)), len(order) - 1)

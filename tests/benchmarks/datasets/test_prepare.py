@@ -11,11 +11,15 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import torchvision
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, DatasetMapper
 from PIL import Image
+from pycocotools import mask as rle
 
 from benchmarks.datasets import sheet
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.prepare import main
+from benchmarks.datasets.registration import register
 from pretrain.errors import InputError
 
 
@@ -241,12 +245,24 @@ def edit(change):
     return break_it
 
 
+def latin_lists(source):
+    lists = source / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for name in ("trainval", "test"):
+        (lists / f"{name}.txt").write_bytes("im 1\nim 2\nö\n".encode("latin-1"))
+
+
 WRONG = {
     "voc: image breaks off": ("voc", lambda s: cut(s / "images" / "im 3.JPG"), "unreadable image.*im 3.JPG"),
     "voc: image missing": ("voc", lambda s: (s / "images" / "im 3.JPG").unlink(), "missing image.*im 3"),
     "voc: malformed XML": ("voc", lambda s: (s / "annotations" / "im 3.xml").write_text("<a>"), "im 3.xml.*readable"),
     "voc: no box": ("voc", lambda s: (s / "annotations" / "im 3.xml").write_text(
         "<annotation><object><name>a</name></object></annotation>"), "complete bndbox"),
+    "voc: infinite width": ("voc", lambda s: xml(s / "annotations" / "im 3.xml", ("pet", 5, 6, 20, 25),
+        size="<size><width>inf</width><height>30</height></size>"), "im 3.xml.*readable"),
+    "voc: other scale": ("voc", lambda s: xml(s / "annotations" / "im 3.xml", ("pet", 5, 6, 20, 25),
+        size="<size><width>80</width><height>60</height></size>"), "another size.*im 3.JPG .80 × 60 "),
+    "voc: list not in UTF-8": ("voc", lambda s: latin_lists(s), "trainval.txt is not a readable list"),
     "voc: no folders": ("voc", lambda s: (s / "annotations").rename(s / "labels"), "no folder annotations"),
     "voc: one image": ("voc", lambda s: [p.unlink() for p in list((s / "annotations").iterdir())[1:]], "at least 2"),
     "coco: id 0": ("coco", edit(lambda c: c["annotations"][0].update(id=0)), "annotation id 0"),
@@ -254,8 +270,16 @@ WRONG = {
     "coco: duplicate image": ("coco", edit(lambda c: c["images"][0].update(id=5)), "duplicate image id"),
     "coco: unknown category": ("coco", edit(lambda c: [o.update(category_id=9) for o in c["annotations"]]), "category"),
     "coco: unknown image": ("coco", edit(lambda c: c["annotations"][0].update(image_id=77)), "unknown image"),
-    "coco: no box": ("coco", edit(lambda c: c["annotations"][0].pop("bbox")), "incomplete annotation"),
-    "coco: short box": ("coco", edit(lambda c: c["annotations"][0].update(bbox=[1, 2])), "incomplete annotation"),
+    "coco: no box": ("coco", edit(lambda c: c["annotations"][0].pop("bbox")), "without a box.*: 1:"),
+    "coco: short box": ("coco", edit(lambda c: c["annotations"][0].update(bbox=[1, 2])), "without a box"),
+    "coco: null category id": ("coco", edit(lambda c: c["categories"][0].update(id=None)), "entry 0 of categ.*null"),
+    "coco: text category id": ("coco", edit(lambda c: c["categories"][1].update(id="2")), 'entry 1 of categ.*"2"'),
+    "coco: list image id": ("coco", edit(lambda c: c["images"][2].update(id=[1])), "entry 2 of images is .1.,"),
+    "coco: number file name": ("coco", edit(lambda c: c["images"][0].update(file_name=5)), "file_name.*5, not a text"),
+    "coco: text crowd": ("coco", edit(lambda c: c["annotations"][0].update(iscrowd="0")), "iscrowd of entry 0"),
+    "coco: other scale": ("coco", edit(lambda c: c["images"][1].update(width=400)), "another size.*2.png .400"),
+    "coco: masks of another size": ("coco", edit(lambda c: [o.update(
+        segmentation={"size": [10, 10], "counts": [50, 10, 40]}) for o in c["annotations"]]), "no annotation has"),
     "coco: odd entry": ("coco", edit(lambda c: c["annotations"].append(3)), "not a COCO instances file"),
     "coco: no images": ("coco", edit(lambda c: c.pop("images")), "not a COCO instances file"),
     "coco: malformed": ("coco", lambda s: (s / "all.json").write_text("{"), "not a COCO instances file"),
@@ -263,6 +287,7 @@ WRONG = {
     "coco: image broken": ("coco", lambda s: cut(s / "images" / "3.png"), "unreadable image"),
     "imagenet: empty class": ("folders", lambda s: (s / "cow").mkdir(), "without an image.*cow"),
     "imagenet: broken": ("folders", lambda s: (s / "ant" / "3.png").write_bytes(b"no"), "unreadable image.*3.png"),
+    "imagenet: one image": ("folders", lambda s: [p.unlink() for p in sorted((s / "ant").iterdir())[1:]], "image: ant"),
     "imagenet: one class": ("folders", lambda s: (s / "ant").rename(s.parent / "ant"), "1 class folders"),
 }  # fmt: skip
 
@@ -349,7 +374,124 @@ def test_named_files_count_into_the_state_and_the_check_is_fast(coco, tmp_path, 
     root = prepare("coco", coco, "--annotations", labels, "--images", coco / "images")
     for number in range(12_000):
         (coco / f"{number}.txt").touch()
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError, match="has changed"):
         root.check_unchanged()
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
+
+
+def test_unusable_masks_are_dropped_and_counted_and_blanks_filled(coco, prepare):
+    content = stored(coco)
+    short, mixed, odd, small, broken, whole, cut_off, blank = content["annotations"][:8]
+    triangle, half = [1, 2, 9, 2, 9, 9], np.zeros((30, 40), np.uint8, order="F")
+    half[:15] = 1
+    short["segmentation"] = [[1, 2]]
+    mixed["segmentation"] = [[1, 2], triangle, [*triangle, 1], [1, 2, 3, 4, 5, None]]
+    odd["segmentation"] = triangle
+    small["segmentation"] = {"size": [10, 10], "counts": [50, 10, 40]}
+    broken["segmentation"] = {"size": [30, 40], "counts": [100, 50]}
+    whole["segmentation"] = {"size": [30, 40], "counts": rle.encode(half)["counts"].decode()}
+    cut_off["segmentation"] = {"size": [30, 40], "counts": "no RLE"}
+    blank.update(iscrowd=None, area=None)
+    store(coco, content)
+    root = prepare("coco", coco)
+    parts = [json.loads(path.read_text()) for path in (root.path / "coco" / "annotations").iterdir()]
+    entries = {one["id"]: one for part in parts for one in part["annotations"]}
+    assert set(entries) == {2, 6, 8, 9, 10}
+    assert entries[2]["segmentation"] == [triangle] and entries[6]["segmentation"] == whole["segmentation"]
+    assert (entries[8]["iscrowd"], entries[8]["area"]) == (0, 100)
+    validation = root.section("coco")["validation"]
+    assert sum(validation[part].get("unusable masks dropped", 0) for part in ("train", "val")) == 5
+    found = register(root, "coco")
+    usable = [one for name in (*found.train, *found.test) for image in load(name) for one in image["annotations"]]
+    assert len(usable) == 5
+
+
+def load(name):
+    """What a training run sees: annotations through detectron2's mapper, the masks read."""
+    cfg = get_cfg()
+    cfg.INPUT.MASK_FORMAT = "bitmask"
+    mapper = DatasetMapper(cfg, is_train=True, augmentations=[])
+    records = DatasetCatalog.get(name)
+    assert [len(mapper(one)["instances"]) for one in records] == [len(one["annotations"]) for one in records]
+    return records
+
+
+@pytest.mark.parametrize("size", [(30, 40), (41, 30), (0, 0)])
+def test_a_turned_a_rounded_and_an_absent_size_are_corrected(size, coco, voc, prepare):
+    stated = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    xml(voc / "annotations" / "im 3.xml", ("pet", 5, 6, 20, 25), size=stated)
+    content = stored(coco)
+    content["images"][0].update(width=size[0], height=size[1])
+    store(coco, content)
+    assert prepare("voc", voc).section("voc")["validation"]["sizes corrected"] == 1
+    validation = prepare("coco", coco).section("coco")["validation"]
+    assert sum(validation[part]["sizes corrected"] for part in ("train", "val")) == 1
+
+
+@pytest.mark.parametrize(("fraction", "counts"), [(0.9, (1, 2)), (0.01, (2, 1))])
+def test_no_class_is_left_without_an_image_in_a_split(fraction, counts, folders, prepare):
+    for path in folders.glob("*/[3-9].png"):
+        path.unlink()
+    section = prepare("imagenet", folders, "--val-fraction", fraction).section("imagenet")
+    assert (section["counts"]["train"], section["counts"]["val"]) == tuple(2 * count for count in counts)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_folders_show_the_images_that_were_checked_and_no_other(given, folders, tmp_path, prepare):
+    """Also files whose names would be one if subfolders became part of the name."""
+    source = folders
+    if given:
+        source = tmp_path / "given"
+        source.mkdir()
+        for split in ("train", "val"):
+            (source / split).symlink_to(folders)
+    picture(folders / "ant" / "x" / "1.png")
+    picture(folders / "ant" / "x__1.png")
+    for folder in (folders / "ant", folders / "ant" / "x", folders / "ant" / ".checkpoints"):
+        folder.mkdir(exist_ok=True)
+        for name in ("._1.png", ".DS_Store"):
+            (folder / name).write_bytes(b"no image")
+    root = prepare("imagenet", source)
+    picture(folders / "ant" / "later.png")
+    seen = [torchvision.datasets.ImageFolder(root.path / "imagenet" / split) for split in ("train", "val")]
+    assert [len(one) for one in seen] == list(root.section("imagenet")["counts"].values())
+    assert sum(map(len, seen)) == 22 * (1 + given)
+    assert all(image.size == (40, 30) for one in seen for image, _ in one)
+
+
+def test_sheet_passes_over_files_that_are_no_images(folders, prepare, tmp_path):
+    root = prepare("imagenet", folders)
+    (root.path / "imagenet" / "train" / "ant" / ".DS_Store").write_bytes(b"no image")
+    assert sheet.main([str(root.path), "-o", str(tmp_path / "sheet.png")]) == 0
+
+
+def test_hidden_files_beside_the_annotations_are_passed_over(voc, coco, prepare):
+    (voc / "annotations" / "._im 3.xml").write_bytes(b"\0")
+    (coco / "._all.json").write_bytes(b"\0")
+    (coco / ".cache").mkdir()
+    assert prepare("voc", voc).section("voc")["counts"]["train"]["images"] == 8
+    assert prepare("coco", coco).section("coco")["counts"]["train"]["images"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["imagenet", "SOURCE", "--seed", "-1"], "--seed -1"),
+        (["imagenet", "SOURCE", "--val-fraction", "1"], "--val-fraction 1"),
+        (["emoji", "--workers", "0"], "--workers 0"),
+    ],
+)
+def test_options_out_of_range_are_one_line(arguments, message, folders, data):
+    with pytest.raises(InputError, match=message):
+        main([str(folders) if word == "SOURCE" else word for word in arguments])
+    assert not data.exists()
+
+
+def test_results_inside_the_source_do_not_count_as_its_change(voc, prepare, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(voc / "prepared"))
+    monkeypatch.setenv("RESULTS_DIR", str(voc / "results"))
+    root = prepare("voc", voc)
+    (voc / "results").mkdir()
+    (voc / "results" / "record.json").touch()
+    root.check_unchanged()
