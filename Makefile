@@ -1,7 +1,9 @@
 # One command for each job; `make help` lists them. Each makes .venv first if it is missing or out of date.
 VENV = .venv
 PROFILE = smoke
-PYTHON = $(if $(VENV),$(VENV)/bin/python,python3)
+# Between quotes no shell expands ~.
+path = '$(patsubst ~/%,$(HOME)/%,$(1))'
+PYTHON = $(if $(VENV),$(call path,$(VENV)/bin/python),python3)
 .DEFAULT_GOAL = help
 .PHONY: help setup benchmark test lint pretrain convert tables clean
 
@@ -9,9 +11,10 @@ help:  ## list these commands
 	@echo "make TARGET [NAME=value …]"
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile
 	@echo "VENV=  uses the current environment's python3 as it is and installs nothing"
+	@echo "CHECKPOINTS is split at spaces: its paths may hold none; elsewhere quote them: FILE='/path/a b.pth'"
 
 setup:  ## make .venv (about two minutes, 6 GB) unless it is there
-	@tools/setup.sh "$(VENV)"
+	@tools/setup.sh $(call path,$(VENV))
 
 benchmark: setup  ## the whole pipeline: PROFILE=smoke CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
 	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)')) $(if $(WORKERS),--workers $(WORKERS))
@@ -26,14 +29,18 @@ lint: setup  ## ruff and mypy
 
 pretrain: setup  ## one pretraining run: PRESET=smoke-superinfo DATA=folder ARGS="--seed 1"
 	$(if $(and $(PRESET),$(DATA)),,$(error say what: make pretrain PRESET=smoke-superinfo DATA=folder))
-	$(PYTHON) -m pretrain $(PRESET) --data '$(DATA)' $(ARGS)
+	$(PYTHON) -m pretrain $(PRESET) --data $(call path,$(DATA)) $(ARGS)
 
 convert: setup  ## a checkpoint into detectron2's format, with proof: FILE=/path/a.pth
 	$(if $(FILE),,$(error say what: make convert FILE=/path/a.pth))
-	$(PYTHON) -m transfer convert '$(FILE)' $(ARGS)
+	$(PYTHON) -m transfer convert $(call path,$(FILE)) $(ARGS)
 
 tables: setup  ## the tables of PROFILE from the records that are there
 	$(PYTHON) -m benchmarks tables $(PROFILE)
 
-clean:  ## remove results/data and results/features; records, checkpoints, converted weights and tables stay
-	rm -rf results/data results/features
+# DATA_DIR may be a folder of the user's: only data roots go, and what killed preparations left.
+clean:  ## remove prepared data and features; records, checkpoints, converted weights and tables stay
+	rm -rf "$${RESULTS_DIR:-results}/features"
+	data="$${DATA_DIR:-$${RESULTS_DIR:-results}/data}"; \
+	for about in "$$data"/*/data.json; do ! grep -qs '"synthetic":' "$$about" || rm -rf "$${about%/data.json}"; done; \
+	rm -rf "$$data"/.*.[0-9]*.tmp; rmdir "$$data" 2>/dev/null || true

@@ -15,6 +15,7 @@ import pytest
 import tyro
 
 from benchmarks.__main__ import SuiteArguments
+from pretrain.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("python3.13", "python3.12", "python3.11", "python3")
@@ -50,9 +51,9 @@ def put_python(checkout: Path, name: str, script: str = GOOD, *, version="3.12",
     path.chmod(0o755)
 
 
-def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
+def make(checkout: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     path = f"{checkout / 'bin'}:{os.environ['PATH']}"
-    environment = {"PATH": path, "LOG": str(checkout / "log"), "TMPDIR": str(checkout)}
+    environment = {"PATH": path, "LOG": str(checkout / "log"), "TMPDIR": str(checkout), "HOME": "/home/me", **variables}
     return subprocess.run(
         ["make", *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=60
     )
@@ -202,15 +203,17 @@ def test_help_lists_every_target(checkout):
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
-        (["benchmark"], ".venv/bin/python -m benchmarks suite smoke"),
+        (["benchmark"], "'.venv/bin/python' -m benchmarks suite smoke"),
         (
             ["benchmark", "PROFILE=demo", "CHECKPOINTS=a=/p/a.pth b=/p/b.pth", "WORKERS=2"],
-            ".venv/bin/python -m benchmarks suite demo --checkpoint 'a=/p/a.pth' 'b=/p/b.pth' --workers 2",
+            "'.venv/bin/python' -m benchmarks suite demo --checkpoint 'a=/p/a.pth' 'b=/p/b.pth' --workers 2",
         ),
         (["benchmark", "VENV="], "python3 -m benchmarks suite smoke"),
-        (["convert", "FILE=/p/a b.pth"], ".venv/bin/python -m transfer convert '/p/a b.pth'"),
-        (["pretrain", "PRESET=smoke-simclr", "DATA=/d"], ".venv/bin/python -m pretrain smoke-simclr --data '/d'"),
-        (["clean"], "rm -rf results/data results/features"),
+        (["convert", "FILE=/p/a b.pth"], "'.venv/bin/python' -m transfer convert '/p/a b.pth'"),
+        (["pretrain", "PRESET=smoke-simclr", "DATA=/d"], "'.venv/bin/python' -m pretrain smoke-simclr --data '/d'"),
+        (["convert", "FILE=~/b.pth"], "'.venv/bin/python' -m transfer convert '/home/me/b.pth'"),
+        (["pretrain", "PRESET=p", "DATA=~/d"], "'.venv/bin/python' -m pretrain p --data '/home/me/d'"),
+        (["tables", "VENV=~/an env"], "'/home/me/an env/bin/python' -m benchmarks tables smoke"),
     ],
 )
 def test_targets_run_the_command_that_the_variables_ask_for(checkout, arguments, command):
@@ -235,9 +238,35 @@ def test_a_target_without_its_variable_says_what_to_give(checkout, target, needs
     assert needs in done.stderr
 
 
-def test_clean_keeps_records_checkpoints_and_tables(checkout):
-    for name in ("data", "features", "runs", "pretrain", "converted", "tables", "reference"):
-        (checkout / "results" / name).mkdir(parents=True)
-    assert make(checkout, "clean").returncode == 0
-    left = {path.name for path in (checkout / "results").iterdir()}
-    assert left == {"runs", "pretrain", "converted", "tables", "reference"}
+def test_an_environment_may_lie_in_a_folder_with_a_space(checkout):
+    put_python(checkout, "python3.12")
+    assert make(checkout, "tables", "VENV=an env").returncode == 0
+    assert calls(checkout)[-1] == "fake -m benchmarks tables smoke"
+    assert {path.name for path in (checkout / "an env").iterdir()} >= {"bin", "setup-stamp"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "results", "data"),
+    [
+        ({}, "results", "results/data"),
+        ({"RESULTS_DIR": "my results"}, "my results", "my results/data"),
+        ({"RESULTS_DIR": "other", "DATA_DIR": "my data"}, "other", "my data"),
+    ],
+)
+@pytest.mark.parametrize("given", ["environment", "argument"])
+def test_clean_keeps_records_checkpoints_tables_and_what_is_not_ours(checkout, variables, results, data, given):
+    kept = {"runs", "pretrain", "converted", "tables", "reference"}
+    for name in (*kept, "features"):
+        (checkout / results / name).mkdir(parents=True)
+    for name in ("emoji-smoke", "a set", ".a set.123.tmp", "photographs"):
+        (checkout / data / name).mkdir(parents=True)
+    for name in ("emoji-smoke", "a set"):
+        write_json(checkout / data / name / "data.json", {"name": name, "synthetic": True})
+    (checkout / data / "photographs" / "data.json").write_text("{}")
+    arguments = [f"{name}={value}" for name, value in variables.items()] if given == "argument" else []
+    assert make(checkout, "clean", *arguments, **({} if arguments else variables)).returncode == 0
+    assert {path.name for path in (checkout / results).iterdir()} - {"data"} == kept
+    assert {path.name for path in (checkout / data).iterdir()} == {"photographs"}
+    shutil.rmtree(checkout / data / "photographs")
+    assert make(checkout, "clean", *arguments, **variables).returncode == 0
+    assert not (checkout / data).exists()
