@@ -17,7 +17,8 @@ from benchmarks.run import Context, Result
 from pretrain.errors import RunError
 from pretrain.files import write_json
 from transfer import weights
-from transfer.detection import build_cfg, train_and_test
+from transfer.config import build_cfg
+from transfer.detection import train_and_test
 
 
 def run_detection(context: Context) -> Result:

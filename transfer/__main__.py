@@ -59,7 +59,7 @@ def _verify(options: argparse.Namespace) -> int:
     from transfer import verify
 
     for line in verify.verify(options.file, options.checkpoint):
-        print(f"proved: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     return 0
 
 

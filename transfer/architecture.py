@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torchvision.models import resnet50
 from transfer import names
 
 Shapes = Mapping[str, tuple[int, ...]]
-HALF = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+COUNTS = (torch.int64, torch.int32)
 _DEPTHS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "ResNet-18",
     ("basic", (3, 4, 6, 3)): "ResNet-34",
@@ -64,22 +66,24 @@ def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
 def problems(state: Mapping[str, object]) -> list[str]:
     """What keeps ``state`` (torchvision's names, no fc) from being a ResNet-50; one phrase a kind of fault, [] if none.
 
-    Each phrase names the first offending keys. Counters may be there or not.
+    Each phrase names the first offending keys. Counters may be there or not. Values are looked at only where shape and
+    type are right: a file of a kilobyte can claim a tensor of gigabytes.
     """
     wanted, shapes = expected_shapes(), shapes_of(state)
-    known = set(wanted) | set(names.counters())
+    known = wanted | dict.fromkeys(names.counters(), ())
     misshaped = [
-        f"{name} {shapes[name]} instead of {shape}"
-        for name, shape in wanted.items()
-        if shapes.get(name, shape) != shape
+        f"{name} {shapes[name]} instead of {shape}" for name, shape in known.items() if shapes.get(name, shape) != shape
     ]
     wrong_type = [
-        f"{name} {value.dtype}" if isinstance(value, Tensor) else f"{name} {type(value).__name__}"
+        f"{name} {_kind(value)}"
         for name, value in state.items()
-        if (name in wanted and not (isinstance(value, Tensor) and value.dtype in (torch.float32, *HALF)))
-        or (name in names.counters() and not isinstance(value, Tensor))
+        if name in known and not (_is_plain(value) and value.dtype in (FLOATS if name in wanted else COUNTS))
     ]
-    tensors = {name: value for name, value in state.items() if name in wanted and isinstance(value, Tensor)}
+    tensors = {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and _is_plain(value) and value.dtype in FLOATS and shapes[name] == wanted.get(name)
+    }
     broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     negative = [n for n, value in tensors.items() if n.endswith(".running_var") and bool((value < 0).any())]
     return [
@@ -88,12 +92,23 @@ def problems(state: Mapping[str, object]) -> list[str]:
             ("missing", [name for name in wanted if name not in state]),
             ("not mapped", [name for name in state if name not in known]),
             ("wrong shape", misshaped),
-            ("not float32 or half", wrong_type),
+            ("not plain float32 or half", wrong_type),
             ("NaN or infinite values in", broken),
             ("negative variance in", negative),
         )
         if keys
     ]
+
+
+def _is_plain(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return str(getattr(value, "dtype", type(value).__name__))
+    layout = "" if value.layout == torch.strided else f" {value.layout}"
+    return f"{value.dtype}{layout}" if value.device.type == "cpu" else f"{value.dtype} on {value.device}"
 
 
 def first_few(keys: Iterable[str], count: int = 3) -> str:

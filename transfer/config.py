@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 
@@ -19,15 +20,18 @@ from transfer.weights import ConvertedWeights
 PROTOCOLS = Path(__file__).parent / "protocols"
 HEADS = (heads.Res5ROIHeadsExtraNorm,)  # registered on import
 NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
+SYNCHRONISED = ("SyncBN", "naiveSyncBN")
 SCALED_KEYS = (
-    "IMS_PER_BATCH",
-    "BASE_LR",
-    "STEPS",
-    "MAX_ITER",
-    "WARMUP_ITERS",
-    "CHECKPOINT_PERIOD",
-    "REFERENCE_WORLD_SIZE",
+    "SOLVER.IMS_PER_BATCH",
+    "SOLVER.BASE_LR",
+    "SOLVER.STEPS",
+    "SOLVER.MAX_ITER",
+    "SOLVER.WARMUP_ITERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.REFERENCE_WORLD_SIZE",
+    "TEST.PRECISE_BN.NUM_ITER",
 )
+FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
 
 def protocol_names() -> tuple[str, ...]:
@@ -48,15 +52,15 @@ def protocol_cfg(protocol: str | Path) -> CfgNode:
             "RESUME": True,  # continue from the last checkpoint in OUTPUT_DIR
             "KEEP_FILES": True,  # checkpoints and predictions
             "FROM_CHECKPOINT": [],  # keys whose value in the protocol the checkpoint replaced
-            "UNSCALED": {},  # norms and solver before they were fitted to NUM_GPUS
+            "UNSCALED": {},  # what was fitted to NUM_GPUS, before that
         }
     )
     path = PROTOCOLS / f"{protocol}.yaml" if str(protocol) in protocol_names() else Path(protocol)
     if not path.is_file():
         raise InputError(f"protocol {protocol}: no such file; there are {', '.join(protocol_names())}")
     try:
-        cfg.merge_from_file(str(path))
-    except (KeyError, ValueError, AssertionError) as error:
+        cfg.merge_from_file(str(path), allow_unsafe=False)
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     return cfg
 
@@ -77,22 +81,33 @@ def build_cfg(
 ) -> CfgNode:
     """The frozen config of one run.
 
-    Order: protocol, profile, ``opts`` (KEY VALUE …, as detectron2 takes them), then what the checkpoint and the data
-    fix, then the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the protocol's: batch,
-    rate and iterations rescaled). TRANSFER.UNSCALED keeps the values before that fit. ``train`` and ``test`` are
-    registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one not free.
+    Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the
+    protocol's: batch, rate and iterations rescaled; TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
+    as detectron2 takes them; they run as they are given), then what the checkpoint and the data fix. ``train`` and
+    ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one
+    not free.
     """
     cfg = protocol_cfg(protocol)
     fpn = "fpn" in cfg.MODEL.BACKBONE.NAME
     for key, value in profiles.overlay(profile, fpn=fpn).items():
         cfg.merge_from_list([key, value])
-    fixed = _fixed(cfg, converted, train, test, num_classes, mask_format, seed, output_dir)
+    cfg = _fit_to_gpus(cfg, num_gpus)
+    pixels = _pixels(converted)
+    fixed = pixels | {
+        "MODEL.WEIGHTS": str(converted.path),
+        "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
+        "INPUT.MASK_FORMAT": cfg.INPUT.MASK_FORMAT if mask_format == "none" else mask_format,
+        "DATASETS.TRAIN": tuple(train),
+        "DATASETS.TEST": tuple(test),
+        "SEED": seed,
+        "OUTPUT_DIR": str(output_dir),
+    }
     _merge_opts(cfg, opts, forbidden=set(fixed))
-    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in _pixels(converted) if _get(cfg, key) != fixed[key]]
+    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in pixels if _get(cfg, key) != fixed[key]]
     for key, value in fixed.items():
         _set(cfg, key, value)
     cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
-    cfg = _fit_to_gpus(cfg, num_gpus)
+    _require_possible(cfg, mask_format)
     cfg.freeze()
     return cfg
 
@@ -106,34 +121,26 @@ def _pixels(converted: ConvertedWeights) -> dict[str, Any]:
     }
 
 
-def _fixed(
-    cfg: CfgNode,
-    converted: ConvertedWeights,
-    train: tuple[str, ...],
-    test: tuple[str, ...],
-    num_classes: int,
-    mask_format: str,
-    seed: int,
-    output_dir: Path,
-) -> dict[str, Any]:
+def _require_possible(cfg: CfgNode, mask_format: str) -> None:
+    """InputError for values that are fine alone and not together."""
     if cfg.MODEL.MASK_ON and mask_format == "none":
         raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, and the data set has none; use a box protocol")
-    return _pixels(converted) | {
-        "MODEL.WEIGHTS": str(converted.path),
-        "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
-        "INPUT.MASK_FORMAT": mask_format if cfg.MODEL.MASK_ON else cfg.INPUT.MASK_FORMAT,
-        "DATASETS.TRAIN": tuple(train),
-        "DATASETS.TEST": tuple(test),
-        "SEED": seed,
-        "OUTPUT_DIR": str(output_dir),
-    }
+    if cfg.MODEL.BACKBONE.FREEZE_AT > 4 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
+        raise InputError(
+            f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}: a C4 detector has res5 in its head, where "
+            "detectron2 always trains it; give 4 or less, or take an FPN protocol"
+        )
+    norms = [key for key in NORM_KEYS if cfg.MODEL.DEVICE == "cpu" and _get(cfg, key) in SYNCHRONISED]
+    if norms:
+        raise InputError(f"--opts {norms[0]} {_get(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
 
 
 def _merge_opts(cfg: CfgNode, opts: list[str], forbidden: set[str]) -> None:
     if len(opts) % 2:
         raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no partner")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
-        if key in forbidden or key in ("MODEL.DEVICE", "TRANSFER.NUM_GPUS", "TRANSFER.PROFILE"):
+        ours = key.startswith("TRANSFER.") and key not in FREE_KEYS
+        if ours or key in forbidden or key in ("MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION"):
             raise InputError(f"--opts {key}: this follows from the checkpoint, the data or another flag; leave it out")
         try:
             cfg.merge_from_list([key, value])
@@ -144,15 +151,16 @@ def _merge_opts(cfg: CfgNode, opts: list[str], forbidden: set[str]) -> None:
 
 
 def _fit_to_gpus(cfg: CfgNode, num_gpus: int) -> CfgNode:
-    cfg.TRANSFER.UNSCALED = CfgNode(
-        {key: _get(cfg, key) for key in NORM_KEYS} | {f"SOLVER.{key}": cfg.SOLVER[key] for key in SCALED_KEYS}
-    )
+    cfg.TRANSFER.UNSCALED = CfgNode({key: _get(cfg, key) for key in (*NORM_KEYS, *SCALED_KEYS)})
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
         for key in NORM_KEYS:
-            if _get(cfg, key) in ("SyncBN", "naiveSyncBN"):
+            if _get(cfg, key) in SYNCHRONISED:
                 _set(cfg, key, "BN")
     scaled: CfgNode = DefaultTrainer.auto_scale_workers(cfg, max(1, num_gpus))
+    # Not scaled by detectron2: without this a smaller batch would show PreciseBN fewer images.
+    share = cfg.SOLVER.IMS_PER_BATCH / scaled.SOLVER.IMS_PER_BATCH
+    scaled.TEST.PRECISE_BN.NUM_ITER = round(cfg.TEST.PRECISE_BN.NUM_ITER * share)
     return scaled
 
 

@@ -25,14 +25,14 @@ COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
 def convert(path: Path | str, out: Path | str | None = None) -> ConvertedWeights:
     """Convert a checkpoint (file, or folder of a pretraining run); ``out`` is the .pkl (default: beside the input).
 
-    An existing result of the same tensors is returned as it is. InputError when the checkpoint is refused, when the
-    forward pass disagrees, or when a file that is not ours is in the way.
+    An existing result of the same tensors and pixel statistics is returned as it is. InputError when the checkpoint is
+    refused, when the forward pass disagrees, or when the result cannot be written or would replace a file not ours.
     """
     backbone = read_backbone(path)
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out)
     existing = weights.usable(target)
-    if existing and existing.source_sha256 == backbone.sha256:
+    if existing and existing.source_sha256 == backbone.sha256 and _same_input(existing, backbone):
         return existing
     _refuse_foreign(target)
     return _write(backbone, checkpoint, target)
@@ -45,6 +45,7 @@ def summary(converted: ConvertedWeights) -> list[str]:
     dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
     return [
         f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
+        *([f"assumed: {converted.assumed}"] if converted.assumed else []),
         f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
         f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} (C4, FPN)",
         f"proof: {converted.json_path}",
@@ -57,6 +58,12 @@ def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
     return {ours: backbone.state[theirs].numpy() for theirs, ours in names.to_detectron2().items()}
 
 
+def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
+    """Whether both want their images in the same way."""
+    fields = ("pixel_mean", "pixel_std", "channel_order", "stride_in_1x1")
+    return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
+
+
 def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
     arrays = renamed(backbone)
     try:
@@ -66,13 +73,14 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
     verify.require_agreement(difference, str(checkpoint))
     try:
         sha256 = weights.write_pkl(target, weights.pickled(arrays))
-    except PermissionError:
-        raise InputError(f"{target.parent}: not writable; choose another place with -o") from None
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from None
     converted = ConvertedWeights(
         path=target,
         sha256=sha256,
         source=backbone.source,
         source_reason=backbone.reason,
+        assumed=backbone.assumed,
         source_path=checkpoint.resolve(),
         source_sha256=backbone.sha256,
         architecture=backbone.architecture,

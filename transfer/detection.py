@@ -1,9 +1,9 @@
-"""Fine-tune and test one detector: ``build_cfg`` says what, ``train_and_test`` does it and returns flat metrics.
+"""Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
 
 ``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
-(losses, a line each 20 iterations), facts.json (precision, tensors proved equal, seconds), and at paper scale
-checkpoints and predictions. The data sets in cfg.DATASETS must be registered already. For several GPUs call
-train_and_test in each process of detectron2's ``launch``.
+(losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal, seconds), and at
+paper scale checkpoints and predictions. The data sets in cfg.DATASETS must be registered already. For several GPUs
+call train_and_test in each process of detectron2's ``launch``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
@@ -29,15 +30,13 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
 from torch import nn
 
+from pretrain.config import has_bf16
 from pretrain.errors import InputError, RunError
 from pretrain.files import write_json
-from transfer.config import build_cfg, protocol_names
 from transfer.loading import require_arrival, require_trainable
 from transfer.progress import Progress
 from transfer.resume import clear, latest_readable
 from transfer.weights import ConvertedWeights
-
-__all__ = ["Trainer", "build_cfg", "precision", "protocol_names", "train_and_test"]
 
 
 class Trainer(DefaultTrainer):
@@ -92,17 +91,16 @@ def precision(cfg: CfgNode) -> str:
     """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16) or fp32."""
     if cfg.MODEL.DEVICE != "cpu":
         return "fp16" if cfg.SOLVER.AMP.ENABLED else "fp32"
-    fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return "bf16" if cfg.TRANSFER.CPU_BF16 and fast else "fp32"
+    return "bf16" if cfg.TRANSFER.CPU_BF16 and has_bf16(torch.device("cpu")) else "fp32"
 
 
 def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float | None]:
     """Train from ``converted`` as ``cfg`` says, test once after the last iteration: {"bbox/AP": percent or None, …}.
 
-    Stops with RunError when a backbone tensor did not arrive bit for bit, when other parameters train than FREEZE_AT
-    says, or when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint
-    (detectron2 restarts the data order then); others start anew. Facts about the run are written to facts.json. In a
-    process that is not the first of several the result is empty.
+    InputError when the converted file was replaced. RunError when a backbone tensor did not arrive bit for bit, when
+    other parameters train than FREEZE_AT says, or when the loss is not finite. A run with TRANSFER.RESUME continues
+    from its last readable checkpoint (detectron2 restarts the data order then); others start anew. Facts about the run
+    are written to facts.json. In a process that is not the first of several the result is empty.
     """
     if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
@@ -111,8 +109,13 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float
     with _logging_to(output / "log.txt"):
         seed_all_rng(cfg.SEED + comm.get_rank() if cfg.SEED >= 0 else None)
         started = time.perf_counter()
-        trainer = Trainer(cfg)
-        facts = _start(trainer, converted)
+        arrays = converted.arrays()  # InputError if the file is not the converted one: detectron2 would run its code
+        resume = bool(cfg.TRANSFER.RESUME and latest_readable(output))
+        comm.synchronize()  # all processes have looked before one clears
+        if comm.is_main_process() and not resume:
+            clear(output)
+        trainer = Trainer(cfg)  # opens metrics.json
+        facts = _start(trainer, arrays, resume)
         _train(trainer)
         trained = time.perf_counter()
         results = Trainer.test(cfg, trainer.model)
@@ -141,19 +144,16 @@ def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> dict[str, float 
     return metrics
 
 
-def _start(trainer: Trainer, converted: ConvertedWeights) -> dict[str, Any]:
-    """Load the weights, or the last checkpoint where the config resumes; returns the facts of the run."""
-    cfg, output = trainer.cfg, Path(trainer.cfg.OUTPUT_DIR)
-    model = trainer.checkpointer.model
+def _start(trainer: Trainer, arrays: dict[str, np.ndarray], resume: bool) -> dict[str, Any]:
+    """Load the weights, whose tensors are ``arrays``, or the last checkpoint; returns the facts of the run."""
+    cfg, model = trainer.cfg, trainer.checkpointer.model
     facts: dict[str, Any] = {"precision": precision(cfg), "resumed_at": None, "tensors_equal": None}
-    if cfg.TRANSFER.RESUME and latest_readable(output):
+    if resume:
         trainer.resume_or_load(resume=True)
         facts["resumed_at"] = trainer.start_iter
     else:
-        if comm.is_main_process():
-            clear(output)
         DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-        facts["tensors_equal"] = require_arrival(model, converted)
+        facts["tensors_equal"] = require_arrival(model, arrays, cfg.MODEL.WEIGHTS)
     facts["trainable_backbone_tensors"] = len(require_trainable(model, cfg))
     return facts
 

@@ -17,7 +17,7 @@ from pretrain.errors import InputError
 from transfer import architecture, names, weights
 from transfer.pkl import read_detectron2_pkl
 from transfer.read import Loaded, find_checkpoint, load_checkpoint
-from transfer.sources import detect, read_backbone
+from transfer.sources import backbone_of
 
 STEM = "conv1.weight"
 
@@ -55,12 +55,11 @@ def _explain_content(loaded: Loaded) -> list[str]:
 
 def _explain_fate(loaded: Loaded) -> list[str]:
     try:
-        source, reason = detect(loaded)
-        backbone = read_backbone(loaded.path)
+        backbone = backbone_of(loaded)
     except InputError as error:
         return [f"refused: {error}"]
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
-    return [f"source: {source.name} ({reason}){dropped}", f"try: python -m transfer convert {loaded.path}"]
+    return [f"source: {backbone.source} ({backbone.reason}){dropped}", f"try: python -m transfer convert {loaded.path}"]
 
 
 def _matches(found: set[str], wanted: set[str], also: Iterable[str] = ()) -> list[str]:

@@ -6,6 +6,10 @@ training then goes on from scratch. Here each of these stops the run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
@@ -13,7 +17,6 @@ from torch import Tensor, nn
 from pretrain.errors import RunError
 from transfer import names
 from transfer.architecture import first_few
-from transfer.weights import ConvertedWeights
 
 # What a detector has beside the backbone: RPN, heads, FPN layers, and the batch norm after res5 of the C4 head.
 OWN_PARTS = ("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_")
@@ -28,13 +31,12 @@ def detector_names(model: nn.Module) -> dict[str, str]:
     }
 
 
-def require_arrival(model: nn.Module, converted: ConvertedWeights) -> int:
-    """Number of backbone tensors of ``model``, all equal to the converted file's bit for bit. RunError otherwise.
+def require_arrival(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Path | str) -> int:
+    """Number of backbone tensors of ``model``, all equal to ``arrays`` (of ``path``) bit for bit. RunError otherwise.
 
     RunError also when the model has a tensor that is neither the backbone's nor of OWN_PARTS.
     """
     state, places = model.state_dict(), detector_names(model)
-    arrays = converted.arrays()
     wrong = [
         place
         for name, place in places.items()
@@ -42,7 +44,7 @@ def require_arrival(model: nn.Module, converted: ConvertedWeights) -> int:
     ]
     if wrong:
         raise RunError(
-            f"{len(wrong)} of {len(places)} backbone tensors are not those of {converted.path}: {first_few(wrong)}; "
+            f"{len(wrong)} of {len(places)} backbone tensors are not those of {path}: {first_few(wrong)}; "
             "the detector does not fit the checkpoint"
         )
     known = set(places.values())

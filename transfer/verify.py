@@ -81,7 +81,7 @@ def forward_difference(
 ) -> dict[str, dict[str, float]]:
     """{"c4" | "fpn": {"res2": …, … "res5": …}}: largest absolute difference over the map's largest absolute value.
 
-    InputError if a map is not finite or is zero everywhere, since then nothing can be compared.
+    InputError if a map is not finite, is zero everywhere or has another size, since then nothing can be compared.
     """
     images = check_images(mean, std)
     wanted = torchvision_maps(state, images)
@@ -89,10 +89,13 @@ def forward_difference(
         largest = values.abs().max().item()
         if not 0 < largest < math.inf:
             raise InputError(f"the checkpoint's {name} is {largest} on test images: it is broken or has collapsed")
-    return {
-        build: {name: ((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item() for name in MAPS}
-        for build, found in ((build, detectron2_maps(arrays, images, protocol)) for build, protocol in BUILDS.items())
-    }
+    difference = {}
+    for build, protocol in BUILDS.items():
+        found = detectron2_maps(arrays, images, protocol)
+        difference[build] = {
+            name: _relative(found[name], wanted[name], f"{name} of the {build} build") for name in MAPS
+        }
+    return difference
 
 
 def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) -> None:
@@ -105,8 +108,24 @@ def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) 
 
 def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
     """What keeps ``arrays`` (detectron2's names) from being a ResNet-50's 265, as architecture.problems says it."""
-    table = names.to_torchvision()
-    return architecture.problems({table.get(name, name): torch.from_numpy(a.copy()) for name, a in arrays.items()})
+    table, shapes = names.to_torchvision(), architecture.expected_shapes()
+    theirs = {table.get(name, name): array for name, array in arrays.items()}
+    return architecture.problems({name: _as_tensor(array, shapes.get(name)) for name, array in theirs.items()})
+
+
+def _as_tensor(array: np.ndarray, shape: tuple[int, ...] | None) -> Tensor | np.ndarray:
+    """A copy where type and shape are right; else what tells of the fault, since a small file can claim huge arrays."""
+    if array.dtype != np.float32:
+        return array
+    return torch.from_numpy(array.copy()) if array.shape == shape else torch.zeros(()).expand(array.shape)
+
+
+def _relative(found: Tensor, wanted: Tensor, what: str) -> float:
+    if found.shape != wanted.shape:
+        raise InputError(
+            f"{what} is {tuple(found.shape)}, torchvision's {tuple(wanted.shape)}: it is built differently"
+        )
+    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> list[str]:
@@ -119,19 +138,21 @@ def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> 
 
 
 def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
-    """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, a line each; InputError at a fault."""
+    """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, and what not, a line each; InputError."""
     arrays = read_detectron2_pkl(path)["model"]
     faults = array_problems(arrays)
     if faults:
         raise InputError(f"{path}: not the {len(names.to_detectron2())} tensors of a ResNet-50: {'; '.join(faults)}")
-    proved = [f"{len(arrays)}/{len(names.to_detectron2())} tensors, every shape as detectron2's ResNet-50 has it"]
+    found = [f"proved: {len(arrays)}/{len(names.to_detectron2())} tensors, each of the shape in detectron2's ResNet-50"]
     proof = weights.load(path)
     if proof:
         proof.arrays()
-        proved.append(f"the file is the one that {proof.json_path.name} describes (sha256 {proof.sha256[:12]})")
+        found.append(f"proved: the file is the one that {proof.json_path.name} describes (sha256 {proof.sha256[:12]})")
     backbone = read_backbone(checkpoint) if checkpoint else None
     if backbone:
-        proved.append(_same_tensors(path, arrays, backbone, checkpoint))
+        found.append(f"proved: {_same_tensors(path, arrays, backbone, checkpoint)}")
+    if not proof and not backbone:
+        found.append(f"not proved: nothing ties the file to a checkpoint ({path.stem}.json is missing); give that too")
     state = (
         backbone.state
         if backbone
@@ -142,10 +163,10 @@ def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
     difference = forward_difference(state, arrays, mean, std)
     require_agreement(difference, str(path))
     worst = max(value for maps in difference.values() for value in maps.values())
-    proved.append(
-        f"res2 … res5 as torchvision computes them, C4 and FPN builds: largest relative difference {worst:.3g}"
+    found.append(
+        f"proved: res2 … res5 as torchvision computes them, C4 and FPN builds: largest relative difference {worst:.3g}"
     )
-    return proved
+    return found
 
 
 def _same_tensors(path: Path, arrays: Mapping[str, np.ndarray], backbone: Backbone, checkpoint: Path | None) -> str:

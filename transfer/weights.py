@@ -21,7 +21,7 @@ from transfer.origin import detectron2_origin
 from transfer.pkl import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
-VERSION = 1  # of the conversion; raised when the same input would give another output or a stronger proof
+VERSION = 2  # of the conversion; raised when the same input would give another output or a stronger proof
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class ConvertedWeights:
     sha256: str  # of the .pkl file's bytes
     source: str
     source_reason: str
+    assumed: str  # what the source takes for granted because the file does not say it; "" if nothing
     source_path: Path
     source_sha256: str  # of the source's tensors, see pretrain.checkpoint.tensor_digest
     architecture: str

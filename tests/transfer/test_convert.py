@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -91,8 +92,14 @@ def test_command_prints_the_path_and_proof(checkpoint, scratch, capsys):
     out, err = capsys.readouterr()
     assert out.strip() == str(scratch / "x.pkl")
     assert "265/265" in err and "fc.weight" in err and "make benchmark" in err
+    assert "assumed: RGB images normalised with ImageNet's mean and std" in err
+    assert "ImageNet" in json.loads((scratch / "x.json").read_text())["assumed"]
     assert main(["verify", str(scratch / "x.pkl"), str(checkpoint)]) == 0
-    assert "bit for bit" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "bit for bit" in err and "not proved" not in err
+    (scratch / "x.json").unlink()
+    assert main(["verify", str(scratch / "x.pkl")]) == 0
+    assert "not proved: nothing ties the file to a checkpoint" in capsys.readouterr().err
     assert main(["inspect", str(checkpoint)]) == 0
     assert "265 of the 265" in capsys.readouterr().out
 
@@ -107,6 +114,16 @@ def test_swapped_tensors_of_equal_shape_are_found(converted, checkpoint, scratch
     (scratch / "swapped.json").write_bytes(converted.json_path.read_bytes())
     with pytest.raises(InputError, match="changed since"):  # alone: the hash in the proof
         verify.verify(swapped)
+
+
+def test_claims_of_huge_arrays_cost_nothing(converted, scratch):
+    """The unpickler makes the array without touching its memory; neither must the check."""
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (10**6, 10**6), (0, 0))
+    assert verify.array_problems({"stem.conv1.weight": huge})[1].startswith(
+        "wrong shape conv1.weight (1000000, 1000000)"
+    )
+    wrong = converted.arrays() | {"stem.conv1.weight": np.zeros((64, 3, 7, 7))}
+    assert verify.array_problems(wrong) == ["not plain float32 or half conv1.weight float64"]
 
 
 @pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
@@ -127,13 +144,9 @@ def test_forward_proof_sees_what_shapes_do_not(converted, full_state, scratch, m
     protocol.write_text(f"MODEL: {{RESNETS: {{{keys}}}}}")
     monkeypatch.setattr(verify, "BUILDS", {"c4": str(protocol)})
     state = {name: value for name, value in full_state.items() if not name.startswith("fc.")}
-    try:
-        difference = verify.forward_difference(state, converted.arrays(), (0.5,) * 3, (0.25,) * 3)
-    except RuntimeError as error:  # dilation changes the map's size
-        assert "size of tensor" in str(error)
-    else:
-        with pytest.raises(InputError, match="differs by"):
-            verify.require_agreement(difference, "x")
+    message = "is built differently" if "DILATION" in keys else "differs by"  # dilation changes the map's size
+    with pytest.raises(InputError, match=message):
+        verify.require_agreement(verify.forward_difference(state, converted.arrays(), (0.5,) * 3, (0.25,) * 3), "x")
 
 
 def test_forward_proof_has_a_limit():
@@ -147,7 +160,9 @@ def backbone_of(state):
     return {name: value for name, value in state.items() if not name.startswith("fc.")}
 
 
-@pytest.mark.parametrize("kind", ["wrapped", "ddp", "half", "safetensors", "channels_last", "no counters"])
+@pytest.mark.parametrize(
+    "kind", ["wrapped", "ddp", "parameters", "half", "safetensors", "channels_last", "no counters"]
+)
 def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
     state = backbone_of(full_state)
     path = scratch / "x.pth"
@@ -155,6 +170,8 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
         torch.save({"epoch": 3, "model": state, "optimizer": {"state": {}}}, path)
     elif kind == "ddp":
         torch.save({"state_dict": {f"module.{name}": value for name, value in full_state.items()}}, path)
+    elif kind == "parameters":
+        torch.save({n: torch.nn.Parameter(v) if v.is_floating_point() else v for n, v in state.items()}, path)
     elif kind == "half":
         torch.save({n: v.half() if v.is_floating_point() else v for n, v in state.items()}, path)
     elif kind == "safetensors":
@@ -167,7 +184,7 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
         torch.save(state, path)
     expected = {n: v.half().float() if kind == "half" and v.is_floating_point() else v for n, v in state.items()}
     backbone = read_backbone(path)
-    assert backbone.sha256 == tensor_digest(expected)
+    assert backbone.sha256 == tensor_digest(expected) and not any(v.requires_grad for v in backbone.state.values())
     assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
 
 
@@ -185,6 +202,32 @@ def test_own_run_folder(full_state, scratch):
     assert (backbone.source, backbone.sha256) == ("superinfo", saved.sha256)
     assert backbone.pixel_mean == (0.1, 0.2, 0.3) and backbone.meta["method"] == "random"
     assert len(backbone.state) == 318
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"pixel_mean": (math.nan, 0.2, 0.3)}, "finite pixel means"),
+        ({"pixel_std": (0.1, 0.0, 0.3)}, "positive stds"),
+        ({"channel_order": "BGR"}, "channel order BGR; only RGB"),
+    ],
+)
+def test_own_run_with_unusable_pixels(full_state, scratch, meta, message):
+    saved_run(scratch, backbone_of(full_state))
+    known = json.loads((scratch / "meta.json").read_text())
+    (scratch / "meta.json").write_text(json.dumps(known | meta))
+    with pytest.raises(InputError, match=message):
+        read_backbone(scratch)
+
+
+def test_other_pixel_statistics_are_converted_anew(full_state, scratch):
+    saved_run(scratch, backbone_of(full_state))
+    first = convert(scratch)
+    saved_run(scratch, backbone_of(full_state), pixel_mean=(0.4, 0.4, 0.4))
+    second = convert(scratch)
+    assert (first.pixel_mean, second.pixel_mean) == ((0.1, 0.2, 0.3), (0.4, 0.4, 0.4))
+    assert (second.source_sha256, second.assumed) == (first.source_sha256, "")
+    assert weights.usable(second.path) == second
 
 
 def test_own_run_whose_meta_is_about_other_tensors(full_state, scratch):

@@ -1,7 +1,10 @@
 """Configs against the published values typed in again, weights that must arrive, and a detector trained for seconds."""
 
+import dataclasses
 import json
 import math
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,8 @@ from PIL import Image
 
 from pretrain.errors import InputError, RunError
 from transfer import detection, loading, resume
-from transfer.detection import build_cfg, flat_metrics, train_and_test
+from transfer.config import build_cfg, protocol_cfg
+from transfer.detection import flat_metrics, train_and_test
 
 # facebookresearch/moco:detection/configs, pascal_voc_R_50_C4_24k_moco.yaml over its bases.
 MOCO_C4 = {
@@ -119,8 +123,18 @@ def test_fewer_gpus_rescale_and_keep_the_written_values(converted, scratch):
     cfg = cfg_of(converted, scratch, protocol="voc_c4_24k", profile="paper", num_gpus=2)
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == (4, 0.005, 96000)
     assert (cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS, cfg.MODEL.RESNETS.NORM) == ((72000, 88000), 400, "naiveSyncBN")
+    assert cfg.TEST.PRECISE_BN.NUM_ITER == 800  # as many images
     raw = cfg.TRANSFER.UNSCALED
+    assert raw["TEST.PRECISE_BN.NUM_ITER"] == 200
     assert (raw["SOLVER.IMS_PER_BATCH"], raw["SOLVER.BASE_LR"], raw["SOLVER.STEPS"]) == (16, 0.02, (18000, 22000))
+
+
+def test_opts_run_as_they_are_given(converted, scratch):
+    opts = ["SOLVER.MAX_ITER", "100", "SOLVER.BASE_LR", "0.01", "TEST.PRECISE_BN.NUM_ITER", "7"]
+    cfg = cfg_of(converted, scratch, protocol="voc_c4_24k", profile="paper", num_gpus=1, opts=opts)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.TEST.PRECISE_BN.NUM_ITER) == (100, 0.01, 7)
+    assert cfg.SOLVER.IMS_PER_BATCH == 2
+    assert detection.Trainer.auto_scale_workers(cfg, 1) == cfg  # what detectron2's trainer does once more
 
 
 def test_cpu_has_no_synchronised_norm(converted, scratch):
@@ -148,12 +162,34 @@ def test_small_profiles_change_sizes_not_the_recipe(profile, converted, scratch)
         (["SOLVER.MAX_ITER"], "has no partner"),
         (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT: this follows from the checkpoint"),
         (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "this follows from the checkpoint"),
+        (["SOLVER.REFERENCE_WORLD_SIZE", "0"], "or another flag; leave it out"),
+        (["TRANSFER.PROTOCOL", "other"], "or another flag; leave it out"),
+        (["MODEL.FPN.NORM", "SyncBN"], r"MODEL\.FPN\.NORM SyncBN: a CPU has no"),
     ],
 )
 def test_bad_opts_are_named(opts, message, converted, scratch):
     with pytest.raises(InputError, match=message) as caught:
         cfg_of(converted, scratch, opts=opts)
     assert "\n" not in str(caught.value)
+
+
+def test_c4_cannot_freeze_its_head(converted, scratch):
+    opts = ["MODEL.BACKBONE.FREEZE_AT", "5"]
+    with pytest.raises(InputError, match="FREEZE_AT 5: a C4 detector has res5 in its head"):
+        cfg_of(converted, scratch, protocol="voc_c4_24k", opts=opts)
+    assert cfg_of(converted, scratch, opts=opts).MODEL.BACKBONE.FREEZE_AT == 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["MODEL: [", "[1, 2]", "", "MODEL: 3", "_BASE_: none.yaml", "SEED: !!python/object/apply:os.mkdir [boom]"],
+)
+def test_unusable_protocol_file_is_one_line(content, scratch, monkeypatch):
+    monkeypatch.chdir(scratch)
+    (scratch / "own.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"own\.yaml: ") as caught:
+        protocol_cfg(scratch / "own.yaml")
+    assert "\n" not in str(caught.value) and not (scratch / "boom").exists()
 
 
 def test_masks_are_needed_only_where_they_are_used(converted, scratch):
@@ -181,14 +217,16 @@ def test_converted_file_loads_with_only_rpn_and_heads_missing(protocol, converte
     report = checkpointer.incompatible
     assert not report.unexpected_keys and not report.incorrect_shapes
     parts = {".".join(key.split(".")[: 3 if "res5" in key else 2]) for key in report.missing_keys}
-    heads = {"proposal_generator.rpn_head", "roi_heads.box_predictor"} | ({"roi_heads.mask_head"} & parts)
+    heads = {"proposal_generator.rpn_head", "roi_heads.box_predictor"} | (
+        {"roi_heads.mask_head"} if "coco" in protocol else set()
+    )
     if "c4" in protocol:
         assert parts == heads | {"roi_heads.res5.norm"}
     else:
         assert parts == heads | {"roi_heads.box_head"} | {
             f"backbone.fpn_{kind}{level}" for kind in ("lateral", "output") for level in (2, 3, 4, 5)
         }
-    assert loading.require_arrival(model, converted) == 265
+    assert loading.require_arrival(model, converted.arrays(), converted.path) == 265
     assert len(loading.require_trainable(model, cfg)) == 159  # 53 weights, 53 scales, 53 offsets
     _one_bit_off_is_seen(model, converted)
     _frozen_parameter_is_seen(model, cfg)
@@ -199,7 +237,7 @@ def _one_bit_off_is_seen(model, converted):
     tensor = model.state_dict()[place]
     tensor[7] = torch.nextafter(tensor[7], torch.tensor(9.0))
     with pytest.raises(RunError, match=f"1 of 265 backbone tensors .*{place}"):
-        loading.require_arrival(model, converted)
+        loading.require_arrival(model, converted.arrays(), converted.path)
 
 
 def _frozen_parameter_is_seen(model, cfg):
@@ -246,6 +284,8 @@ QUICK = ["SOLVER.MAX_ITER", "3", "TEST.PRECISE_BN.NUM_ITER", "1"]
 @pytest.mark.slow
 def test_small_run_from_end_to_end_twice(converted, scenes, scratch, capsys):
     metrics = []
+    (scratch / "one").mkdir()
+    (scratch / "one" / "metrics.json").write_text("of an earlier attempt\n")
     for attempt in ("one", "two"):
         cfg = cfg_of(converted, scratch / attempt, opts=QUICK, **scenes)
         metrics.append(train_and_test(cfg, converted))
@@ -257,7 +297,23 @@ def test_small_run_from_end_to_end_twice(converted, scenes, scratch, capsys):
     assert out == "" and "3/3" in err
     facts = json.loads((scratch / "one" / "facts.json").read_text())
     assert (facts["tensors_equal"], facts["trainable_backbone_tensors"], facts["resumed_at"]) == (265, 159, None)
-    assert sorted(path.name for path in (scratch / "one").iterdir()) == ["facts.json", "log.txt"]
+    assert sorted(path.name for path in (scratch / "one").iterdir()) == ["facts.json", "log.txt", "metrics.json"]
+    rows = [json.loads(line) for line in (scratch / "one" / "metrics.json").read_text().splitlines()]
+    assert rows[-1]["iteration"] == 2 and math.isfinite(rows[-1]["total_loss"])
+
+
+@pytest.mark.slow
+def test_a_replaced_file_is_never_unpickled(converted, scenes, scratch):
+    class Bomb:
+        def __reduce__(self):
+            return Path.mkdir, (scratch / "boom",)
+
+    path = scratch / "x.pkl"
+    path.write_bytes(pickle.dumps({"model": {"a": Bomb()}, "__author__": "x"}))
+    replaced = dataclasses.replace(converted, path=path)
+    with pytest.raises(InputError, match=r"x\.pkl: missing or changed since it was converted"):
+        train_and_test(cfg_of(replaced, scratch / "run", opts=QUICK, **scenes), replaced)
+    assert not (scratch / "boom").exists()
 
 
 @pytest.mark.slow
@@ -283,7 +339,7 @@ def test_diverging_run_says_so(converted, scenes, scratch):
 @pytest.mark.slow
 def test_paper_run_continues_from_the_last_whole_checkpoint(converted, scenes, scratch):
     small = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64", "DATALOADER.NUM_WORKERS", "0",
-             "SOLVER.IMS_PER_BATCH", "2", "SOLVER.REFERENCE_WORLD_SIZE", "0", "SOLVER.MAX_ITER", "4",
+             "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "4",
              "SOLVER.STEPS", "(3,)", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.BASE_LR", "1e-4",
              "TEST.PRECISE_BN.NUM_ITER", "1", "MODEL.ROI_BOX_HEAD.FC_DIM", "64"]  # fmt: skip
     cfg = cfg_of(converted, scratch, protocol="voc_fpn_24k", profile="paper", opts=small, **scenes)

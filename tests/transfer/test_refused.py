@@ -30,6 +30,11 @@ def changed(state, **changes):
     return {name: value for name, value in result.items() if value is not None}
 
 
+def of_kind(state, convert):
+    """A copy in which one tensor is of another kind."""
+    return changed(state, bn1__bias=convert(state["bn1.bias"]))
+
+
 def truncated(write, path):
     write()
     data = path.read_bytes()
@@ -76,7 +81,27 @@ CASES = {
     "extra key": (lambda p, s: torch.save(changed(s, layer4__3__conv1__weight=torch.zeros(1)), p), r"layer4\.3\.conv1"),
     "integers": (
         lambda p, s: torch.save(changed(s, conv1__weight=s["conv1.weight"].to(torch.int8)), p),
-        r"not float32 or half conv1\.weight torch\.int8",
+        r"not plain float32 or half conv1\.weight torch\.int8",
+    ),
+    "sparse": (
+        lambda p, s: torch.save(of_kind(s, lambda v: v.to_sparse()), p),
+        r"bn1\.bias torch\.float32 .*sparse_coo",
+    ),
+    "meta": (lambda p, s: torch.save(of_kind(s, lambda v: v.to("meta")), p), r"bn1\.bias torch\.float32 on meta"),
+    "complex": (lambda p, s: torch.save(of_kind(s, lambda v: v.cfloat()), p), r"bn1\.bias torch\.complex64"),
+    "float8": (lambda p, s: torch.save(of_kind(s, lambda v: v.to(torch.float8_e4m3fn)), p), r"bn1\.bias torch\.float8"),
+    "quantised": (
+        lambda p, s: torch.save(of_kind(s, lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8)), p),
+        r"bn1\.bias torch\.qint8",
+    ),
+    # 4 bytes in the file; looking at the values would take 4 TB.
+    "huge": (
+        lambda p, s: torch.save(changed(s, conv1__weight=torch.zeros(1).expand(10**6, 10**6)), p),
+        r"wrong shape conv1\.weight \(1000000, 1000000\)",
+    ),
+    "huge counter": (
+        lambda p, s: torch.save(changed(s, bn1__num_batches_tracked=torch.zeros(1).long().expand(10**6, 10**6)), p),
+        r"wrong shape bn1\.num_batches_tracked",
     ),
     "nan": (
         lambda p, s: torch.save(changed(s, bn1__bias=torch.full((64,), float("nan"))), p),
@@ -129,6 +154,13 @@ def test_refused_paths(full_state, scratch, monkeypatch, capsys):
     assert "must end in .pkl" in refuse(
         ["convert", scratch / "backbone.safetensors", "-o", scratch / "x.pth"], monkeypatch, capsys
     )
+
+
+@pytest.mark.parametrize("below", ["x.pkl", "y/x.pkl"])
+def test_result_below_a_file(below, checkpoint, scratch, monkeypatch, capsys):
+    (scratch / "file").touch()
+    line = refuse(["convert", checkpoint, "-o", scratch / "file" / below], monkeypatch, capsys)
+    assert str(scratch / "file" / below) in line and "cannot be written" in line and "-o" in line
 
 
 @pytest.mark.parametrize("where", ["top", "array"])

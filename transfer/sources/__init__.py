@@ -5,6 +5,7 @@ A new family is one file with a ``SOURCE`` and one line in ``SOURCES``; the firs
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transfer.read import Loaded, load_checkpoint
 from transfer.sources import superinfo, torchvision
 from transfer.sources.base import Backbone, Source, Taken
 
-__all__ = ["SOURCES", "Backbone", "Source", "detect", "read_backbone"]
+__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone"]
 
 SOURCES: dict[str, Source] = {source.name: source for source in (superinfo.SOURCE, torchvision.SOURCE)}
 
@@ -41,7 +42,11 @@ def read_backbone(path: Path | str) -> Backbone:
     InputError in one line that names the first offending keys: another architecture or stem, missing, unmapped or
     misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
     """
-    loaded = load_checkpoint(path)
+    return backbone_of(load_checkpoint(path))
+
+
+def backbone_of(loaded: Loaded) -> Backbone:
+    """As read_backbone, of a file that has been read."""
     source, reason = detect(loaded)
     taken = source.take(loaded)
     faults = architecture.problems(taken.state)
@@ -53,12 +58,15 @@ def read_backbone(path: Path | str) -> Backbone:
 
 def _checked(loaded: Loaded, source: str, reason: str, taken: Taken) -> Backbone:
     _check_pixels(loaded.path, taken)
-    state: dict[str, Any] = {name: taken.state[name].to(torch.float32).contiguous() for name in names.to_detectron2()}
-    state |= {name: taken.state[name] for name in names.counters() if name in taken.state}
+    state: dict[str, Any] = {
+        name: taken.state[name].detach().to(torch.float32).contiguous() for name in names.to_detectron2()
+    }
+    state |= {name: taken.state[name].detach() for name in names.counters() if name in taken.state}
     return Backbone(
         state=state,
         source=source,
         reason=reason,
+        assumed=taken.assumed,
         architecture="resnet50",
         dropped=taken.dropped,
         pixel_mean=taken.pixel_mean,
@@ -72,5 +80,7 @@ def _checked(loaded: Loaded, source: str, reason: str, taken: Taken) -> Backbone
 
 def _check_pixels(path: Path, taken: Taken) -> None:
     three = len(taken.pixel_mean) == len(taken.pixel_std) == 3
-    if not three or min(taken.pixel_std) <= 0 or taken.channel_order not in ("RGB", "BGR"):
-        raise InputError(f"{path}: needs three pixel means, three positive stds and channel order RGB or BGR")
+    if not three or min(taken.pixel_std) <= 0 or not all(map(math.isfinite, (*taken.pixel_mean, *taken.pixel_std))):
+        raise InputError(f"{path}: needs three finite pixel means and three finite positive stds")
+    if taken.channel_order != "RGB":  # the tasks on frozen features load their images in RGB
+        raise InputError(f"{path}: channel order {taken.channel_order}; only RGB checkpoints can be evaluated")

@@ -23,6 +23,7 @@ class Taken:
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN  # for inputs in [0, 1]
     pixel_std: tuple[float, ...] = IMAGENET_STD
     channel_order: str = "RGB"
+    assumed: str = ""  # what of this the file does not say
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Backbone:
     state: dict[str, Tensor]
     source: str
     reason: str  # why the file was taken for one of this source
+    assumed: str  # what the source takes for granted because the file does not say it
     architecture: str
     dropped: dict[str, str]
     pixel_mean: tuple[float, ...]

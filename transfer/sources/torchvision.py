@@ -12,6 +12,7 @@ from transfer.read import Loaded
 from transfer.sources.base import Source, Taken, without_classifier
 
 WRAPPERS = ("state_dict", "model")
+ASSUMED = "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions"
 
 
 def unwrap(loaded: Loaded) -> tuple[dict[str, Any], dict[str, str]]:
@@ -45,7 +46,7 @@ def take(loaded: Loaded) -> Taken:
     """The state dict without fc; torchvision's ImageNet mean and std."""
     state, beside = unwrap(loaded)
     state, dropped = without_classifier(strip_ddp(state))
-    return Taken(state=state, dropped=beside | dropped)
+    return Taken(state=state, dropped=beside | dropped, assumed=ASSUMED)
 
 
 SOURCE = Source(name="torchvision", recognise=recognise, take=take)
