@@ -109,6 +109,8 @@ def _target(checkpoint: Path, out: Path | str | None) -> Path:
 
 
 def _refuse_foreign(target: Path) -> None:
-    for path in (target.with_suffix(".json"), target):
-        if path.exists() and not weights.written_here(path):
+    """InputError if a file in the way is not ours. A damaged one is ours when the one beside it is."""
+    ours = {path: weights.written_here(path) for path in (target.with_suffix(".json"), target) if path.exists()}
+    for path, verdict in ours.items():
+        if verdict is False or (verdict is None and True not in ours.values()):
             raise InputError(f"{path}: exists and was not written here; choose another name with -o")

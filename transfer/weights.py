@@ -105,14 +105,15 @@ def usable(path: Path) -> ConvertedWeights | None:
         return None
 
 
-def written_here(path: Path) -> bool:
-    """Whether ``path`` (a .pkl or a .json that exists) was written by this converter, whatever its version."""
+def written_here(path: Path) -> bool | None:
+    """Whether ``path`` (a .pkl or a .json that exists) was written by this converter; None if it cannot be read."""
     try:
         if path.suffix == ".json":
-            return bool(json.loads(path.read_text(encoding="utf-8")).get("author") == AUTHOR)
+            value = json.loads(path.read_text(encoding="utf-8"))
+            return isinstance(value, dict) and value.get("author") == AUTHOR
         return bool(read_detectron2_pkl(path)["__author__"] == AUTHOR)
-    except (OSError, ValueError, AttributeError):  # an InputError is a ValueError
-        return False
+    except (OSError, ValueError):  # an InputError is a ValueError
+        return None
 
 
 def pickled(arrays: dict[str, np.ndarray]) -> bytes:

@@ -238,6 +238,14 @@ def test_own_run_whose_meta_is_about_other_tensors(full_state, scratch):
         read_backbone(scratch)
 
 
+@pytest.mark.parametrize("damaged", ["x.pkl", "x.json"])
+def test_a_damaged_result_is_made_anew(damaged, checkpoint, scratch):
+    whole = convert(checkpoint, scratch / "x.pkl")
+    (scratch / damaged).write_bytes((scratch / damaged).read_bytes()[:1000])
+    assert weights.usable(whole.path) is None
+    assert convert(checkpoint, scratch / "x.pkl") == whole and weights.usable(whole.path) == whole
+
+
 def test_never_replaces_what_is_not_ours(full_state, checkpoint, scratch):
     (scratch / "mine.json").write_text("{}")
     with pytest.raises(InputError, match=r"mine\.json: exists"):
@@ -245,7 +253,10 @@ def test_never_replaces_what_is_not_ours(full_state, checkpoint, scratch):
     (scratch / "msra.pkl").write_bytes(b"theirs")
     with pytest.raises(InputError, match=r"msra\.pkl: exists"):
         convert(checkpoint, scratch / "msra.pkl")
+    (scratch / "cut.json").write_text("{")
+    with pytest.raises(InputError, match=r"cut\.json: exists"):
+        convert(checkpoint, scratch / "cut.pkl")
     torch.save(full_state, scratch / "torch.pkl")
     with pytest.raises(InputError, match="replace the input"):
         convert(scratch / "torch.pkl")
-    assert sorted(path.name for path in scratch.iterdir()) == ["mine.json", "msra.pkl", "torch.pkl"]
+    assert sorted(path.name for path in scratch.iterdir()) == ["cut.json", "mine.json", "msra.pkl", "torch.pkl"]
