@@ -4,6 +4,7 @@ python -m benchmarks prepare emoji|voc|coco|imagenet …     lay a data root und
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
+python -m benchmarks show RECORD                           predictions of a detection run beside the truth
 python -m benchmarks suite smoke|demo|paper                all of it, what `make benchmark` runs
 """
 
@@ -113,7 +114,7 @@ def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
-    from benchmarks.plan import Cell, Plan, convert_first, parse_checkpoints
+    from benchmarks.plan import Cell, Plan, check_options, convert_first, parse_checkpoints
     from benchmarks.pool import run_jobs
     from benchmarks.suites import finish
     from benchmarks.tables import recorded
@@ -138,6 +139,7 @@ def run_main(argv: list[str]) -> int:
         root.section(needs)
     root.check_unchanged()
     sources = convert_first(parse_checkpoints(arguments.checkpoint), workers)
+    check_options(plan, sources[0], workers)
     saved: list[str] = []
     failed = run_jobs([job for source in sources for job in plan.jobs(source, saved)], workers)
     print(*saved, sep="\n", end="\n" if saved else "")
@@ -203,6 +205,29 @@ def tables_main(argv: list[str]) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowArguments:
+    """Predictions of a detection run beside the truth: its best and worst test images, as a PNG."""
+
+    record: tyro.conf.Positional[Path]
+    """A run record, results/runs/<spec>/<attempt>.json."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """PNG to write; default beside the record."""
+    count: int = 6
+    """How many of the best and how many of the worst."""
+
+
+def show_main(argv: list[str]) -> int:
+    """``show``: see ShowArguments."""
+    from benchmarks.show import show
+
+    arguments = tyro.cli(ShowArguments, args=argv, prog="python -m benchmarks show")
+    if arguments.count < 1 or not arguments.record.is_file():
+        raise InputError(f"{arguments.record} is not a file" if arguments.count > 0 else "--count: give 1 or more")
+    print(show(arguments.record, arguments.output, arguments.count))
+    return 0
+
+
 def prepare_main(argv: list[str]) -> int:
     """``prepare``: see benchmarks/datasets/prepare.py."""
     from benchmarks.datasets.prepare import main
@@ -222,6 +247,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sheet": sheet_main,
     "run": run_main,
     "tables": tables_main,
+    "show": show_main,
     "suite": suite_main,
 }
 

@@ -6,19 +6,24 @@ One process a GPU when there are several; each registers the data for itself.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
+from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 
-from benchmarks.datasets.registration import register
-from benchmarks.run import Context, Result
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.datasets.registration import Registered, register
+from benchmarks.records import ResultsStore, RunSpec
+from benchmarks.run import Context, Result, Source
 from pretrain.errors import RunError
 from pretrain.files import write_json
 from transfer import weights
 from transfer.config import build_cfg
 from transfer.detection import train_and_test
+from transfer.weights import ConvertedWeights
 
 
 def run_detection(context: Context) -> Result:
@@ -38,12 +43,18 @@ def run_detection(context: Context) -> Result:
     )
 
 
-def _work(context: Context) -> None:
-    spec = context.spec
-    converted = weights.load(context.converted)
+def check_options(source: Source, root: Path, spec: RunSpec, num_gpus: int) -> None:
+    """InputError for options that detectron2 does not have or that are not free, before anything is started."""
+    _config(spec, DataRoot.load(root), source.converted, ResultsStore().path_for(spec), num_gpus)
+
+
+def _config(
+    spec: RunSpec, root: DataRoot, pkl: Path, folder: Path, num_gpus: int
+) -> tuple[CfgNode, ConvertedWeights, Registered]:
+    converted = weights.load(pkl)
     if converted is None:
-        raise RunError(f"{context.converted} has no proof beside it any more: delete it and run again")
-    data = register(context.root, "voc" if spec.task == "voc-det" else "coco")
+        raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
+    data = register(root, "voc" if spec.task == "voc-det" else "coco")
     cfg = build_cfg(
         protocol=spec.protocol,
         profile=spec.profile,  # type: ignore[arg-type]  # the same three words
@@ -53,10 +64,15 @@ def _work(context: Context) -> None:
         num_classes=data.num_classes,
         mask_format=data.mask_format,
         seed=spec.seed,
-        output_dir=context.folder,
-        num_gpus=context.num_gpus,
+        output_dir=folder,
+        num_gpus=num_gpus,
         opts=list(spec.overrides),
     )
+    return cfg, converted, data
+
+
+def _work(context: Context) -> None:
+    cfg, converted, data = _config(context.spec, context.root, context.converted, context.folder, context.num_gpus)
     metrics = train_and_test(cfg, converted)
     if comm.is_main_process():
         facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))

@@ -119,6 +119,27 @@ class Plan:
         )
 
 
+def check_options(plan: Plan, source: Source, workers: int) -> None:
+    """InputError for ``opts`` that some detector of the plan would refuse, before anything is started."""
+    detectors = {spec.protocol: spec for spec in plan.specs(source) if spec.overrides}
+    checks = [
+        Job(
+            name=f"options of {protocol}",
+            target="benchmarks.detection:check_options",
+            arguments={
+                "source": source,
+                "root": plan.roots[TASKS[spec.task].needs].path,
+                "spec": spec,
+                "num_gpus": plan.num_gpus,
+            },
+            log=results_dir() / "logs" / "options.log",
+        )
+        for protocol, spec in detectors.items()
+    ]
+    if failed := run_jobs(checks, workers):
+        raise InputError(failed[0][1])
+
+
 def _headline(record: RunRecord) -> str:
     metric = TASKS[record.spec.task].metrics[0]
     value = record.metrics.get(metric.key)

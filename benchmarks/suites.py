@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.plan import Cell, Plan, convert_first
+from benchmarks.plan import Cell, Plan, check_options, convert_first
 from benchmarks.pool import Job, run_jobs
 from benchmarks.records import RunSpec
 from benchmarks.run import Source, source_of
@@ -158,6 +158,8 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
         num_gpus=num_gpus,
         opts=opts,
     )
+    if given:
+        check_options(plan, given[0], workers)
     sources: dict[str, Source] = {}
     saved: list[str] = []
     jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 from benchmarks.datasets.emoji import EmojiConfig, generate
 from benchmarks.records import ResultsStore
@@ -67,13 +68,29 @@ def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
 
 
 def test_one_failure_is_recorded_the_rest_goes_on_and_the_status_says_so(place):
-    done = run(place, "knn", "voc-det", opts=("MODEL.NO_SUCH_KEY", "1"))
+    before = len(list(ResultsStore(place / "runs").load_all()))
+    done = run(place, "knn", "voc-det", opts=("SOLVER.BASE_LR", "1e30"), more=("--rerun", "always"))
     assert done.returncode == 1
-    assert (
-        "failed: stock voc-det" in done.stderr and "MODEL.NO_SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
+    assert "failed: stock voc-det" in done.stderr and "2 new runs" in done.stderr and "Traceback" not in done.stderr
+    records = list(ResultsStore(place / "runs").load_all())
+    (failed,) = [record for record in records if record.status == "failed"]
+    assert len(records) == before + 2 and "Lower SOLVER.BASE_LR" in failed.error and failed.wall_seconds > 0
+
+
+def test_an_option_that_does_not_exist_is_refused_before_any_run(place):
+    done = run(place, "knn", "voc-det", opts=("MODEL.NO_SUCH_KEY", "1"))
+    assert done.returncode == 2 and "MODEL.NO_SUCH_KEY" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_predictions_are_shown_beside_the_truth(place):
+    kept = next(iter(sorted(place.glob("runs/*/files/predictions.json"))))
+    record = next(iter(kept.parents[1].glob("*.json")))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "show", str(record)], cwd=CHECKOUT, capture_output=True, text=True
     )
-    failed = [record for record in ResultsStore(place / "runs").load_all() if record.status == "failed"]
-    assert len(failed) == 1 and "MODEL.NO_SUCH_KEY" in failed[0].error
+    assert done.returncode == 0, done.stderr
+    with Image.open(done.stdout.strip()) as picture:
+        assert picture.width > 1000 and len(picture.getcolors(2**24) or ()) > 1000
 
 
 def test_a_damaged_conversion_heals_and_part_of_a_failed_job_counts(place):

@@ -22,7 +22,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, PascalVOCDetectionEvaluator
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -34,6 +34,7 @@ from pretrain.config import has_bf16
 from pretrain.errors import InputError, RunError
 from pretrain.files import write_json
 from transfer.loading import require_arrival, require_trainable
+from transfer.predictions import KeepPredictions
 from transfer.progress import Progress
 from transfer.resume import clear, latest_readable
 from transfer.weights import ConvertedWeights
@@ -66,15 +67,18 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """COCO's evaluator with its tasks given (it would infer them from the predictions), or VOC's."""
+        """COCO's evaluator with its tasks given (it would infer them from the predictions), or VOC's; and a keeper."""
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-        if kind == "pascal_voc":
-            return PascalVOCDetectionEvaluator(dataset_name)
-        if kind != "coco":
+        if kind not in ("pascal_voc", "coco"):
             raise InputError(f"data set {dataset_name}: evaluator_type is {kind}, expected pascal_voc or coco")
         tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
         folder = str(Path(cfg.OUTPUT_DIR) / "predictions") if cfg.TRANSFER.KEEP_FILES else None
-        return COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, use_fast_impl=False)
+        evaluator = (
+            PascalVOCDetectionEvaluator(dataset_name)
+            if kind == "pascal_voc"
+            else COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, use_fast_impl=False)
+        )
+        return DatasetEvaluators([evaluator, KeepPredictions(Path(cfg.OUTPUT_DIR) / "predictions.json")])
 
     def build_hooks(self) -> list[hooks.HookBase]:
         """detectron2's, with progress on stderr, without evaluation, and without checkpoints unless they are kept."""

@@ -1,0 +1,41 @@
+"""The flags people type do not change by accident: python -m pytest tests/test_flags.py"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FLAGS = {
+    "benchmarks suite": "checkpoint num-gpus opts workers",
+    "benchmarks run": "checkpoint data num-gpus opts profile protocol rerun seed task workers",
+    "benchmarks tables": "data name",
+    "benchmarks show": "count output",
+    "benchmarks sheet": "output",
+    "benchmarks prepare emoji": "profile variant workers",
+    "benchmarks prepare voc": "name seed val-fraction",
+    "benchmarks prepare coco": "annotations images name seed val-fraction",
+    "benchmarks prepare imagenet": "name seed val-fraction",
+    "transfer convert": "output",
+    "transfer verify": "",
+    "transfer inspect": "",
+    "pretrain demo-superinfo": (
+        "backbone batch-size data epochs image-size learning-rate lr-batch method.deterministic method.dim "
+        "method.hidden-dim method.kappa-b method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup momentum "
+        "optimizer precision save-every save-seconds seed steps views.blur views.brightness views.contrast "
+        "views.crop-scale views.flip views.grey views.hue views.jitter views.saturation warmup weight-decay workers"
+    ),
+}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_flags(command):
+    room, *words = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", room, *words, "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    found = set(re.findall(r"--([a-z][a-z.-]*[a-z])", done.stdout)) - {"help"}
+    found = {flag for flag in found if not re.search(r"(^|\.)no-", flag)}
+    assert found == set(FLAGS[command].split())
