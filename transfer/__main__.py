@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="convert|verify|inspect")
     convert = commands.add_parser("convert", help="checkpoint to detectron2 .pkl, with proof")
     convert.add_argument("file", type=Path, metavar="CHECKPOINT")
-    convert.add_argument("-o", "--output", dest="out", type=Path, metavar="OUT.pkl", help="result (default: beside the input)")
+    convert.add_argument(
+        "-o", "--output", dest="out", type=Path, metavar="OUT.pkl", help="result (default: beside the input)"
+    )
     convert.set_defaults(run=_convert)
     verify = commands.add_parser("verify", help="prove a .pkl, alone or against its checkpoint")
     verify.add_argument("file", type=Path, metavar="FILE.pkl")
