@@ -39,6 +39,7 @@ def run_detection(context: Context) -> Result:
         metrics=found["metrics"],
         test_images=found["test_images"],
         config=found["config"] | {"facts": found["facts"]},
+        precision=found["facts"]["precision"],
         resumed_at=found["facts"]["resumed_at"],
     )
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.features import VIEWS, best_device, features
+from benchmarks.features import VIEWS, best_device, eval_precision, features
 from benchmarks.run import Context, Result
 
 
@@ -49,4 +49,4 @@ def run_knn(context: Context) -> Result:
     predicted = knn_predict(x["train"], y["train"], x["val"], found["val"].classes, config)
     top1 = 100 * (predicted == y["val"]).double().mean().item()
     settings = {**dataclasses.asdict(config), **dataclasses.asdict(VIEWS[context.spec.profile])}
-    return Result(metrics={"top1": top1}, test_images=len(predicted), config=settings)
+    return Result(metrics={"top1": top1}, test_images=len(predicted), config=settings, precision=eval_precision())

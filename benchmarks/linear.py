@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.features import VIEWS, Features, best_device, features
+from benchmarks.features import VIEWS, Features, best_device, eval_precision, features
 from benchmarks.run import Context, Result
 from pretrain.errors import InputError
 
@@ -138,7 +138,7 @@ def _run(context: Context, config: LinearConfig) -> Result:
     found = features(context.backbone(), context.root, context.spec.profile, context.loader_workers)
     metrics, choice = evaluate(found["train"], found["val"], config, context.spec.seed)
     settings = {**dataclasses.asdict(config), **dataclasses.asdict(VIEWS[context.spec.profile]), **choice}
-    return Result(metrics=metrics, test_images=len(found["val"].y), config=settings)
+    return Result(metrics=metrics, test_images=len(found["val"].y), config=settings, precision=eval_precision())
 
 
 def run_linear(context: Context) -> Result:

@@ -56,11 +56,12 @@ class Context:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a task's runner returns: flat metrics in percent (None: undefined), and the resolved settings."""
+    """What a runner returns: flat metrics in percent (None: undefined), the resolved settings, the arithmetic used."""
 
     metrics: dict[str, float | None]
     test_images: int | None
     config: dict[str, Any]
+    precision: str
     resumed_at: int | None = None
 
 
@@ -159,7 +160,7 @@ def _record(
         test_images=result.test_images if result else None,
         data={"description": root.description, "synthetic": root.synthetic},
         config=result.config if result else {},
-        environment=environment(),
+        environment=environment() | {"precision": result.precision if result else None},
         git=git_state(),
         start=begun,
         end=end,
@@ -171,7 +172,7 @@ def _record(
 
 
 def environment() -> dict[str, Any]:
-    """Versions, detectron2's origin, device and precision of this process; the parent, without torch, gives fewer."""
+    """Versions, detectron2's origin and device of this process; the parent, without torch, gives fewer."""
     from transfer.origin import detectron2_origin
 
     found: dict[str, Any] = {
@@ -181,13 +182,10 @@ def environment() -> dict[str, Any]:
         "detectron2": detectron2_origin(),
     }
     if torch := sys.modules.get("torch"):
-        from benchmarks.features import eval_precision
-
         cuda = torch.cuda.is_available()
         found |= {
             "device": torch.cuda.get_device_name() if cuda else "cpu",
             "cuda": torch.version.cuda if cuda else None,
             "threads": torch.get_num_threads(),
-            "precision": eval_precision(),
         }
     return found
