@@ -97,12 +97,12 @@ def _draw(record: RunRecord, scenes: list[dict[str, Any]]) -> Image.Image:
     spec, primary = record.spec, next(iter(record.metrics.items()))
     run = f"{spec.task} {spec.protocol}, {spec.profile}, seed {spec.seed}"
     title = f"{record.label}: {run}, {primary[0]} {primary[1] or 0:.1f}"
-    bands = [heading(title, 24), heading(f"best first; truth left, predictions with score ≥ {SHOWN_SCORE} right", 16)]
-    pairs = WIDTH // (2 * SCENE + 3 * GAP)
+    bands = [heading(title, 24), heading(f"best first; truth left, predictions with a score of at least {SHOWN_SCORE} right", 16)]
+    pairs = WIDTH // (2 * SCENE + 2 * GAP)
     for start in range(0, len(scenes), pairs):
         row = Image.new("RGB", (WIDTH - 2 * GAP, SCENE + GAP), "white")
         for place, scene in enumerate(scenes[start : start + pairs]):
-            left = place * (2 * SCENE + 3 * GAP)
+            left = place * (2 * SCENE + 2 * GAP)
             row.paste(marked(scene["file"], scene["truth"]), (left, 0))
             row.paste(marked(scene["file"], scene["found"]), (left + SCENE + GAP // 2, 0))
         bands.append(row)
