@@ -97,7 +97,8 @@ def _draw(record: RunRecord, scenes: list[dict[str, Any]]) -> Image.Image:
     spec, primary = record.spec, next(iter(record.metrics.items()))
     run = f"{spec.task} {spec.protocol}, {spec.profile}, seed {spec.seed}"
     title = f"{record.label}: {run}, {primary[0]} {primary[1] or 0:.1f}"
-    bands = [heading(title, 24), heading(f"best first; truth left, predictions with a score of at least {SHOWN_SCORE} right", 16)]
+    legend = f"best first; truth left, predictions with a score of at least {SHOWN_SCORE} right"
+    bands = [heading(title, 24), heading(legend, 16)]
     pairs = WIDTH // (2 * SCENE + 2 * GAP)
     for start in range(0, len(scenes), pairs):
         row = Image.new("RGB", (WIDTH - 2 * GAP, SCENE + GAP), "white")
