@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.pool import Job, run_jobs
+from benchmarks.pool import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.run import Source, lost_record, source_of
 from benchmarks.tasks import TASKS
@@ -136,8 +136,7 @@ def check_options(plan: Plan, source: Source, workers: int) -> None:
         )
         for protocol, spec in detectors.items()
     ]
-    if failed := run_jobs(checks, workers):
-        raise InputError(failed[0][1])
+    check_jobs(checks, workers)
 
 
 def _headline(record: RunRecord) -> str:
@@ -175,7 +174,6 @@ def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
         for label, path in checkpoints.items()
         if source_of(label, path) is None
     ]
-    if failed := run_jobs(todo, workers):
-        raise InputError("; ".join(f"{job.name}: {reason}" for job, reason in failed))
+    check_jobs(todo, workers)
     found = [source_of(label, path) for label, path in checkpoints.items()]
     return [source for source in found if source is not None]

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,18 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
-def run_jobs(jobs: Iterable[Job], workers: int) -> list[tuple[Job, str]]:
+def check_jobs(jobs: list[Job], workers: int) -> None:
+    """Run jobs that judge input; InputError with their reasons in one line if any fails, and no trace of them left."""
+    if failed := run_jobs(jobs, workers, say_failures=False):
+        for job in jobs:
+            job.log.unlink(missing_ok=True)
+        for folder in (jobs[0].log.parent, jobs[0].log.parent.parent):
+            with suppress(OSError):  # not empty: something else lies there
+                folder.rmdir()
+        raise InputError("; ".join(dict.fromkeys(reason for _, reason in failed)))
+
+
+def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> list[tuple[Job, str]]:
     """Run jobs and their follow-ups, at most ``workers`` at once; return the failed ones with their reasons.
 
     Follow-ups go first, so that a checkpoint's row is finished before the next one is begun. One line a finished job
@@ -160,7 +172,8 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> list[tuple[Job, str]]:
                 left = (now - begun) / done * (expected - done)
                 text = item.job.report(value) if good else f"FAILED: {value}"
                 eta = f" · about {_minutes(left)} left" if expected > done else ""
-                _say(f"[{done}/{expected}] {item.job.name}: {text} · {_minutes(now - item.started)}{eta}")
+                if good or say_failures:
+                    _say(f"[{done}/{expected}] {item.job.name}: {text} · {_minutes(now - item.started)}{eta}")
     finally:
         for item in running:
             item.process.terminate()
