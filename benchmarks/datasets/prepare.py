@@ -128,7 +128,7 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     about = {
         "name": name,
         "synthetic": False,
-        "description": f"{name}: the user's own data ({kind} layout)",
+        "description": f"the user's own data, {kind} layout",
         "config": config,
     }
     write_json(target / "data.json", about | {kind: section})
