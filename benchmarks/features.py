@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.datasets.layout import DataRoot
 from pretrain.checkpoint import tensor_digest
-from pretrain.config import has_bf16
+from pretrain.config import best_device, has_bf16
 from pretrain.data import decode
 from pretrain.errors import InputError, RunError
 from pretrain.files import results_dir
@@ -46,11 +46,6 @@ class Features:
     x: np.ndarray
     y: np.ndarray
     classes: int
-
-
-def best_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def eval_precision() -> str:

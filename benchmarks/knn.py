@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.features import VIEWS, best_device, eval_precision, features
+from benchmarks.features import VIEWS, eval_precision, features
 from benchmarks.run import Context, Result
+from pretrain.config import best_device
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.features import VIEWS, Features, best_device, eval_precision, features
+from benchmarks.features import VIEWS, Features, eval_precision, features
 from benchmarks.run import Context, Result
+from pretrain.config import best_device
 from pretrain.errors import InputError
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import resource
 import shutil
 import sys
 import time
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +51,15 @@ class Context:
 
     def backbone(self) -> Backbone:
         """The checkpoint's tensors under torchvision's names."""
-        from transfer.sources import read_backbone
+        return _backbone(self.checkpoint)
 
-        return read_backbone(self.checkpoint)
+
+@functools.lru_cache(maxsize=1)
+def _backbone(checkpoint: Path) -> Backbone:
+    """Read and checked once for all the tasks of a job."""
+    from transfer.sources import read_backbone
+
+    return read_backbone(checkpoint)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,8 +134,6 @@ def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: 
     try:
         result = getattr(import_module(module), function)(context)
     except Exception as error:
-        import traceback
-
         traceback.print_exc()
         seconds = time.monotonic() - clock
         return _record(spec, source.label, root, begun, utc_now(), error=one_line(error), log=log, seconds=seconds)

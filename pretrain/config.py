@@ -142,6 +142,11 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> 
     )
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32: CUDA from Ampere on; AVX512-BF16 or AMX."""
     if device.type == "cuda":

@@ -20,7 +20,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from pretrain.alarms import CollapseWatch, check_finite
 from pretrain.checkpoint import save_checkpoint
-from pretrain.config import PretrainConfig, Resolved, resolve
+from pretrain.config import PretrainConfig, Resolved, best_device, resolve
 from pretrain.data import CropDataset, ImageList, StepSampler, describe, list_images, load_batches
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
@@ -70,7 +70,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
 
     InputError for unusable settings or images; RunError for a non-finite or collapsed run, or a save that failed.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     images = list_images(data)
     resolved = resolve(config, len(images), device)
     if METHODS[resolved.method].needs_labels and images.labels is None:
