@@ -116,7 +116,7 @@ def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.plan import Cell, Plan, check_options, convert_first, parse_checkpoints
     from benchmarks.pool import run_jobs
-    from benchmarks.suites import finish
+    from benchmarks.summary import finish
     from benchmarks.tables import recorded
 
     begun = time.monotonic()
@@ -141,12 +141,12 @@ def run_main(argv: list[str]) -> int:
     sources = convert_first(parse_checkpoints(arguments.checkpoint), workers)
     check_options(plan, sources[0], workers)
     saved: list[str] = []
-    failed = run_jobs([job for source in sources for job in plan.jobs(source, saved)], workers)
+    ran = run_jobs([job for source in sources for job in plan.jobs(source, saved)], workers)
     print(*saved, sep="\n", end="\n" if saved else "")
     asked = [(source.label, spec) for source in sources for spec in plan.specs(source)]
     # With what was recorded on this data before, so that the table grows from one command to the next.
     known = [pair for pair in recorded(arguments.profile, root.name) if pair[1] not in {spec for _, spec in asked}]
-    return finish([*asked, *known], arguments.profile, f"{arguments.profile}-{root.name}", saved, failed, begun)
+    return finish([*asked, *known], arguments.profile, f"{arguments.profile}-{root.name}", saved, ran, begun)
 
 
 def _gpus(asked: int | None, profile: str) -> int:

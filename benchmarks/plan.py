@@ -80,6 +80,7 @@ class Plan:
     def _job(self, source: Source, specs: list[RunSpec], saved: list[str]) -> Job:
         first, store, begun = specs[0], ResultsStore(), utc_now()
         needs, log = TASKS[first.task].needs, store.path_for(first) / "log.txt"
+        tasks = " ".join(dict.fromkeys(spec.task for spec in specs))
         detector = f" {first.protocol} seed {first.seed}" if needs != "imagenet" else ""
 
         def report(value: None) -> str:
@@ -103,7 +104,8 @@ class Plan:
             return found
 
         return Job(
-            name=f"{source.label} {' '.join(dict.fromkeys(spec.task for spec in specs))}{detector}",
+            name=f"{source.label} {tasks}{detector}",
+            stage=f"{tasks} {first.protocol}" if detector else tasks,
             target="benchmarks.run:execute",
             arguments={
                 "source": source,

@@ -33,9 +33,11 @@ class Job:
 
     In the parent, after success: ``then(value)`` gives follow-up jobs and ``report(value)`` the progress line's text.
     After a failure: ``lost(reason)``. ``follows`` is how many jobs ``then`` will give, for the count and the ETA.
+    ``stage`` is what its time is booked under.
     """
 
     name: str
+    stage: str = ""
     target: str
     arguments: dict[str, Any]
     log: Path
@@ -43,6 +45,14 @@ class Job:
     report: Callable[[Any], str] = lambda value: "done"
     lost: Callable[[str], None] = lambda reason: None
     follows: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What became of jobs: the failed ones with their reasons, and the seconds of every job by stage, in order."""
+
+    failed: list[tuple[Job, str]] = dataclasses.field(default_factory=list)
+    seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +68,7 @@ class _Running:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - 400))
             lines = stream.read().decode(errors="replace").replace("\r", "\n").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "starting")
-        return f"  … {self.job.name} ({_minutes(time.monotonic() - self.started)}): {last[:120]}"
+        return f"  … {self.job.name} ({minutes(time.monotonic() - self.started)}): {last[:120]}"
 
     def outcome(self) -> tuple[bool, Any]:
         """(True, the function's value) or (False, one line why not). Call after the process has ended."""
@@ -121,13 +131,14 @@ def _say(*lines: str) -> None:
     print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """The seconds, as people read them."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def check_jobs(jobs: list[Job], workers: int) -> None:
     """Run jobs that judge input; InputError with their reasons in one line if any fails, and no trace of them left."""
-    if failed := run_jobs(jobs, workers, say_failures=False):
+    if failed := run_jobs(jobs, workers, say_failures=False).failed:
         for job in jobs:
             job.log.unlink(missing_ok=True)
         for folder in (jobs[0].log.parent, jobs[0].log.parent.parent):
@@ -136,8 +147,8 @@ def check_jobs(jobs: list[Job], workers: int) -> None:
         raise InputError("; ".join(dict.fromkeys(reason for _, reason in failed)))
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> list[tuple[Job, str]]:
-    """Run jobs and their follow-ups, at most ``workers`` at once; return the failed ones with their reasons.
+def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ran:
+    """Run jobs and their follow-ups, at most ``workers`` at once.
 
     Follow-ups go first, so that a checkpoint's row is finished before the next one is begun. One line a finished job
     on stderr, with the time left as estimated from the jobs so far.
@@ -145,7 +156,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> li
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    queue, failed = list(jobs), []
+    queue, ran = list(jobs), Ran()
     running: list[_Running] = []
     expected, done, begun = sum(1 + job.follows for job in queue), 0, time.monotonic()
     try:
@@ -165,17 +176,18 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> li
                     queue[:0] = follow
                     expected += len(follow) - item.job.follows
                 else:
-                    failed.append((item.job, value))
+                    ran.failed.append((item.job, value))
                     item.job.lost(value)
                     expected -= item.job.follows
                 now = time.monotonic()
+                ran.seconds.setdefault(item.job.stage, []).append(now - item.started)
                 left = (now - begun) / done * (expected - done)
                 text = item.job.report(value) if good else f"FAILED: {value}"
-                eta = f" · about {_minutes(left)} left" if expected > done else ""
+                eta = f" · about {minutes(left)} left" if expected > done else ""
                 if good or say_failures:
-                    _say(f"[{done}/{expected}] {item.job.name}: {text} · {_minutes(now - item.started)}{eta}")
+                    _say(f"[{done}/{expected}] {item.job.name}: {text} · {minutes(now - item.started)}{eta}")
     finally:
         for item in running:
             item.process.terminate()
             item.process.join()
-    return failed
+    return ran

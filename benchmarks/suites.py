@@ -15,9 +15,8 @@ from pathlib import Path
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.plan import Cell, Plan, check_options, convert_first
 from benchmarks.pool import Job, run_jobs
-from benchmarks.records import RunSpec
 from benchmarks.run import Source, source_of
-from benchmarks.tables import write_tables
+from benchmarks.summary import finish
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
 from pretrain.files import data_dir, results_dir
@@ -71,6 +70,7 @@ def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list
 
     return Job(
         name=f"{method} pretrain",
+        stage="pretrain and convert",
         target="benchmarks.suites:pretrain_and_convert",
         arguments={"preset": f"{plan.profile}-{method}", "data": plan.roots["imagenet"].path / "imagenet" / "train"},
         log=results_dir() / "logs" / f"pretrain-{plan.profile}-{method}.log",
@@ -151,10 +151,13 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
         raise InputError('profile paper evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
     standard = paper_roots() if profile == "paper" else None
     given = convert_first(checkpoints, workers)
+    preparing = time.monotonic()
+    roots = standard or emoji_roots(profile, workers)
+    prepared = time.monotonic() - preparing
     plan = Plan(
         profile=profile,
         cells=suite.cells,
-        roots=standard or emoji_roots(profile, workers),
+        roots=roots,
         num_gpus=num_gpus,
         opts=opts,
     )
@@ -164,27 +167,8 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
     saved: list[str] = []
     jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]
     jobs += [job for source in given for job in plan.jobs(source, saved)]
-    failed = run_jobs(jobs, workers)
+    ran = run_jobs(jobs, workers)
+    ran = dataclasses.replace(ran, seconds={"data": [prepared], **ran.seconds})
     rows = [sources[method] for method in suite.methods if method in sources] + given
     expected = [(source.label, spec) for source in rows for spec in plan.specs(source)]
-    return finish(expected, profile, profile, saved, failed, begun)
-
-
-def finish(
-    expected: list[tuple[str, RunSpec]],
-    profile: str,
-    name: str,
-    saved: list[str],
-    failed: list[tuple[Job, str]],
-    begun: float,
-) -> int:
-    """Print the table on stderr, the artefact paths on stdout and the failures last. 0, or 1 when a run failed."""
-    if expected:
-        markdown, paths = write_tables(expected, profile, name, with_published=name == "paper")
-        print(f"\n{markdown}", file=sys.stderr)
-        print(*paths, sep="\n")
-    wall = time.monotonic() - begun
-    print(f"{len(saved)} new runs, {wall:.0f} s in all; everything is under {results_dir()}", file=sys.stderr)
-    for job, reason in failed:
-        print(f"failed: {job.name}: {reason} (log: {job.log})", file=sys.stderr)
-    return 1 if failed else 0
+    return finish(expected, profile, profile, saved, ran, begun)

@@ -59,7 +59,8 @@ def test_value_log_follow_up_and_progress_line(tmp_path, capfd):
         report=lambda value: f"gave {value}",
         follows=1,
     )
-    assert run_jobs([first], 1) == []
+    ran = run_jobs([first], 1)
+    assert ran.failed == []
     assert seen == ["ONE"] and (tmp_path / "b").read_text() == "second"
     assert "said one" in (tmp_path / "first").read_text()
     lines = capfd.readouterr().err.splitlines()
@@ -75,7 +76,7 @@ def test_one_failure_is_reported_and_the_rest_goes_on(tmp_path):
         job(tmp_path, die),
         job(tmp_path, touch, arguments={"path": tmp_path / "c", "text": "ok"}),
     ]
-    failed = {item.name: reason for item, reason in run_jobs(jobs, 2)}
+    failed = {item.name: reason for item, reason in run_jobs(jobs, 2).failed}
     assert failed["known"] == "weights did not load" and lost == ["weights did not load"]
     assert failed["bug"] == "ZeroDivisionError: by zero"
     assert "status -9" in failed["die"] and "killed" in failed["die"]
@@ -86,10 +87,11 @@ def test_one_failure_is_reported_and_the_rest_goes_on(tmp_path):
 def test_no_more_than_the_workers_run_at_once(tmp_path):
     ends = []
     jobs = [
-        job(tmp_path, nap, name=str(i), arguments={"seconds": 0.5}, report=lambda v: ends.append(v) or "")
+        job(tmp_path, nap, name=str(i), stage="rest", arguments={"seconds": 0.5}, report=lambda v: ends.append(v) or "")
         for i in range(4)
     ]
-    run_jobs(jobs, 2)
+    ran = run_jobs(jobs, 2)
+    assert len(ran.seconds["rest"]) == 4 and min(ran.seconds["rest"]) >= 0.5
     ends.sort()
     assert ends[2] - ends[0] >= 0.45  # the third had to wait for the first
 
