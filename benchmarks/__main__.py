@@ -114,10 +114,10 @@ def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
+    from benchmarks.cells import recorded
     from benchmarks.plan import Cell, Plan, check_options, convert_first, parse_checkpoints
     from benchmarks.pool import run_jobs
     from benchmarks.summary import finish
-    from benchmarks.tables import recorded
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
@@ -189,7 +189,8 @@ def suite_main(argv: list[str]) -> int:
 
 def tables_main(argv: list[str]) -> int:
     """``tables``: see TablesArguments."""
-    from benchmarks.tables import recorded, write_tables
+    from benchmarks.cells import recorded
+    from benchmarks.tables import write_tables
 
     arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
     name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pretrain.files import replacing
 
 if TYPE_CHECKING:
-    from benchmarks.tables import Cell
+    from benchmarks.cells import Cell
 
 COLUMNS = 4
 COLOURS = ("#8c8c8c", "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3")

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.cells import best_cells, collect, recorded
 from benchmarks.records import ResultsStore
-from benchmarks.tables import best_cells, collect, escape, recorded, to_latex, to_markdown, write_tables
+from benchmarks.tables import escape, to_latex, to_markdown, write_tables
 from pretrain.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 
