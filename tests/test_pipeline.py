@@ -13,7 +13,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.datasets.emoji import EmojiConfig, generate
+from benchmarks.datasets.emoji import generate
+from benchmarks.datasets.scenes import EmojiConfig
 from benchmarks.records import ResultsStore
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Emoji drawings under VOC's 20 class names, placed on photographs and procedural grounds: the pixels of emoji.py.
+"""Emoji drawings under VOC's 20 class names, placed on photographs and procedural grounds: the pixels of scenes.py.
 
     python -c "from benchmarks.datasets.drawing import sprite; sprite('1F408').save('/tmp/cat.png')"
 

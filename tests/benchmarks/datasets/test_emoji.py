@@ -23,8 +23,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from benchmarks.datasets import annotate, drawing
-from benchmarks.datasets.emoji import CLASSES, PRESETS, EmojiConfig, generate, root_name, scene
+from benchmarks.datasets.drawing import CLASSES
+from benchmarks.datasets.emoji import PRESETS, generate, root_name
 from benchmarks.datasets.layout import DataRoot
+from benchmarks.datasets.scenes import EmojiConfig, scene
 from pretrain.errors import InputError
 
 CHECKOUT = Path(__file__).resolve().parents[3]

@@ -12,9 +12,10 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 
-from benchmarks.datasets.emoji import EmojiConfig, generate
+from benchmarks.datasets.emoji import generate
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.registration import register
+from benchmarks.datasets.scenes import EmojiConfig
 from pretrain.errors import InputError
 
 
