@@ -1,6 +1,6 @@
 # One command for each job; `make help` lists them. Each makes .venv first if it is missing or out of date.
 VENV = .venv
-PROFILE = smoke
+PROFILE = demo
 # Between quotes no shell expands ~.
 path = '$(patsubst ~/%,$(HOME)/%,$(1))'
 PYTHON = $(if $(VENV),$(call path,$(VENV)/bin/python),python3)
@@ -16,7 +16,7 @@ help:  ## list these commands
 setup:  ## make .venv (about two minutes, 6 GB) unless it is there
 	@tools/setup.sh $(call path,$(VENV))
 
-benchmark: setup  ## the whole pipeline: PROFILE=smoke CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
+benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
 	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)')) $(if $(WORKERS),--workers $(WORKERS))
 
 test: setup  ## all tests; ARGS="-k name" for some

@@ -62,15 +62,21 @@ class Recipe:
     saturation: float
     """Of the ground, 0 = grey."""
     hue: float
-    """Drawings are turned by up to ± this, degrees."""
+    """Drawings are turned by up to ± this on the HSV circle, degrees."""
     size: tuple[float, float]
     """Longer side of the object in a classification image, fraction of the image."""
     rotation: float = 25.0
     """Up to ± this, degrees."""
+    exposure: tuple[float, float] = (1.0, 1.0)
+    """Factor on the finished image, as light and shutter vary it; log-uniform."""
+    haze: tuple[float, float] = (0.0, 0.0)
+    """How far the finished image is blended into its mean level, 0 = not at all."""
 
 
 RECIPES = {
-    "muted": Recipe(contrast=(0.25, 0.5), saturation=0.0, hue=90, size=(0.6, 1.0)),
+    "muted": Recipe(
+        contrast=(0.1, 0.3), saturation=0.0, hue=180, size=(0.5, 1.0), exposure=(0.5, 1.5), haze=(0.0, 0.5)
+    ),
     "vivid": Recipe(contrast=(0.8, 1.2), saturation=1.5, hue=15, size=(0.5, 0.9)),
     "easy": Recipe(contrast=(0.25, 0.5), saturation=0.0, hue=10, size=(0.7, 1.0)),
     "coloured": Recipe(contrast=(0.5, 0.8), saturation=0.6, hue=90, size=(0.6, 1.0)),
@@ -191,6 +197,15 @@ def paint(backdrop: Image.Image, objects: list[Placed]) -> Image.Image:
     for placed in objects:
         backdrop.paste(placed.picture, placed.corner, placed.picture)
     return backdrop
+
+
+def expose(picture: Image.Image, recipe: Recipe, rng: np.random.Generator) -> tuple[Image.Image, dict[str, float]]:
+    """The finished ``picture`` under random exposure and haze, and these two factors."""
+    exposure = float(np.exp(rng.uniform(*np.log(recipe.exposure))))
+    haze = float(rng.uniform(*recipe.haze))
+    pixels = np.asarray(picture, dtype=np.float32)
+    pixels = exposure * (pixels + haze * (pixels.mean() - pixels))
+    return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8)), {"exposure": exposure, "haze": haze}
 
 
 def visible(objects: list[Placed]) -> list[np.ndarray]:

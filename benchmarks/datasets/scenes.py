@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.datasets.annotate import SMALLEST, longer_side
-from benchmarks.datasets.drawing import CLASSES, RECIPES, Placed, ground, paint, place, visible
+from benchmarks.datasets.drawing import CLASSES, RECIPES, Placed, expose, ground, paint, place, visible
 from pretrain.errors import InputError
 
 SPLITS = ("imagenet-train", "imagenet-val", "scenes-train", "scenes-val")
@@ -61,7 +61,8 @@ def classification_image(config: EmojiConfig, split: str, index: int) -> tuple[I
     name, picture = ground(recipe, config.image_size, rng)
     scale = rng.uniform(*recipe.size)
     placed = place(CLASSES[index % len(CLASSES)], recipe, config.image_size, scale, None, rng)
-    return paint(picture, [placed]), placed.factors | {"ground": name}
+    picture, light = expose(paint(picture, [placed]), recipe, rng)
+    return picture, placed.factors | {"ground": name} | light
 
 
 def scheduled(config: EmojiConfig, split: str, index: int) -> list[str]:
@@ -102,6 +103,7 @@ def scene(config: EmojiConfig, split: str, index: int) -> tuple[Image.Image, lis
         member, middle = str(rng.choice(CLASSES)), rng.uniform(0.2, 0.8, 2)
         for x, y in rng.normal(middle, 0.08, (int(rng.integers(6, 11)), 2)):
             crowd.append(place(member, recipe, size, float(rng.uniform(7, 11)) / size, (float(x), float(y)), rng))
+    picture, light = expose(paint(backdrop, crowd + objects), recipe, rng)
     for placed in crowd + objects:
-        placed.factors.update(ground=name)
-    return paint(backdrop, crowd + objects), objects, crowd
+        placed.factors.update(ground=name, **light)
+    return picture, objects, crowd

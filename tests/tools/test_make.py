@@ -203,17 +203,17 @@ def test_help_lists_every_target(checkout):
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
-        (["benchmark"], "'.venv/bin/python' -m benchmarks suite smoke"),
+        (["benchmark"], "'.venv/bin/python' -m benchmarks suite demo"),
         (
-            ["benchmark", "PROFILE=demo", "CHECKPOINTS=a=/p/a.pth b=/p/b.pth", "WORKERS=2"],
-            "'.venv/bin/python' -m benchmarks suite demo --checkpoint 'a=/p/a.pth' 'b=/p/b.pth' --workers 2",
+            ["benchmark", "PROFILE=smoke", "CHECKPOINTS=a=/p/a.pth b=/p/b.pth", "WORKERS=2"],
+            "'.venv/bin/python' -m benchmarks suite smoke --checkpoint 'a=/p/a.pth' 'b=/p/b.pth' --workers 2",
         ),
-        (["benchmark", "VENV="], "python3 -m benchmarks suite smoke"),
+        (["benchmark", "VENV="], "python3 -m benchmarks suite demo"),
         (["convert", "FILE=/p/a b.pth"], "'.venv/bin/python' -m transfer convert '/p/a b.pth'"),
         (["pretrain", "PRESET=smoke-simclr", "DATA=/d"], "'.venv/bin/python' -m pretrain smoke-simclr --data '/d'"),
         (["convert", "FILE=~/b.pth"], "'.venv/bin/python' -m transfer convert '/home/me/b.pth'"),
         (["pretrain", "PRESET=p", "DATA=~/d"], "'.venv/bin/python' -m pretrain p --data '/home/me/d'"),
-        (["tables", "VENV=~/an env"], "'/home/me/an env/bin/python' -m benchmarks tables smoke"),
+        (["tables", "VENV=~/an env"], "'/home/me/an env/bin/python' -m benchmarks tables demo"),
     ],
 )
 def test_targets_run_the_command_that_the_variables_ask_for(checkout, arguments, command):
@@ -227,7 +227,7 @@ def test_every_checkpoint_given_to_make_reaches_the_suite(checkout):
     ]
     words = shlex.split(command.strip())
     arguments = tyro.cli(SuiteArguments, args=words[words.index("suite") + 1 :])
-    assert (arguments.profile, arguments.workers) == ("smoke", 2)
+    assert (arguments.profile, arguments.workers) == ("demo", 2)
     assert arguments.checkpoint == ("a=/p/a.pth", "b=/p/b.pth")
 
 
@@ -241,7 +241,7 @@ def test_a_target_without_its_variable_says_what_to_give(checkout, target, needs
 def test_an_environment_may_lie_in_a_folder_with_a_space(checkout):
     put_python(checkout, "python3.12")
     assert make(checkout, "tables", "VENV=an env").returncode == 0
-    assert calls(checkout)[-1] == "fake -m benchmarks tables smoke"
+    assert calls(checkout)[-1] == "fake -m benchmarks tables demo"
     assert {path.name for path in (checkout / "an env").iterdir()} >= {"bin", "setup-stamp"}
 
 

@@ -196,7 +196,23 @@ def test_standard_readers_and_factors(root):
         rows = list(csv.DictReader(stream))
     assert [row["image"].split("/")[0] for row in rows] == [row["class"] for row in rows]
     assert all((root.path / "imagenet" / "val" / row["image"]).is_file() for row in rows)
-    assert all(0.6 <= float(row["scale"]) <= 1 and abs(float(row["hue"])) <= 90 for row in rows)
+    assert all(0.5 <= float(row["scale"]) <= 1 and abs(float(row["hue"])) <= 180 for row in rows)
+    # Uniform in the logarithm: the mean logarithm is the middle within four standard errors (40 images).
+    logs = np.log([float(row["exposure"]) for row in rows])
+    low, high = np.log(drawing.RECIPES["muted"].exposure)
+    assert low <= logs.min() and logs.max() <= high
+    assert abs(logs.mean() - (low + high) / 2) < 4 * (high - low) / np.sqrt(12 * len(logs))
+
+
+def test_exposure_scales_and_haze_pulls_to_the_mean():
+    recipe = replace(drawing.RECIPES["muted"], exposure=(0.5, 0.5), haze=(0.25, 0.25))
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    pixels[0] = 80  # the mean is 40
+    picture, light = drawing.expose(Image.fromarray(pixels), recipe, np.random.default_rng(0))
+    assert np.array_equal(np.asarray(picture)[:, 0, 0], [35, 5])  # (80 - 10) / 2, (0 + 10) / 2
+    assert light == {"exposure": pytest.approx(0.5), "haze": 0.25}
+    plain, _ = drawing.expose(Image.fromarray(pixels), drawing.RECIPES["vivid"], np.random.default_rng(0))
+    assert np.array_equal(np.asarray(plain), pixels)
 
 
 def test_crowds_are_in_coco_only_and_too_small_for_voc(root):
