@@ -120,7 +120,7 @@ CASES = {
         lambda p, s: torch.save({"state_dict": {f"module.encoder_q.{n}": v for n, v in s.items()}}, p),
         r"not a checkpoint of superinfo or torchvision \(keys: module\.encoder_q\.conv1\.weight",
     ),
-    "two networks": (lambda p, s: torch.save({"state_dict": {}, "model": {}}, p), 'both "state_dict" and "model"'),
+    "two networks": (lambda p, s: torch.save({"state_dict": s, "model": s}, p), 'both "state_dict" and "model"'),
 }
 
 

@@ -16,7 +16,7 @@ from pretrain.errors import InputError
 from transfer import architecture, names
 from transfer.read import Loaded, load_checkpoint
 from transfer.sources import superinfo, torchvision
-from transfer.sources.base import Backbone, Source, Taken
+from transfer.sources.base import Backbone, Source, Taken, find
 
 __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone"]
 
@@ -29,7 +29,8 @@ def detect(loaded: Loaded) -> tuple[Source, str]:
         reason = source.recognise(loaded)
         if reason:
             return source, reason
-    keys = architecture.first_few(map(str, torchvision.unwrap(loaded)[0]))
+    inner = find(loaded.content, ("state_dict",)) or find(loaded.content, ("model",)) or loaded.content
+    keys = architecture.first_few(map(str, inner))
     raise InputError(
         f"{loaded.path}: not a checkpoint of {' or '.join(SOURCES)} (keys: {keys}); see: "
         f"python -m transfer inspect {loaded.path}"
@@ -48,7 +49,7 @@ def read_backbone(path: Path | str) -> Backbone:
 def backbone_of(loaded: Loaded) -> Backbone:
     """As read_backbone, of a file that has been read."""
     source, reason = detect(loaded)
-    taken = source.take(loaded)
+    taken = source.take(loaded, None)
     faults = architecture.problems(taken.state)
     if faults:
         kind = architecture.describe(architecture.shapes_of(taken.state))
@@ -72,7 +73,9 @@ def _checked(loaded: Loaded, source: str, reason: str, taken: Taken) -> Backbone
         pixel_mean=taken.pixel_mean,
         pixel_std=taken.pixel_std,
         channel_order=taken.channel_order,
-        stride_in_1x1=False,
+        stride_in_1x1=taken.stride_in_1x1,
+        networks=taken.networks,
+        network=taken.network,
         sha256=tensor_digest(state),
         meta=loaded.meta if source == "superinfo" else None,
     )

@@ -1,17 +1,28 @@
-"""What a family of checkpoints has to offer: recognise a file, and take the backbone out of it."""
+"""What a family of checkpoints has to offer: recognise a file, and take the backbone out of it.
+
+Most families are a table entry, see transfer.sources.layout; the helpers here are for those that are not. To see the
+families applied to a file: ``python -m transfer inspect FILE``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.errors import InputError
 from transfer.read import Loaded
 
 CLASSIFIER = "classifier, not part of the backbone"
+BESIDE = "beside the weights, not part of them"
+IMAGENET_ASSUMED = "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions"
+PUBLISHED_CODE = "layout from the published code, no released file seen"
+WRITTEN_IN_TEST = "written by the library itself in a test"
+DDP = re.compile(r"(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel and of torch.compile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,28 +33,36 @@ class Taken:
     dropped: dict[str, str]  # key in the file → why it was left out
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN  # for inputs in [0, 1]
     pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"
+    channel_order: str = "RGB"  # or BGR; mean, std and the first convolution's weights are in this order
+    stride_in_1x1: bool = False  # True: the stride is in a bottleneck's first convolution (MSRA), not in its second
     assumed: str = ""  # what of this the file does not say
+    networks: tuple[str, ...] = ()  # all that the file offers, e.g. ("query", "ema")
+    network: str = ""  # the one taken; "" where a family has but one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it."""
+    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it.
+
+    ``take(loaded, network)``: None is the published choice; InputError naming the choices for one that is not there.
+    """
 
     name: str
+    title: str  # one line for the table in the documentation
+    known_from: str  # where the layout is known from: "repository:file", and PUBLISHED_CODE or WRITTEN_IN_TEST
     recognise: Callable[[Loaded], str | None]
-    take: Callable[[Loaded], Taken]
+    take: Callable[[Loaded, str | None], Taken]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A checked ResNet-50: 265 finite float32 tensors under torchvision's names, and the file's counters if any."""
+    """A checked ResNet: finite float32 tensors under torchvision's names, and the file's counters if any."""
 
     state: dict[str, Tensor]
     source: str
     reason: str  # why the file was taken for one of this source
     assumed: str  # what the source takes for granted because the file does not say it
-    architecture: str
+    architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
     dropped: dict[str, str]
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
@@ -51,9 +70,61 @@ class Backbone:
     stride_in_1x1: bool  # False: the stride is in the 3×3 convolution, as in torchvision
     sha256: str  # pretrain.checkpoint.tensor_digest of ``state``
     meta: dict[str, Any] | None
+    networks: tuple[str, ...] = ()
+    network: str = ""
 
 
-def without_classifier(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """``state`` split into the backbone and {key: reason} of the ``fc.*`` left out."""
-    dropped = {key: CLASSIFIER for key in state if key.startswith("fc.")}
+def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:
+    """The mapping at ``path`` (keys, outermost first) in ``content``; None if there is none."""
+    value: Any = content
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None
+
+
+def beside(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
+    """{key: reason} of everything on the way along ``path`` that is not part of it; nested keys joined by a slash."""
+    dropped: dict[str, str] = {}
+    value, above = content, ""
+    for key in path:
+        dropped |= {f"{above}{other}": BESIDE for other in value if other != key}
+        value, above = value[key], f"{above}{key}/"
+    return dropped
+
+
+def strip_ddp(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
+    """``state`` under string keys, without the wrappers' prefix if every key has the same; and that prefix, or ""."""
+    plain = {str(key): value for key, value in state.items()}
+    prefixes = {match[0] if (match := DDP.match(key)) else "" for key in plain}
+    if len(prefixes) != 1:
+        return plain, ""
+    prefix = prefixes.pop()
+    return {key.removeprefix(prefix): value for key, value in plain.items()}, prefix
+
+
+def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries of ``state`` whose key starts with ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def drop(state: Mapping[str, Any], rules: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """``state`` split into what no rule ({key prefix: reason}) covers, and {key: reason} of the rest."""
+    dropped = {key: rules[rule] for key in state if (rule := longest(key, rules)) is not None}
     return {key: value for key, value in state.items() if key not in dropped}, dropped
+
+
+def longest(key: str, prefixes: Iterable[str]) -> str | None:
+    """The longest of ``prefixes`` that ``key`` starts with; None if it starts with none of them."""
+    return max((prefix for prefix in prefixes if key.startswith(prefix)), key=len, default=None)
+
+
+def choose(loaded: Loaded, present: tuple[str, ...], network: str | None) -> str:
+    """``network``, or the first of ``present`` if None. InputError naming the choices if it is not one of them."""
+    if network is None or network in present:
+        return network or present[0]
+    raise InputError(f"{loaded.path}: no network {network} in the file; --network takes {' or '.join(present)}")
+
+
+def without_classifier(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """``state`` split into the backbone and {key: reason} of the ``fc.*`` left out."""
+    return drop(state, {"fc.": CLASSIFIER})

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pretrain.checkpoint import tensor_digest
 from pretrain.errors import InputError
 from transfer.read import Loaded
-from transfer.sources.base import Source, Taken, without_classifier
+from transfer.sources.base import WRITTEN_IN_TEST, Source, Taken, choose, without_classifier
+
+NETWORK = "backbone"
 
 
 def recognise(loaded: Loaded) -> str | None:
@@ -15,8 +17,9 @@ def recognise(loaded: Loaded) -> str | None:
     return None
 
 
-def take(loaded: Loaded) -> Taken:
+def take(loaded: Loaded, network: str | None) -> Taken:
     """The tensors, with the pixel statistics of meta.json. InputError if meta.json is about other tensors."""
+    choose(loaded, (NETWORK,), network)
     meta = loaded.meta or {}
     found = tensor_digest(loaded.content)
     if meta["sha256"] != found:
@@ -30,7 +33,21 @@ def take(loaded: Loaded) -> Taken:
         order = str(meta["channel_order"])
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{loaded.path}: meta.json has no usable pixel_mean, pixel_std and channel_order") from None
-    return Taken(state=state, dropped=dropped, pixel_mean=mean, pixel_std=std, channel_order=order)
+    return Taken(
+        state=state,
+        dropped=dropped,
+        pixel_mean=mean,
+        pixel_std=std,
+        channel_order=order,
+        networks=(NETWORK,),
+        network=NETWORK,
+    )
 
 
-SOURCE = Source(name="superinfo", recognise=recognise, take=take)
+SOURCE = Source(
+    name="superinfo",
+    title="a pretraining run of this project",
+    known_from=f"pretrain/checkpoint.py, {WRITTEN_IN_TEST}",
+    recognise=recognise,
+    take=take,
+)

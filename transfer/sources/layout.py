@@ -1,0 +1,164 @@
+"""A family of checkpoints as a table entry: where its state dict lies, under which prefixes, what is left out and why.
+
+To see the families applied to a file: ``python -m transfer inspect FILE``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.errors import InputError
+from transfer.read import Loaded
+from transfer.sources.base import (
+    CLASSIFIER,
+    IMAGENET_ASSUMED,
+    Source,
+    Taken,
+    beside,
+    choose,
+    find,
+    longest,
+    strip_ddp,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A family as a table entry; ``source()`` makes the Source.
+
+    Keys are compared after ``module.`` (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) are taken off,
+    where all keys of a mapping have them. Where a network lies in a mapping of its own, a slash says so: the prefix
+    "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``. So too in ``drop``, ``marks`` and
+    ``absent``.
+    """
+
+    name: str
+    title: str
+    known_from: str
+    networks: Mapping[str, str]  # name → prefix of its keys; the first one in a file is the published choice
+    inside: tuple[tuple[str, ...], ...] = ((),)  # paths of keys at which the state dict may lie; () is the top level
+    drop: Mapping[str, str] = dataclasses.field(default_factory=dict)  # key prefix → why it is left out; longest wins
+    rename: tuple[tuple[str, str], ...] = ()  # regexes on a whole key without the prefix → torchvision's; all applied
+    marks: tuple[str, ...] = ()  # key prefixes that a file has, in the state dict or at its top level
+    absent: tuple[str, ...] = ()  # key prefixes that it has not, since they are a neighbour's
+    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
+    pixel_std: tuple[float, ...] = IMAGENET_STD
+    channel_order: str = "RGB"
+    assumed: str = IMAGENET_ASSUMED
+
+    def source(self) -> Source:
+        """The family as SOURCES has it."""
+        return Source(
+            name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, take=self.take
+        )
+
+    def recognise(self, loaded: Loaded) -> str | None:
+        """Why ``loaded`` belongs to this family: the first place with all marks and a network; None without one."""
+        places = self._places(loaded)
+        if not places:
+            return None
+        path, (flat, wrapped) = next(iter(places.items()))
+        prefix = self.networks[self._present(flat)[0]]
+        seen = [
+            key.removesuffix(".") + ".*" if key.endswith(".") else key
+            for key in dict.fromkeys((*self.marks, prefix))
+            if key
+        ]
+        where = f" in {_shown(path)}" if path else ""
+        return (
+            f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', {wrapped} in front' if wrapped else ''}"
+        )
+
+    def take(self, loaded: Loaded, network: str | None) -> Taken:
+        """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported."""
+        places = self._places(loaded)
+        if len(places) > 1:
+            both = " and ".join(map(_shown, places))
+            raise InputError(f"{loaded.path}: a network in both {both}; save the one you mean by itself")
+        path, (flat, _) = next(iter(places.items()))
+        present = self._present(flat)
+        chosen = choose(loaded, present, network)
+        state, dropped = self._split(flat, present, chosen)
+        return Taken(
+            state=state,
+            dropped=beside(loaded.content, path) | dropped,
+            pixel_mean=self.pixel_mean,
+            pixel_std=self.pixel_std,
+            channel_order=self.channel_order,
+            assumed=self.assumed,
+            networks=present,
+            network=chosen,
+        )
+
+    def _places(self, loaded: Loaded) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
+        """Path → (flat keys, what was taken off in front) wherever the marks and a network are."""
+        found = {}
+        for path in self.inside:
+            state = find(loaded.content, path)
+            if state is None:
+                continue
+            flat, wrapped = self._flat(state)
+            keys = [*flat, *map(str, loaded.content)]
+            marked = all(_any_starts(keys, mark) for mark in self.marks)
+            if marked and not any(_any_starts(keys, mark) for mark in self.absent) and self._present(flat):
+                found[path] = flat, wrapped
+        return found
+
+    def _flat(self, state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
+        """The mapping's own entries, and those of the mappings in it that a rule names, under "key/…"."""
+        rules = (*self.networks.values(), *self.drop, *self.marks, *self.absent)
+        nested = {rule.partition("/")[0] for rule in rules if "/" in rule}
+        inner = {key: strip_ddp(value) for key, value in state.items() if key in nested and isinstance(value, dict)}
+        flat, wrapped = strip_ddp({key: value for key, value in state.items() if key not in inner})
+        for key, (entries, prefix) in inner.items():
+            flat |= {f"{key}/{name}": value for name, value in entries.items()}
+            wrapped = wrapped or prefix
+        return flat, wrapped
+
+    def _present(self, flat: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the networks in ``flat`` that have a first stage or stem under torchvision's names."""
+        return tuple(
+            name
+            for name, prefix in self.networks.items()
+            if any(
+                self._renamed(key, prefix).startswith(("conv1.", "layer1.")) for key in flat if key.startswith(prefix)
+            )
+        )
+
+    def _renamed(self, key: str, prefix: str) -> str:
+        key = key.removeprefix(prefix)
+        for pattern, replacement in self.rename:
+            match = re.fullmatch(pattern, key)
+            key = match.expand(replacement) if match else key
+        return key
+
+    def _split(
+        self, flat: Mapping[str, Any], present: tuple[str, ...], chosen: str
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        rules = {self.networks[chosen] + "fc.": CLASSIFIER, **self.drop}
+        state, dropped = {}, {}
+        for key, value in flat.items():
+            rule = longest(key, rules)
+            owner = longest(key, {self.networks[name]: name for name in present})
+            if rule is not None:
+                dropped[key] = rules[rule]
+            elif owner == self.networks[chosen]:
+                state[self._renamed(key, owner)] = value
+            elif owner is not None:
+                name = next(name for name in present if self.networks[name] == owner)
+                dropped[key] = f"of the network {name}, not of {chosen}"
+            else:
+                state[key] = value  # not mapped: architecture.problems names it
+        return state, dropped
+
+
+def _any_starts(keys: Iterable[str], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in keys)
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return '"' + "/".join(path) + '"' if path else "the top level"
