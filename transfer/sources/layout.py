@@ -14,6 +14,7 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.errors import InputError
 from transfer.read import Loaded
 from transfer.sources.base import (
+    BESIDE,
     CLASSIFIER,
     IMAGENET_ASSUMED,
     Source,
@@ -32,8 +33,9 @@ class Layout:
 
     Keys are compared after ``module.`` (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) are taken off,
     where all keys of a mapping have them. Where a network lies in a mapping of its own, a slash says so: the prefix
-    "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``. So too in ``drop``, ``marks`` and
-    ``absent``.
+    "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so too in ``drop``, ``marks``
+    and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one has its way, so that the rule ""
+    covers whatever else there is.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Layout:
     def take(self, loaded: Loaded, network: str | None) -> Taken:
         """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported."""
         places = self._places(loaded)
+        if not places:
+            raise InputError(f"{loaded.path}: nothing in it is laid out as in {self.title}")
         if len(places) > 1:
             both = " and ".join(map(_shown, places))
             raise InputError(f"{loaded.path}: a network in both {both}; save the one you mean by itself")
@@ -109,15 +113,8 @@ class Layout:
         return found
 
     def _flat(self, state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
-        """The mapping's own entries, and those of the mappings in it that a rule names, under "key/…"."""
         rules = (*self.networks.values(), *self.drop, *self.marks, *self.absent)
-        nested = {rule.partition("/")[0] for rule in rules if "/" in rule}
-        inner = {key: strip_ddp(value) for key, value in state.items() if key in nested and isinstance(value, dict)}
-        flat, wrapped = strip_ddp({key: value for key, value in state.items() if key not in inner})
-        for key, (entries, prefix) in inner.items():
-            flat |= {f"{key}/{name}": value for name, value in entries.items()}
-            wrapped = wrapped or prefix
-        return flat, wrapped
+        return _flat(state, tuple(rule for rule in rules if "/" in rule))
 
     def _present(self, flat: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the networks in ``flat`` that have a first stage or stem under torchvision's names."""
@@ -144,16 +141,45 @@ class Layout:
         for key, value in flat.items():
             rule = longest(key, rules)
             owner = longest(key, {self.networks[name]: name for name in present})
-            if rule is not None:
+            if rule is not None and len(rule) >= len(owner or ""):
                 dropped[key] = rules[rule]
             elif owner == self.networks[chosen]:
                 state[self._renamed(key, owner)] = value
             elif owner is not None:
                 name = next(name for name in present if self.networks[name] == owner)
                 dropped[key] = f"of the network {name}, not of {chosen}"
-            else:
+            elif hasattr(value, "shape"):
                 state[key] = value  # not mapped: architecture.problems names it
+            else:
+                dropped[key] = BESIDE
         return state, dropped
+
+
+def either(*layouts: Layout) -> Source:
+    """One source of several layouts of a family; the first that recognises a file takes it. The first one names it."""
+
+    def recognise(loaded: Loaded) -> str | None:
+        return next((reason for layout in layouts if (reason := layout.recognise(loaded))), None)
+
+    def take(loaded: Loaded, network: str | None) -> Taken:
+        fitting = next((layout for layout in layouts if layout.recognise(loaded)), layouts[0])
+        return fitting.take(loaded, network)
+
+    return dataclasses.replace(layouts[0].source(), recognise=recognise, take=take)
+
+
+def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> tuple[dict[str, Any], str]:
+    """The mapping's own entries, and those of the mappings in it that a rule names, under "key/…"."""
+    inner = {
+        key: _flat(value, rules, f"{above}{key}/")
+        for key, value in state.items()
+        if isinstance(value, dict) and any(rule.startswith(f"{above}{key}/") for rule in rules)
+    }
+    flat, wrapped = strip_ddp({key: value for key, value in state.items() if key not in inner})
+    for key, (entries, prefix) in inner.items():
+        flat |= {f"{key}/{name}": value for name, value in entries.items()}
+        wrapped = wrapped or prefix
+    return flat, wrapped
 
 
 def _any_starts(keys: Iterable[str], prefix: str) -> bool:
