@@ -15,12 +15,53 @@ from pretrain.checkpoint import tensor_digest
 from pretrain.errors import InputError
 from transfer import architecture, names
 from transfer.read import Loaded, load_checkpoint
-from transfer.sources import superinfo, torchvision
+from transfer.sources import (
+    barlow_twins,
+    dino,
+    huggingface,
+    infocl,
+    lightly,
+    moco,
+    openmmlab,
+    pixpro,
+    pycontrast,
+    simclr,
+    solo_learn,
+    superinfo,
+    swav,
+    timm,
+    torchvision,
+    vissl,
+)
 from transfer.sources.base import Backbone, Source, Taken, find
 
 __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone"]
 
-SOURCES: dict[str, Source] = {source.name: source for source in (superinfo.SOURCE, torchvision.SOURCE)}
+# torchvision's is the last: a bare network is whatever nothing else in the file tells it from.
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        superinfo.SOURCE,
+        pycontrast.SOURCE,
+        moco.MOCO,
+        moco.MOCO_V3,
+        infocl.SOURCE,
+        solo_learn.SOURCE,
+        lightly.SOURCE,
+        vissl.SOURCE,
+        swav.SOURCE,
+        simclr.SOURCE,
+        barlow_twins.BARLOW_TWINS,
+        barlow_twins.VICREG,
+        moco.SIMSIAM,
+        dino.SOURCE,
+        openmmlab.SOURCE,
+        pixpro.SOURCE,
+        timm.SOURCE,
+        huggingface.SOURCE,
+        torchvision.SOURCE,
+    )
+}
 
 
 def detect(loaded: Loaded) -> tuple[Source, str]:

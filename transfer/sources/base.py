@@ -7,6 +7,7 @@ families applied to a file: ``python -m transfer inspect FILE``.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,6 +19,9 @@ from pretrain.errors import InputError
 from transfer.read import Loaded
 
 CLASSIFIER = "classifier, not part of the backbone"
+HEAD = "projection or prediction head, not part of the backbone"
+QUEUE = "queue of earlier features, not weights"
+OUTSIDE = "outside the backbone, not part of it"
 BESIDE = "beside the weights, not part of them"
 IMAGENET_ASSUMED = "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions"
 PUBLISHED_CODE = "layout from the published code, no released file seen"
@@ -100,6 +104,15 @@ def strip_ddp(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
         return plain, ""
     prefix = prefixes.pop()
     return {key.removeprefix(prefix): value for key, value in plain.items()}, prefix
+
+
+def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:
+    """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
+    try:
+        value = json.loads(loaded.path.with_name(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class Layout:
     Keys are compared after ``module.`` (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) are taken off,
     where all keys of a mapping have them. Where a network lies in a mapping of its own, a slash says so: the prefix
     "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so too in ``drop``, ``marks``
-    and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one has its way, so that the rule ""
-    covers whatever else there is.
+    and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one has its way, so that the
+    rule "" covers whatever else there is.
     """
 
     name: str

@@ -1,0 +1,44 @@
+"""VISSL: the trunk of a training checkpoint in either of its layouts, DINO's teacher, or a bare trunk.
+
+DINO's teacher lies in the state of the loss, and is what VISSL's own script extracts for evaluation. What VISSL's
+convert_vissl_to_torchvision.py writes is torchvision's layout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from transfer.sources.base import HEAD, IMAGENET_ASSUMED, PUBLISHED_CODE
+from transfer.sources.layout import Layout, either
+
+_BLOCKS = "_feature_blocks."
+_FROZEN = f"base_model.{_BLOCKS}"  # of a trunk that was evaluated with frozen features
+_MODEL = "classy_state_dict/base_model/model"
+_LOSS = "classy_state_dict/loss/"
+
+_TRAINED = Layout(
+    name="vissl",
+    title="VISSL",
+    known_from=(
+        "facebookresearch/vissl:vissl/models/trunks/resnext.py, extra_scripts/convert_vissl_to_{detectron2,torchvision}"
+        f".py, extra_scripts/convert_dino_checkpoint.py; {PUBLISHED_CODE}"
+    ),
+    networks={"trunk": f"{_MODEL}/trunk/{_BLOCKS}"},
+    drop={f"{_MODEL}/heads/": HEAD, _LOSS: "state of the loss, not part of the backbone"},
+    assumed=f"{IMAGENET_ASSUMED}, a last stage of stride 2",
+)
+_TEACHERS = [f"{_LOSS}momentum_teacher.{wrapped}trunk.{_BLOCKS}" for wrapped in ("module.", "")]
+_BARE = dataclasses.replace(
+    _TRAINED, inside=(("model_state_dict",), ()), networks={"trunk": _BLOCKS}, drop={"heads.": HEAD}
+)
+
+SOURCE = either(
+    *(
+        dataclasses.replace(_TRAINED, networks={"teacher": teacher, **_TRAINED.networks}, marks=(teacher,))
+        for teacher in _TEACHERS
+    ),
+    _TRAINED,
+    dataclasses.replace(_TRAINED, networks={"trunk": f"{_MODEL}/trunk/{_FROZEN}"}),
+    _BARE,
+    dataclasses.replace(_BARE, networks={"trunk": _FROZEN}),
+)
