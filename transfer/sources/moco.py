@@ -12,6 +12,7 @@ MOCO = Layout(
     inside=(("state_dict",), ()),
     networks={"query": "encoder_q.", "key": "encoder_k."},
     drop={"encoder_q.fc.": HEAD, "encoder_k.fc.": HEAD, "queue": QUEUE},
+    marks=("encoder_q.",),
 ).source()
 
 MOCO_V3 = Layout(
@@ -21,6 +22,7 @@ MOCO_V3 = Layout(
     inside=(("state_dict",), ()),
     networks={"base": "base_encoder.", "momentum": "momentum_encoder."},
     drop={"base_encoder.fc.": HEAD, "momentum_encoder.fc.": HEAD, "predictor.": HEAD},
+    marks=("base_encoder.",),
 ).source()
 
 SIMSIAM = Layout(
