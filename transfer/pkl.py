@@ -1,4 +1,4 @@
-"""detectron2's ``.pkl`` without running any code from it: an unpickler that knows numpy arrays and nothing else.
+"""detectron2's ``.pkl`` without running any code from it, see transfer.pickles.
 
 Imports no torch. ``python -m transfer verify FILE.pkl`` reads one.
 """
@@ -6,21 +6,13 @@ Imports no torch. ``python -m transfer verify FILE.pkl`` reads one.
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pretrain.errors import InputError
-
-_ARRAY_GLOBALS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-}
+from transfer.pickles import PlainUnpickler, require_tame
 
 
 def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
@@ -34,7 +26,8 @@ def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
 def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
     """As read_detectron2_pkl, for the bytes of ``path``."""
     try:
-        content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        require_tame(io.BytesIO(data))
+        content = PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything
@@ -42,19 +35,12 @@ def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or "__author__" not in content:
         raise InputError(f'{path}: not a detectron2 weight file (no "model" and "__author__" inside)')
-    strange = [name for name, value in model.items() if not isinstance(value, np.ndarray) or value.dtype.hasobject]
+    strange = [name for name, value in model.items() if not isinstance(value, np.ndarray)]
     if strange:
         raise InputError(f"{path}: {strange[0]} is not an array of numbers")
     return content
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The first sentence of the error: torch's go on with advice that does not fit here."""
     return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAY_GLOBALS:
-            raise InputError(f"the pickle asks for {module}.{name}, which could run code; refused")
-        return super().find_class(module, name)

@@ -1,0 +1,133 @@
+"""What a file is, by its first bytes and its name: a format that is read here, or in words why it is not.
+
+Imports nothing that reads the formats. ``python -m transfer inspect FILE`` shows the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from pretrain.errors import InputError
+
+SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
+_HEAD = 1024
+_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950A86A20F9469CFC6C (torch:serialization.py)
+_ONNX = re.compile(rb"\x08[\x01-\x20](?:\x12.{0,40}(?:pytorch|onnx|tf2onnx|keras|skl)|:)", re.DOTALL)
+_STARTS = {
+    b"\x89HDF": "an HDF5 file (Keras?); this reads PyTorch, safetensors and pickle files",
+    b"\x93NUMPY": "a single NumPy array, not a state dict",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"BZh": "a bzip2 archive; unpack it first",
+    b"\xfd7zXZ": "an xz archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstd archive; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"Rar!": "a rar archive; unpack it first",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"%PDF": "a PDF",
+}
+_LEVELDB = bytes.fromhex("57fb808b247547db")  # at the end of a TensorFlow checkpoint's .index
+
+
+def kind(path: Path) -> str:
+    """One of the four formats that are read. InputError in one line that names any other kind of file."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+        stream.seek(max(0, size - len(_LEVELDB)))
+        tail = stream.read()
+    if not head:
+        raise InputError(f"{path}: the file is empty")
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < max(size, 1 << 26):
+        return SAFETENSORS
+    if head.startswith(b"PK\x03\x04"):
+        return _torch_zip(path)
+    if _TORCH_MAGIC in head[:32]:
+        return TORCH_LEGACY
+    if (head[0] == 0x80 and 2 <= head[1] <= 5) or re.match(rb"\(dp?\d|\(lp?\d|c\w+\n\w+\n|\}q|\]q", head):
+        return PICKLE
+    raise InputError(f"{path}: {_in_words(path, head, tail)}")
+
+
+def _in_words(path: Path, head: bytes, tail: bytes) -> str:
+    for start, what in _STARTS.items():
+        if head.startswith(start):
+            return what
+    if head[257:262] == b"ustar":
+        old = b"sys_info" in head[:100] or b"storages" in head[:100]
+        return f"{'torch.save of before 2017: save it anew' if old else 'a tar archive: unpack it first'}"
+    if path.suffix == ".onnx" or _ONNX.match(head):
+        return "an ONNX model, whose weights have no names left to map; take the PyTorch checkpoint it was made from"
+    if tail == _LEVELDB or ".data-0" in path.name or path.name == "saved_model.pb":
+        return "a part of a TensorFlow checkpoint; convert that to PyTorch first"
+    return _text(path, head)
+
+
+def _text(path: Path, head: bytes) -> str:
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "an HTML or XML page (a download that failed?)"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself (run: git lfs pull)"
+    if text.startswith(b"model_checkpoint_path:"):
+        return "the index of a TensorFlow checkpoint; convert that to PyTorch first"
+    if text.startswith(b"{") and b"weight_map" in text:
+        return f"the index of a model in several files; give the .safetensors file itself ({_shards(path)})"
+    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+        return "a text file; expected a .safetensors or a torch checkpoint"
+    return "truncated, damaged or not a checkpoint format known here; expected a .safetensors or a torch checkpoint"
+
+
+def _shards(path: Path) -> str:
+    try:
+        names = sorted(set(map(str, json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "it is damaged too"
+    return ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
+
+
+def _torch_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({error})") from None
+    inner = {name.partition("/")[2] for name in names}
+    if any(name.startswith("code/") for name in inner):
+        raise InputError(f"{path}: a TorchScript archive, which is a program; save model.state_dict() instead")
+    if "data.pkl" not in inner:
+        arrays = names and all(name.endswith(".npy") for name in names)
+        what = "NumPy's .npz" if arrays else f"with {', '.join(names[:2]) or 'nothing inside'}"
+        raise InputError(f"{path}: a zip archive not written by torch.save ({what}); unpack it first")
+    return TORCH_ZIP
+
+
+def require_whole(path: Path) -> None:
+    """InputError if a record of a torch zip archive does not have its checksum, which torch.load does not look at.
+
+    An archive in which none has it was written without (torch.serialization.set_crc32_options).
+    """
+    wrong, right = [], 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:  # mapped into memory it would be taken for numbers
+                raise InputError(f"{path}: a compressed zip archive, not as torch.save writes it; save it anew")
+            if _is_whole(archive, info):
+                right += 1
+            else:
+                wrong.append(info.filename)
+    if wrong and right:
+        raise InputError(f"{path}: damaged: {len(wrong)} parts do not have their checksum, the first is {wrong[0]}")
+
+
+def _is_whole(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(info) as record:
+            while record.read(1 << 20):
+                pass
+    except (zipfile.BadZipFile, EOFError, OSError):
+        return False
+    return True
