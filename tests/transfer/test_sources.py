@@ -8,9 +8,9 @@ import torch
 from torchvision.models import resnet18, resnet50
 
 from pretrain.errors import InputError
-from tests.transfer.layouts import SAMPLES
+from tests.transfer.layouts import SAMPLES, haiku
 from tests.transfer.layouts.parts import IMAGENET, UNIT, linear, under, zeros
-from transfer.read import Loaded
+from transfer.read import Loaded, load_checkpoint
 from transfer.sources import SOURCES, detect, read_backbone
 
 FALLBACK = "torchvision"  # takes whatever bare network no other source recognises, and comes last
@@ -192,3 +192,19 @@ def test_huggingfaces_configs_say_stride_and_pixel_statistics(in_1x1, tmp_path):
 def test_a_config_that_is_no_json_is_no_fault(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert detect(in_memory(empty(), tmp_path / "model.safetensors"))[0].name == "torchvision"
+
+
+@pytest.mark.parametrize("network", [None, "target"])
+def test_byols_pickle(network, scratch):
+    """Modules by their names, kernels turned, statistics from the averages; haiku is neither there nor asked for."""
+    names = {name for name in random_state(1) if not name.endswith("num_batches_tracked")}
+    online, target = ({name: value for name, value in random_state(n).items() if name in names} for n in (1, 2))
+    haiku.write(scratch / "pretrain_res18.pkl", online, target)
+    loaded = load_checkpoint(scratch / "pretrain_res18.pkl")
+    source, _ = detect(loaded)
+    taken = source.take(loaded, network)
+    wanted = target if network else online
+    assert (source.name, taken.network, taken.networks) == ("byol", network or "online", ("online", "target"))
+    assert set(taken.state) == names and all(torch.equal(taken.state[name], wanted[name]) for name in names)
+    assert taken.dropped["online_params/projector/linear"].startswith("projection" if not network else "of the network")
+    assert {"step", "rng"} <= set(taken.dropped) and "shifted" in taken.assumed

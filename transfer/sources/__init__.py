@@ -17,6 +17,7 @@ from transfer import architecture, names
 from transfer.read import Loaded, load_checkpoint
 from transfer.sources import (
     barlow_twins,
+    byol,
     dino,
     huggingface,
     infocl,
@@ -59,6 +60,7 @@ SOURCES: dict[str, Source] = {
         pixpro.SOURCE,
         timm.SOURCE,
         huggingface.SOURCE,
+        byol.SOURCE,
         torchvision.SOURCE,
     )
 }
