@@ -1,7 +1,7 @@
 """BYOL's checkpoint: google-deepmind/deepmind-research:byol/utils/checkpointing.py, byol/byol_experiment.py.
 
-dill writes a pickle of protocol 2 that names classes of byol and haiku. Neither is installed here: stand-ins of the same
-module and name are put in their place while it is written. Module names are those that haiku makes of networks.py.
+dill writes a pickle of protocol 2 that names classes of byol and haiku. Neither is installed here: stand-ins of the
+same module and name are put in their place while it is written. Module names are as haiku makes them of networks.py.
 """
 
 import pickle
