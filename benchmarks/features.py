@@ -25,6 +25,7 @@ from pretrain.data import decode
 from pretrain.errors import InputError, RunError
 from pretrain.files import results_dir
 from pretrain.state import locked
+from transfer import architecture, names
 from transfer.sources import Backbone
 
 
@@ -55,12 +56,12 @@ def eval_precision() -> str:
 
 def build_backbone(backbone: Backbone) -> nn.Module:
     """The frozen network in eval mode, N×3×H×W → N×D. RunError unless every tensor in it is the checkpoint's."""
-    model = torchvision.models.get_model(backbone.architecture, weights=None)
-    model.fc = nn.Identity()
-    missing, unexpected = model.load_state_dict(dict(backbone.state), strict=False)
-    state = {name: tensor for name, tensor in model.state_dict().items() if name in backbone.state}
-    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+    model = architecture.build(backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
+    zeros = {name: torch.zeros((), dtype=torch.int64) for name in names.counters(backbone.architecture)}
+    missing, unexpected = model.load_state_dict(zeros | dict(backbone.state), strict=False, assign=True)
+    if unexpected or missing:
         raise RunError(f"the backbone did not load: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in backbone.state}
     if tensor_digest(state) != backbone.sha256:
         raise RunError("the backbone in memory is not the checkpoint's: its tensors' sha256 differs")
     return model.eval().requires_grad_(False)

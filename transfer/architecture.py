@@ -1,52 +1,75 @@
-"""Which ResNet a set of tensor names and shapes is, in words, and what keeps it from being torchvision's ResNet-50."""
+"""Which ResNet a set of tensor names and shapes is, in words, and what keeps it from being one of torchvision's."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
-from torchvision.models import resnet50
+import torchvision
+from torch import Tensor, nn
 
 from transfer import names
 
 Shapes = Mapping[str, tuple[int, ...]]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 COUNTS = (torch.int64, torch.int32)
-_DEPTHS: dict[tuple[str, tuple[int, ...]], str] = {
-    ("basic", (2, 2, 2, 2)): "ResNet-18",
-    ("basic", (3, 4, 6, 3)): "ResNet-34",
-    ("bottleneck", (3, 4, 6, 3)): "ResNet-50",
-    ("bottleneck", (3, 4, 23, 3)): "ResNet-101",
-    ("bottleneck", (3, 8, 36, 3)): "ResNet-152",
-}
+
+
+def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
+    """torchvision's network without classifier and without memory (on the meta device): N×3×H×W → N×512 or 2048.
+
+    With ``stride_in_1x1`` a bottleneck's stride is in its first convolution, as in MSRA's ResNets.
+    """
+    with torch.device("meta"):
+        model: Any = torchvision.models.get_model(architecture, weights=None)
+    model.fc = nn.Identity()
+    if stride_in_1x1 and architecture not in names.BASIC:
+        for block in model.modules():
+            if hasattr(block, "conv3"):
+                block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    network: nn.Module = model
+    return network
 
 
 @functools.cache
-def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Shape of each of the 265 tensors of torchvision's ResNet-50 that detectron2 has, under torchvision's names."""
-    with torch.device("meta"):
-        state = resnet50(weights=None).state_dict()
-    return {name: tuple(state[name].shape) for name in names.to_detectron2()}
+def expected_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of torchvision's network that detectron2 has (265 for resnet50), torchvision's names."""
+    state = build(architecture).state_dict()
+    return {name: tuple(state[name].shape) for name in names.to_detectron2(architecture)}
+
+
+def identify(found: Iterable[str]) -> str:
+    """The architecture that shares the most of the names ``found`` (torchvision's) and lacks the fewest."""
+    present = set(found)
+    return min(names.BLOCKS, key=lambda name: _distance(present, name))
+
+
+def _distance(present: set[str], architecture: str) -> int:
+    wanted, counters = names.to_detectron2(architecture).keys(), set(names.counters(architecture))
+    return len((present - counters) ^ wanted)
 
 
 def describe(shapes: Shapes) -> str:
-    """Likely architecture of tensors under torchvision's names, for example "ResNet-18" or "ResNet-50, 3×3 stem"."""
+    """Likely architecture of tensors under torchvision's names, for example "ResNet-18" or "ResNet-50, width 2×"."""
     blocks = tuple(len({key.split(".")[1] for key in shapes if key.startswith(f"layer{n}.")}) for n in (1, 2, 3, 4))
     if not any(blocks):
         return "no ResNet under torchvision's names"
-    kind = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
-    depth = _DEPTHS.get((kind, blocks), f"{kind} ResNet with {'-'.join(map(str, blocks))} blocks")
-    return ", ".join([depth, *_width(shapes, kind), *_stem(shapes)])
+    nearest = identify(shapes)
+    kind = "basic" if nearest in names.BASIC else "bottleneck"
+    depth = names.title(nearest)
+    if names.BLOCKS[nearest] != blocks:
+        depth = f"{kind} ResNet with {'-'.join(map(str, blocks))} blocks"
+    attention = ["squeeze-and-excitation"] if any(".se." in key for key in shapes) else []
+    return ", ".join([depth, *_width(shapes), *attention, *_stem(shapes)])
 
 
-def _width(shapes: Shapes, kind: str) -> list[str]:
+def _width(shapes: Shapes) -> list[str]:
     first, second = shapes.get("layer1.0.conv1.weight", ()), shapes.get("layer1.0.conv2.weight", ())
-    if kind == "basic" or len(first) != 4 or len(second) != 4 or first[0] == 64:
+    if len(first) != 4 or len(second) != 4 or first[0] == 64:
         return []
-    return [f"{first[0] // second[1]} groups"] if second[1] < first[0] else [f"width {first[0] / 64:g}×"]
+    return [f"{first[0] // second[1]} groups"] if 0 < second[1] < first[0] else [f"width {first[0] / 64:g}×"]
 
 
 def _stem(shapes: Shapes) -> list[str]:
@@ -55,7 +78,9 @@ def _stem(shapes: Shapes) -> list[str]:
         return ["deep stem (conv1 has several layers)" if "conv1.0.weight" in shapes else "no conv1.weight"]
     if conv == (64, 3, 7, 7) or len(conv) != 4:
         return []
-    return [f"{conv[2]}×{conv[3]} stem with {conv[1]} input and {conv[0]} output channels"]
+    stem = f"{conv[2]}×{conv[3]} stem with {conv[1]} input and {conv[0]} output channels"
+    cifar = "as for CIFAR, without pooling: detectron2 has no such network"
+    return [f"{stem}, {cifar}" if conv[2:] == (3, 3) and conv[1] == 3 else stem]
 
 
 def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
@@ -63,14 +88,14 @@ def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def problems(state: Mapping[str, object]) -> list[str]:
-    """What keeps ``state`` (torchvision's names, no fc) from being a ResNet-50; one phrase a kind of fault, [] if none.
+def problems(state: Mapping[str, object], architecture: str) -> list[str]:
+    """What keeps ``state`` (torchvision's names, no fc) from being this network; one phrase a kind of fault, or [].
 
     Each phrase names the first offending keys. Counters may be there or not. Values are looked at only where shape and
     type are right: a file of a kilobyte can claim a tensor of gigabytes.
     """
-    wanted, shapes = expected_shapes(), shapes_of(state)
-    known = wanted | dict.fromkeys(names.counters(), ())
+    wanted, shapes = expected_shapes(architecture), shapes_of(state)
+    known = wanted | dict.fromkeys(names.counters(architecture), ())
     misshaped = [
         f"{name} {shapes[name]} instead of {shape}" for name, shape in known.items() if shapes.get(name, shape) != shape
     ]

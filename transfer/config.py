@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 
 from pretrain.errors import InputError
-from transfer import heads, profiles
+from transfer import heads, names, profiles
 from transfer.weights import ConvertedWeights
 
 PROTOCOLS = Path(__file__).parent / "protocols"
@@ -92,8 +92,8 @@ def build_cfg(
     for key, value in profiles.overlay(profile, fpn=fpn).items():
         cfg.merge_from_list([key, value])
     cfg = _fit_to_gpus(cfg, num_gpus)
-    pixels = _pixels(converted)
-    fixed = pixels | {
+    network = _input(converted) | resnet_keys(converted.architecture, converted.stride_in_1x1)
+    fixed = network | {
         "MODEL.WEIGHTS": str(converted.path),
         "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
         "INPUT.MASK_FORMAT": cfg.INPUT.MASK_FORMAT if mask_format == "none" else mask_format,
@@ -103,7 +103,7 @@ def build_cfg(
         "OUTPUT_DIR": str(output_dir),
     }
     _merge_opts(cfg, opts, forbidden=set(fixed))
-    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in pixels if _get(cfg, key) != fixed[key]]
+    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in network if _get(cfg, key) != fixed[key]]
     for key, value in fixed.items():
         _set(cfg, key, value)
     cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
@@ -112,12 +112,20 @@ def build_cfg(
     return cfg
 
 
-def _pixels(converted: ConvertedWeights) -> dict[str, Any]:
+def resnet_keys(architecture: str, stride_in_1x1: bool) -> dict[str, Any]:
+    """What detectron2's config says of the network itself."""
+    return {
+        "MODEL.RESNETS.DEPTH": names.depth(architecture),
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if architecture in names.BASIC else 256,
+        "MODEL.RESNETS.STRIDE_IN_1X1": stride_in_1x1,
+    }
+
+
+def _input(converted: ConvertedWeights) -> dict[str, Any]:
     return {
         "MODEL.PIXEL_MEAN": [round(255 * value, 4) for value in converted.pixel_mean],
         "MODEL.PIXEL_STD": [round(255 * value, 4) for value in converted.pixel_std],
         "INPUT.FORMAT": converted.channel_order,
-        "MODEL.RESNETS.STRIDE_IN_1X1": converted.stride_in_1x1,
     }
 
 
@@ -125,6 +133,11 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
     """InputError for values that are fine alone and not together."""
     if cfg.MODEL.MASK_ON and mask_format == "none":
         raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, and the data set has none; use a box protocol")
+    if cfg.MODEL.RESNETS.DEPTH < 50 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
+        raise InputError(
+            f"{cfg.TRANSFER.PROTOCOL} builds res5 in its head, for which detectron2 has only bottleneck blocks; "
+            f"a ResNet-{cfg.MODEL.RESNETS.DEPTH} has basic ones: take an FPN protocol"
+        )
     if cfg.MODEL.BACKBONE.FREEZE_AT > 4 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
         raise InputError(
             f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}: a C4 detector has res5 in its head, where "

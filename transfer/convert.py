@@ -43,19 +43,21 @@ def summary(converted: ConvertedWeights) -> list[str]:
     other = [key for key, reason in converted.dropped.items() if reason != COUNTERS_DROPPED]
     counters = len(converted.dropped) - len(other)
     dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
+    builds = ", ".join(kind.upper() for kind in converted.forward_difference)
     return [
         f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
         *([f"assumed: {converted.assumed}"] if converted.assumed else []),
         f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
-        f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} (C4, FPN)",
+        f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} ({builds})",
         f"proof: {converted.json_path}",
         f'next: make benchmark CHECKPOINTS="{converted.source_path.stem}={converted.source_path}"',
     ]
 
 
 def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
-    """The backbone's 265 tensors as float32 arrays under detectron2's names."""
-    return {ours: backbone.state[theirs].numpy() for theirs, ours in names.to_detectron2().items()}
+    """The backbone's tensors (265 for a ResNet-50) as float32 arrays under detectron2's names."""
+    table = names.to_detectron2(backbone.architecture)
+    return {ours: backbone.state[theirs].numpy() for theirs, ours in table.items()}
 
 
 def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
@@ -66,8 +68,9 @@ def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
 
 def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
     arrays = renamed(backbone)
+    build = verify.Build(architecture=backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
     try:
-        difference = verify.forward_difference(backbone.state, arrays, backbone.pixel_mean, backbone.pixel_std)
+        difference = verify.forward_difference(backbone.state, arrays, backbone.pixel_mean, backbone.pixel_std, build)
     except InputError as error:
         raise InputError(f"{checkpoint}: {error}") from None
     verify.require_agreement(difference, str(checkpoint))
@@ -85,8 +88,9 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
         source_sha256=backbone.sha256,
         architecture=backbone.architecture,
         mapped=len(arrays),
-        expected=len(names.to_detectron2()),
-        dropped=backbone.dropped | {name: COUNTERS_DROPPED for name in names.counters() if name in backbone.state},
+        expected=len(names.to_detectron2(backbone.architecture)),
+        dropped=backbone.dropped
+        | {name: COUNTERS_DROPPED for name in names.counters(backbone.architecture) if name in backbone.state},
         pixel_mean=backbone.pixel_mean,
         pixel_std=backbone.pixel_std,
         channel_order=backbone.channel_order,

@@ -6,7 +6,7 @@ python -m transfer inspect FILE
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ def inspect(path: Path) -> list[str]:
 
 def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
     proof = weights.load(path)
-    lines = [f"detectron2 weights with {len(arrays)} arrays", *_matches(set(arrays), set(names.to_torchvision()))]
+    lines = [
+        f"detectron2 weights with {len(arrays)} arrays",
+        *_matches(set(arrays), names.nearest(arrays), names.to_torchvision),
+    ]
     if proof:
         lines.append(f"converted from {proof.source_path} ({proof.source}, sha256 {proof.source_sha256[:12]})")
     return [*lines, f"try: python -m transfer verify {path}"]
@@ -50,7 +53,7 @@ def _explain_content(loaded: Loaded) -> list[str]:
     inner = {name.removeprefix(prefix): shape for name, shape in flat.items() if name.startswith(prefix)}
     lines.append(f"{len(flat)} tensors" + (f", {len(inner)} of them under {prefix!r}" if prefix else ""))
     lines.append(f"looks like: {architecture.describe(inner)}")
-    return [*lines, *_matches(set(inner), set(names.to_detectron2()), also=names.counters())]
+    return [*lines, *_matches(set(inner), architecture.identify(inner), names.to_detectron2)]
 
 
 def _explain_fate(loaded: Loaded) -> list[str]:
@@ -62,9 +65,10 @@ def _explain_fate(loaded: Loaded) -> list[str]:
     return [f"source: {backbone.source} ({backbone.reason}){dropped}", f"try: python -m transfer convert {loaded.path}"]
 
 
-def _matches(found: set[str], wanted: set[str], also: Iterable[str] = ()) -> list[str]:
-    lines = [f"{len(found & wanted)} of the {len(wanted)} tensors of a ResNet-50"]
-    extra, missing = sorted(found - wanted - set(also)), sorted(wanted - found)
+def _matches(found: set[str], network: str, table: Callable[[str], dict[str, str]]) -> list[str]:
+    wanted = set(table(network))
+    lines = [f"{len(found & wanted)} of the {len(wanted)} tensors of a {names.title(network)}"]
+    extra, missing = sorted(found - wanted - set(names.counters(network))), sorted(wanted - found)
     return [
         *lines,
         *([f"without counterpart: {architecture.first_few(extra, 5)}"] if extra else []),

@@ -22,13 +22,12 @@ from transfer.architecture import first_few
 OWN_PARTS = ("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_")
 
 
-def detector_names(model: nn.Module) -> dict[str, str]:
+def detector_names(model: nn.Module, architecture: str) -> dict[str, str]:
     """Name in a .pkl → name in ``model``: an FPN keeps all stages in bottom_up, a C4 has res5 in its head."""
+    wanted = names.to_torchvision(architecture)
     if any(name.startswith("backbone.bottom_up.") for name in model.state_dict()):
-        return {name: f"backbone.bottom_up.{name}" for name in names.to_torchvision()}
-    return {
-        name: f"roi_heads.{name}" if name.startswith("res5.") else f"backbone.{name}" for name in names.to_torchvision()
-    }
+        return {name: f"backbone.bottom_up.{name}" for name in wanted}
+    return {name: f"roi_heads.{name}" if name.startswith("res5.") else f"backbone.{name}" for name in wanted}
 
 
 def require_arrival(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Path | str) -> int:
@@ -36,11 +35,13 @@ def require_arrival(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Pa
 
     RunError also when the model has a tensor that is neither the backbone's nor of OWN_PARTS.
     """
-    state, places = model.state_dict(), detector_names(model)
+    state, places = model.state_dict(), detector_names(model, names.nearest(arrays))
     wrong = [
         place
         for name, place in places.items()
-        if place not in state or not _same_bytes(state[place], torch.from_numpy(arrays[name].copy()))
+        if place not in state
+        or name not in arrays
+        or not _same_bytes(state[place], torch.from_numpy(arrays[name].copy()))
     ]
     if wrong:
         raise RunError(
@@ -56,15 +57,16 @@ def require_arrival(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Pa
 
 def require_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
     """Names of the backbone's trainable parameters: exactly those that FREEZE_AT and NORM say, or RunError."""
+    places = detector_names(model, f"resnet{cfg.MODEL.RESNETS.DEPTH}")
     wanted = {
         place
-        for name, place in detector_names(model).items()
+        for name, place in places.items()
         if not name.endswith(("running_mean", "running_var"))
         and (_stage(name) > cfg.MODEL.BACKBONE.FREEZE_AT or place.startswith("roi_heads."))
         and not (".norm." in name and cfg.MODEL.RESNETS.NORM == "FrozenBN")
     }
-    places = set(detector_names(model).values())
-    found = {name for name, parameter in model.named_parameters() if parameter.requires_grad and name in places}
+    here = set(places.values())
+    found = {name for name, parameter in model.named_parameters() if parameter.requires_grad and name in here}
     if found != wanted:
         raise RunError(
             f"FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT} should train {len(wanted)} backbone tensors, the model trains "

@@ -10,23 +10,25 @@ difference is 0 where nothing is wrong; 1e-5 of a map's largest value is the lim
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone
 from torch import Tensor
-from torchvision.models import resnet50
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.errors import InputError
 from transfer import architecture, names, weights
-from transfer.config import protocol_cfg
+from transfer.config import protocol_cfg, resnet_keys
 from transfer.pkl import read_detectron2_pkl
 from transfer.sources import Backbone, read_backbone
+from transfer.weights import ConvertedWeights
 
 LIMIT = 1e-5
 MAPS = ("res2", "res3", "res4", "res5")
@@ -44,12 +46,18 @@ def check_images(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     return torch.cat([noise, (pixels - offset) / scale])
 
 
-def torchvision_maps(state: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
-    """res2 … res5 (N×256…2048×H/4…H/32) of torchvision's ResNet-50 with ``state``."""
-    with torch.device("meta"):
-        model = resnet50(weights=None)
-    model.fc = torch.nn.Identity()
-    zeros = {name: torch.zeros((), dtype=torch.int64) for name in names.counters()}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build:
+    """Which network the weights are for: torchvision's name of it, and where a bottleneck has its stride."""
+
+    architecture: str
+    stride_in_1x1: bool
+
+
+def torchvision_maps(state: Mapping[str, Tensor], images: Tensor, build: Build) -> dict[str, Tensor]:
+    """res2 … res5 (N×64…512 or N×256…2048, H/4…H/32) of torchvision's ResNet with ``state``."""
+    model: Any = architecture.build(build.architecture, stride_in_1x1=build.stride_in_1x1)
+    zeros = {name: torch.zeros((), dtype=torch.int64) for name in names.counters(build.architecture)}
     model.load_state_dict(zeros | dict(state), assign=True)
     model.eval()
     maps = {}
@@ -61,9 +69,11 @@ def torchvision_maps(state: Mapping[str, Tensor], images: Tensor) -> dict[str, T
     return maps
 
 
-def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: str) -> dict[str, Tensor]:
-    """The same maps from detectron2's ResNet with ``arrays``, built as ``protocol`` builds it (stride, stem, sizes)."""
+def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: str, build: Build) -> dict[str, Tensor]:
+    """The same maps from detectron2's ResNet with ``arrays``, as ``protocol`` builds it for this network."""
     cfg = protocol_cfg(protocol)
+    for key, value in resnet_keys(build.architecture, build.stride_in_1x1).items():
+        cfg.merge_from_list([key, value])
     cfg.MODEL.RESNETS.OUT_FEATURES = list(MAPS)  # a C4 detector builds res5 from the same cfg, but in its ROI head
     cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
     with torch.device("meta"):
@@ -77,24 +87,29 @@ def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: 
 
 
 def forward_difference(
-    state: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], mean: tuple[float, ...], std: tuple[float, ...]
+    state: Mapping[str, Tensor],
+    arrays: Mapping[str, np.ndarray],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    build: Build,
 ) -> dict[str, dict[str, float]]:
     """{"c4" | "fpn": {"res2": …, … "res5": …}}: largest absolute difference over the map's largest absolute value.
 
+    Without "c4" for ResNets of basic blocks, of which detectron2 has no such detector.
     InputError if a map is not finite, is zero everywhere or has another size, since then nothing can be compared.
     """
     images = check_images(mean, std)
-    wanted = torchvision_maps(state, images)
+    wanted = torchvision_maps(state, images, build)
     for name, values in wanted.items():
         largest = values.abs().max().item()
         if not 0 < largest < math.inf:
             raise InputError(f"the checkpoint's {name} is {largest} on test images: it is broken or has collapsed")
     difference = {}
-    for build, protocol in BUILDS.items():
-        found = detectron2_maps(arrays, images, protocol)
-        difference[build] = {
-            name: _relative(found[name], wanted[name], f"{name} of the {build} build") for name in MAPS
-        }
+    for kind, protocol in BUILDS.items():
+        if kind == "c4" and build.architecture in names.BASIC:
+            continue
+        found = detectron2_maps(arrays, images, protocol, build)
+        difference[kind] = {name: _relative(found[name], wanted[name], f"{name} of the {kind} build") for name in MAPS}
     return difference
 
 
@@ -107,10 +122,11 @@ def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) 
 
 
 def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """What keeps ``arrays`` (detectron2's names) from being a ResNet-50's 265, as architecture.problems says it."""
-    table, shapes = names.to_torchvision(), architecture.expected_shapes()
+    """What keeps ``arrays`` (detectron2's names) from being those of a ResNet, as architecture.problems says it."""
+    nearest = names.nearest(arrays)
+    table, shapes = names.to_torchvision(nearest), architecture.expected_shapes(nearest)
     theirs = {table.get(name, name): array for name, array in arrays.items()}
-    return architecture.problems({name: _as_tensor(array, shapes.get(name)) for name, array in theirs.items()})
+    return architecture.problems({name: _as_tensor(array, shapes.get(name)) for name, array in theirs.items()}, nearest)
 
 
 def _as_tensor(array: np.ndarray, shape: tuple[int, ...] | None) -> Tensor | np.ndarray:
@@ -132,7 +148,7 @@ def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> 
     """detectron2's names of the tensors whose bytes are not those of ``state`` (torchvision's names, float32)."""
     return [
         ours
-        for theirs, ours in names.to_detectron2().items()
+        for theirs, ours in names.to_detectron2(architecture.identify(state)).items()
         if ours not in arrays or arrays[ours].tobytes() != state[theirs].numpy().tobytes()
     ]
 
@@ -140,10 +156,11 @@ def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> 
 def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
     """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, and what not, a line each; InputError."""
     arrays = read_detectron2_pkl(path)["model"]
-    faults = array_problems(arrays)
+    network = names.nearest(arrays)
+    table, faults = names.to_detectron2(network), array_problems(arrays)
     if faults:
-        raise InputError(f"{path}: not the {len(names.to_detectron2())} tensors of a ResNet-50: {'; '.join(faults)}")
-    found = [f"proved: {len(arrays)}/{len(names.to_detectron2())} tensors, each of the shape in detectron2's ResNet-50"]
+        raise InputError(f"{path}: not the {len(table)} tensors of a {names.title(network)}: {'; '.join(faults)}")
+    found = [f"proved: {len(arrays)}/{len(table)} tensors, each of the shape in detectron2's {names.title(network)}"]
     proof = weights.load(path)
     if proof:
         proof.arrays()
@@ -153,20 +170,20 @@ def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
         found.append(f"proved: {_same_tensors(path, arrays, backbone, checkpoint)}")
     if not proof and not backbone:
         found.append(f"not proved: nothing ties the file to a checkpoint ({path.stem}.json is missing); give that too")
-    state = (
-        backbone.state
-        if backbone
-        else {t: torch.from_numpy(arrays[o].copy()) for t, o in names.to_detectron2().items()}
-    )
-    known = backbone or proof
+    return [*found, _same_maps(path, arrays, network, backbone or proof)]
+
+
+def _same_maps(
+    path: Path, arrays: Mapping[str, np.ndarray], network: str, known: Backbone | ConvertedWeights | None
+) -> str:
+    state = {t: torch.from_numpy(arrays[o].copy()) for t, o in names.to_detectron2(network).items()}
     mean, std = (known.pixel_mean, known.pixel_std) if known else (IMAGENET_MEAN, IMAGENET_STD)
-    difference = forward_difference(state, arrays, mean, std)
+    build = Build(architecture=network, stride_in_1x1=known.stride_in_1x1 if known else False)
+    difference = forward_difference(state, arrays, mean, std, build)
     require_agreement(difference, str(path))
     worst = max(value for maps in difference.values() for value in maps.values())
-    found.append(
-        f"proved: res2 … res5 as torchvision computes them, C4 and FPN builds: largest relative difference {worst:.3g}"
-    )
-    return found
+    builds = " and ".join(kind.upper() for kind in difference)
+    return f"proved: res2 … res5 as torchvision computes them, {builds} build: largest relative difference {worst:.3g}"
 
 
 def _same_tensors(path: Path, arrays: Mapping[str, np.ndarray], backbone: Backbone, checkpoint: Path | None) -> str:

@@ -9,8 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
+from benchmarks.features import build_backbone
 from pretrain.checkpoint import save_checkpoint, tensor_digest
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
@@ -19,6 +21,8 @@ from transfer.__main__ import main
 from transfer.convert import convert
 from transfer.pkl import read_detectron2_pkl
 from transfer.sources import read_backbone
+
+RESNET50 = verify.Build(architecture="resnet50", stride_in_1x1=False)
 
 
 def rewritten(converted, arrays, path):
@@ -36,7 +40,7 @@ def test_every_tensor_arrives_and_the_forward_pass_agrees_exactly(converted, ful
     assert len(converted.dropped) == 2 + 53
     arrays = read_detectron2_pkl(converted.path)["model"]
     assert len(arrays) == 265
-    for ours, theirs in names.to_torchvision().items():  # the round trip
+    for ours, theirs in names.to_torchvision("resnet50").items():  # the round trip
         assert np.array_equal(arrays[ours], full_state[theirs].numpy()), theirs
         assert arrays[ours].dtype == np.float32
 
@@ -138,15 +142,25 @@ def test_verify_refuses_another_set_of_arrays(converted, scratch, fault):
         verify.verify(rewritten(converted, arrays, scratch / "bad.pkl"))
 
 
-@pytest.mark.parametrize("keys", ["STRIDE_IN_1X1: True", "STRIDE_IN_1X1: False, RES5_DILATION: 2"])
-def test_forward_proof_sees_what_shapes_do_not(converted, full_state, scratch, monkeypatch, keys):
+def test_forward_proof_sees_what_shapes_do_not(converted, full_state, scratch, monkeypatch):
     protocol = scratch / "other.yaml"
-    protocol.write_text(f"MODEL: {{RESNETS: {{{keys}}}}}")
+    protocol.write_text("MODEL: {RESNETS: {RES5_DILATION: 2}}")
     monkeypatch.setattr(verify, "BUILDS", {"c4": str(protocol)})
-    state = {name: value for name, value in full_state.items() if not name.startswith("fc.")}
-    message = "is built differently" if "DILATION" in keys else "differs by"  # dilation changes the map's size
-    with pytest.raises(InputError, match=message):
-        verify.require_agreement(verify.forward_difference(state, converted.arrays(), (0.5,) * 3, (0.25,) * 3), "x")
+    with pytest.raises(InputError, match="is built differently"):  # dilation changes the map's size
+        verify.forward_difference(backbone_of(full_state), converted.arrays(), (0.5,) * 3, (0.25,) * 3, RESNET50)
+
+
+@pytest.mark.parametrize("in_1x1", [False, True])
+def test_stride_is_where_it_is_said_to_be(in_1x1, converted, full_state):
+    state, arrays = backbone_of(full_state), converted.arrays()
+    images = verify.check_images((0.5,) * 3, (0.25,) * 3)
+    theirs = verify.torchvision_maps(state, images, dataclasses.replace(RESNET50, stride_in_1x1=in_1x1))["res5"]
+    for build in (False, True):
+        ours = verify.detectron2_maps(
+            arrays, images, "coco_fpn_1x", dataclasses.replace(RESNET50, stride_in_1x1=build)
+        )["res5"]
+        difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+        assert difference < 1e-5 if build == in_1x1 else difference > 1e-2
 
 
 def test_forward_proof_has_a_limit():
@@ -188,6 +202,32 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
     assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
 
 
+OTHERS = [
+    ("resnet18", 100, 512),
+    ("resnet34", 180, 512),
+    pytest.param("resnet101", 520, 2048, marks=pytest.mark.slow),
+    pytest.param("resnet152", 775, 2048, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "count", "dim"), OTHERS)
+def test_other_depths(name, count, dim, scratch):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval()
+    torch.save(model.state_dict(), scratch / "x.pth")
+    converted = convert(scratch / "x.pth")
+    assert (converted.architecture, converted.mapped, converted.expected) == (name, count, count)
+    basic = dim == 512
+    assert set(converted.forward_difference) == ({"fpn"} if basic else {"c4", "fpn"})
+    assert converted.max_difference < 1e-5
+    assert any(f"{count}/{count}" in line for line in verify.verify(converted.path, scratch / "x.pth"))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        model.fc = torch.nn.Identity()
+        assert torch.equal(build_backbone(read_backbone(scratch / "x.pth"))(images), model(images))
+        assert model(images).shape == (2, dim)
+
+
 def saved_run(folder, state, **changes):
     meta = {
         "architecture": "resnet50", "method": "random", "epoch": 0.0, "images_seen": 0, "dataset": {},
@@ -209,7 +249,7 @@ def test_own_run_folder(full_state, scratch):
     [
         ({"pixel_mean": (math.nan, 0.2, 0.3)}, "finite pixel means"),
         ({"pixel_std": (0.1, 0.0, 0.3)}, "positive stds"),
-        ({"channel_order": "BGR"}, "channel order BGR; only RGB"),
+        ({"channel_order": "GRB"}, "channel order GRB; there are RGB and BGR"),
     ],
 )
 def test_own_run_with_unusable_pixels(full_state, scratch, meta, message):

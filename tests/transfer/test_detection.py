@@ -233,7 +233,7 @@ def test_converted_file_loads_with_only_rpn_and_heads_missing(protocol, converte
 
 
 def _one_bit_off_is_seen(model, converted):
-    place = loading.detector_names(model)["res5.2.conv3.norm.running_var"]
+    place = loading.detector_names(model, "resnet50")["res5.2.conv3.norm.running_var"]
     tensor = model.state_dict()[place]
     tensor[7] = torch.nextafter(tensor[7], torch.tensor(9.0))
     with pytest.raises(RunError, match=f"1 of 265 backbone tensors .*{place}"):
@@ -241,7 +241,7 @@ def _one_bit_off_is_seen(model, converted):
 
 
 def _frozen_parameter_is_seen(model, cfg):
-    place = loading.detector_names(model)["res3.0.conv1.weight"]
+    place = loading.detector_names(model, "resnet50")["res3.0.conv1.weight"]
     dict(model.named_parameters())[place].requires_grad_(False)
     with pytest.raises(RunError, match=f"should train 159 .* trains 158; first difference: {place}"):
         loading.require_trainable(model, cfg)

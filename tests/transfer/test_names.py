@@ -2,12 +2,24 @@
 
 import re
 
+import pytest
+import torch
+import torchvision
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone
-from torchvision.models import resnet50
 
 from transfer import names
+from transfer.architecture import expected_shapes, identify
+
+# 5 tensors a convolution with its norm; ResNet-18 has 20 of them, ResNet-34 36, ResNet-50 53, …
+COUNTS = {
+    "resnet18": (100, 20),
+    "resnet34": (180, 36),
+    "resnet50": (265, 53),
+    "resnet101": (520, 104),
+    "resnet152": (775, 155),
+}
 
 
 def renamed_by_rules(name):
@@ -18,27 +30,47 @@ def renamed_by_rules(name):
     return stage + re.sub(r"^downsample\.([01])", lambda m: "shortcut" + (".norm" if m[1] == "1" else ""), rest)
 
 
-def test_covers_torchvision_exactly():
-    backbone = {name for name in resnet50(weights=None).state_dict() if not name.startswith("fc.")}
-    assert set(names.to_detectron2()) | set(names.counters()) == backbone
-    assert (len(names.to_detectron2()), len(names.counters())) == (265, 53)
-    assert not set(names.to_detectron2()) & set(names.counters())
+@pytest.fixture(params=list(COUNTS))
+def architecture(request):
+    return request.param
 
 
-def test_covers_detectron2_exactly():
+def test_covers_torchvision_exactly(architecture):
+    with torch.device("meta"):
+        state = torchvision.models.get_model(architecture, weights=None).state_dict()
+    backbone = {name for name in state if not name.startswith("fc.")}
+    table, counters = names.to_detectron2(architecture), names.counters(architecture)
+    assert set(table) | set(counters) == backbone
+    assert (len(table), len(counters)) == COUNTS[architecture]
+    assert not set(table) & set(counters)
+
+
+def test_covers_detectron2_exactly(architecture):
     cfg = get_cfg()
+    depth = int(architecture.removeprefix("resnet"))
+    cfg.MODEL.RESNETS.merge_from_list(["DEPTH", depth, "RES2_OUT_CHANNELS", 64 if depth < 50 else 256])
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res5"]
     cfg.MODEL.RESNETS.NORM = "BN"
-    state = build_resnet_backbone(cfg, ShapeSpec(channels=3)).state_dict()
-    assert set(names.to_torchvision()) == {name for name in state if not name.endswith("num_batches_tracked")}
+    with torch.device("meta"):
+        state = build_resnet_backbone(cfg, ShapeSpec(channels=3)).state_dict()
+    wanted = {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert set(names.to_torchvision(architecture)) == set(wanted)
+    shapes = expected_shapes(architecture)
+    assert {ours: shapes[theirs] for ours, theirs in names.to_torchvision(architecture).items()} == wanted
 
 
-def test_is_a_bijection_with_its_inverse():
-    forward, backward = names.to_detectron2(), names.to_torchvision()
+def test_is_a_bijection_with_its_inverse(architecture):
+    forward, backward = names.to_detectron2(architecture), names.to_torchvision(architecture)
     assert len(set(forward.values())) == len(forward)
     assert all(backward[forward[name]] == name for name in forward)
     assert all(forward[backward[name]] == name for name in backward)
 
 
-def test_agrees_with_the_rename_rules():
-    assert all(ours == renamed_by_rules(theirs) for theirs, ours in names.to_detectron2().items())
+def test_agrees_with_the_rename_rules(architecture):
+    assert all(ours == renamed_by_rules(theirs) for theirs, ours in names.to_detectron2(architecture).items())
+
+
+def test_architecture_is_told_by_its_names_even_if_some_are_missing(architecture):
+    theirs, ours = list(names.to_detectron2(architecture)), list(names.to_torchvision(architecture))
+    assert identify(theirs) == identify([*theirs, *names.counters(architecture), "x"]) == architecture
+    assert identify(theirs[:-3]) == names.nearest(ours[:-3]) == names.nearest(ours) == architecture

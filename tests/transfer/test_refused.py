@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import resnet18, resnet34, resnet101, resnext50_32x4d, wide_resnet50_2
+from torchvision.models import resnet18, resnext50_32x4d, wide_resnet50_2
 
 from pretrain.errors import run_cli
 from transfer.__main__ import main
@@ -63,14 +63,23 @@ CASES = {
     ),
     "module": (lambda p, s: torch.save(torch.nn.Linear(2, 2), p), r"torch\.nn\.modules\.linear\.Linear"),
     "list": (lambda p, s: torch.save([1, 2], p), "holds a list"),
-    "resnet18": (lambda p, s: torch.save(meta_state(resnet18), p), "ResNet-18.*missing layer1.0.conv3.weight"),
-    "resnet34": (lambda p, s: torch.save(meta_state(resnet34), p), "ResNet-34.*missing layer1.0.conv3.weight"),
-    "resnet101": (lambda p, s: torch.save(meta_state(resnet101), p), "ResNet-101.*not mapped layer3.6.conv1.weight"),
+    "mixed": (
+        lambda p, s: torch.save(meta_state(resnet18) | {"layer1.0.conv3.weight": torch.zeros(1)}, p),
+        "usable ResNet-18.*not mapped layer1.0.conv3.weight",
+    ),
+    "a stage short": (
+        lambda p, s: torch.save({n: v for n, v in s.items() if not n.startswith("layer4.")}, p),
+        r"bottleneck ResNet with 3-4-6-0 blocks\): missing layer4\.0\.conv1\.weight",
+    ),
+    "squeeze": (
+        lambda p, s: torch.save(s | {"layer1.0.se.fc1.weight": torch.zeros(1)}, p),
+        r"ResNet-50, squeeze-and-excitation\): not mapped layer1\.0\.se",
+    ),
     "wide": (lambda p, s: torch.save(meta_state(wide_resnet50_2), p), "width 2×.*layer1.0.conv1.weight"),
     "resnext": (lambda p, s: torch.save(meta_state(resnext50_32x4d), p), "32 groups.*layer1.0.conv1.weight"),
     "cifar stem": (
         lambda p, s: torch.save(changed(s, conv1__weight=torch.zeros(64, 3, 3, 3)), p),
-        r"3×3 stem.*conv1\.weight \(64, 3, 3, 3\) instead of \(64, 3, 7, 7\)",
+        r"3×3 stem .* as for CIFAR, without pooling.*conv1\.weight \(64, 3, 3, 3\) instead of \(64, 3, 7, 7\)",
     ),
     "deep stem": (
         lambda p, s: torch.save(changed(s, conv1__weight=None, **{"conv1__0__weight": torch.zeros(32, 3, 3, 3)}), p),
@@ -119,9 +128,9 @@ CASES = {
         lambda p, s: torch.save(changed(s, layer1__0__bn3__weight=torch.full((256,), 3e38)), p),
         "res[2-5] is (inf|nan)",
     ),
-    "moco": (
-        lambda p, s: torch.save({"state_dict": {f"module.encoder_q.{n}": v for n, v in s.items()}}, p),
-        r"not a checkpoint of superinfo or torchvision \(keys: module\.encoder_q\.conv1\.weight",
+    "unknown prefix": (
+        lambda p, s: torch.save({"state_dict": {f"net.trunk.{n}": v for n, v in s.items()}}, p),
+        r"not a checkpoint of any known source \(keys: net\.trunk\.conv1\.weight",
     ),
     "two networks": (lambda p, s: torch.save({"state_dict": s, "model": s}, p), 'both "state_dict" and "model"'),
 }

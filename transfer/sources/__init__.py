@@ -75,15 +75,15 @@ def detect(loaded: Loaded) -> tuple[Source, str]:
     inner = find(loaded.content, ("state_dict",)) or find(loaded.content, ("model",)) or loaded.content
     keys = architecture.first_few(map(str, inner))
     raise InputError(
-        f"{loaded.path}: not a checkpoint of {' or '.join(SOURCES)} (keys: {keys}); see: "
+        f"{loaded.path}: not a checkpoint of any known source (keys: {keys}); see: "
         f"python -m transfer inspect {loaded.path}"
     )
 
 
 def read_backbone(path: Path | str) -> Backbone:
-    """The ResNet-50 in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
+    """The ResNet in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
 
-    InputError in one line that names the first offending keys: another architecture or stem, missing, unmapped or
+    InputError in one line that names the first offending keys: an unknown architecture or stem, missing, unmapped or
     misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
     """
     return backbone_of(load_checkpoint(path))
@@ -93,25 +93,26 @@ def backbone_of(loaded: Loaded) -> Backbone:
     """As read_backbone, of a file that has been read."""
     source, reason = detect(loaded)
     taken = source.take(loaded, None)
-    faults = architecture.problems(taken.state)
+    found = architecture.identify(taken.state)
+    faults = architecture.problems(taken.state, found)
     if faults:
         kind = architecture.describe(architecture.shapes_of(taken.state))
-        raise InputError(f"{loaded.path}: not a usable ResNet-50 (looks like: {kind}): {'; '.join(faults)}")
-    return _checked(loaded, source.name, reason, taken)
+        raise InputError(f"{loaded.path}: not a usable {names.title(found)} (looks like: {kind}): {'; '.join(faults)}")
+    return _checked(loaded, source.name, reason, taken, found)
 
 
-def _checked(loaded: Loaded, source: str, reason: str, taken: Taken) -> Backbone:
+def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str) -> Backbone:
     _check_pixels(loaded.path, taken)
     state: dict[str, Any] = {
-        name: taken.state[name].detach().to(torch.float32).contiguous() for name in names.to_detectron2()
+        name: taken.state[name].detach().to(torch.float32).contiguous() for name in names.to_detectron2(found)
     }
-    state |= {name: taken.state[name].detach() for name in names.counters() if name in taken.state}
+    state |= {name: taken.state[name].detach() for name in names.counters(found) if name in taken.state}
     return Backbone(
         state=state,
         source=source,
         reason=reason,
         assumed=taken.assumed,
-        architecture="resnet50",
+        architecture=found,
         dropped=taken.dropped,
         pixel_mean=taken.pixel_mean,
         pixel_std=taken.pixel_std,
@@ -128,5 +129,5 @@ def _check_pixels(path: Path, taken: Taken) -> None:
     three = len(taken.pixel_mean) == len(taken.pixel_std) == 3
     if not three or min(taken.pixel_std) <= 0 or not all(map(math.isfinite, (*taken.pixel_mean, *taken.pixel_std))):
         raise InputError(f"{path}: needs three finite pixel means and three finite positive stds")
-    if taken.channel_order != "RGB":  # the tasks on frozen features load their images in RGB
-        raise InputError(f"{path}: channel order {taken.channel_order}; only RGB checkpoints can be evaluated")
+    if taken.channel_order not in ("RGB", "BGR"):
+        raise InputError(f"{path}: channel order {taken.channel_order}; there are RGB and BGR")
