@@ -1,5 +1,6 @@
 """Every family's file: recognised by its source alone, the published network bit for bit, all else left out by name."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -9,18 +10,22 @@ from torchvision.models import resnet18, resnet50
 
 from pretrain.errors import InputError
 from tests.transfer.layouts import SAMPLES, haiku
-from tests.transfer.layouts.parts import IMAGENET, UNIT, linear, under, zeros
+from tests.transfer.layouts.parts import IMAGENET, UNIT, linear, random_backbone, under, zeros
 from transfer.read import Loaded, load_checkpoint
 from transfer.sources import SOURCES, detect, read_backbone
 
 FALLBACK = "torchvision"  # takes whatever bare network no other source recognises, and comes last
 
 
+@functools.cache
+def blank(build):
+    with torch.device("meta"):
+        return build(weights=None).state_dict()
+
+
 def empty(build=resnet50):
     """A backbone's names and shapes; its tensors take no space."""
-    with torch.device("meta"):
-        state = build(weights=None).state_dict()
-    return {n: zeros(*v.shape, dtype=v.dtype) for n, v in state.items() if not n.startswith("fc.")}
+    return {n: zeros(*v.shape, dtype=v.dtype) for n, v in blank(build).items() if not n.startswith("fc.")}
 
 
 def in_memory(content, path="x.pth"):
@@ -35,27 +40,14 @@ def same(found, wanted):
     return set(found) == set(wanted) and all(found[name] is wanted[name] for name in wanted)
 
 
-def random_state(seed):
-    """No two tensors alike, with statistics that a forward pass survives."""
-    torch.manual_seed(seed)
-    state = resnet18(weights=None).state_dict()
-    for name, value in state.items():
-        if name.endswith("num_batches_tracked"):
-            value.fill_(seed)
-        elif value.dim() == 1:
-            value.uniform_(0.5, 1.5)
-    return {name: value for name, value in state.items() if not name.startswith("fc.")}
-
-
 @pytest.fixture(scope="module")
 def states():
-    return random_state(1), random_state(2)
+    return random_backbone("resnet18", 1), random_backbone("resnet18", 2)
 
 
-@pytest.mark.parametrize("build", [resnet18, resnet50])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_recognised_by_its_source_alone(name, build):
-    sample = SAMPLES[name](empty(build), empty(build))
+def test_recognised_by_its_source_alone(name):
+    sample = SAMPLES[name](empty(resnet18), empty(resnet18))
     assert set(recognisers(sample.content)) - {FALLBACK} == {sample.source} - {FALLBACK}
     source, reason = detect(in_memory(sample.content))
     assert source.name == sample.source and reason
@@ -195,10 +187,10 @@ def test_a_config_that_is_no_json_is_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize("network", [None, "target"])
-def test_byols_pickle(network, scratch):
+def test_byols_pickle(network, states, scratch):
     """Modules by their names, kernels turned, statistics from the averages; haiku is neither there nor asked for."""
-    names = {name for name in random_state(1) if not name.endswith("num_batches_tracked")}
-    online, target = ({name: value for name, value in random_state(n).items() if name in names} for n in (1, 2))
+    names = {name for name in states[0] if not name.endswith("num_batches_tracked")}
+    online, target = ({name: state[name] for name in names} for state in states)
     haiku.write(scratch / "pretrain_res18.pkl", online, target)
     loaded = load_checkpoint(scratch / "pretrain_res18.pkl")
     source, _ = detect(loaded)

@@ -6,7 +6,7 @@ space. ``SAMPLES[name](first, second)`` is one file whose published network is `
 Both are backbones under torchvision's names without fc. The docstring of each says which code it was written from.
 """
 
-from tests.transfer.layouts import contrastive, facebook, libraries, lightning
+from tests.transfer.layouts import contrastive, facebook, haiku, libraries, lightning, parts
 from tests.transfer.layouts.parts import SAMPLES, Sample
 
-__all__ = ["SAMPLES", "Sample", "contrastive", "facebook", "libraries", "lightning"]
+__all__ = ["SAMPLES", "Sample", "contrastive", "facebook", "haiku", "libraries", "lightning", "parts"]

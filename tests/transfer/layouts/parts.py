@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torchvision
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -37,6 +38,18 @@ def under(prefix, state):
 
 def zeros(*shape, dtype=torch.float32):
     return torch.zeros((), dtype=dtype).expand(shape)
+
+
+def random_backbone(architecture, seed):
+    """torchvision's network without fc: no two tensors alike, and statistics that a forward pass survives."""
+    torch.manual_seed(seed)
+    state = torchvision.models.get_model(architecture, weights=None).state_dict()
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked"):
+            value.fill_(seed)
+        elif value.dim() == 1:
+            value.uniform_(0.5, 1.5)
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}
 
 
 def width(state):

@@ -1,0 +1,62 @@
+"""The name table of every architecture: one to one, total, and far from every name that is nearly one of its own."""
+
+import string
+
+import pytest
+from torchvision.models import get_model
+
+from transfer import names
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+ARCHITECTURES = st.sampled_from(list(names.BLOCKS))
+
+
+@st.composite
+def places(draw):
+    """An architecture and one of its names."""
+    architecture = draw(ARCHITECTURES)
+    return architecture, draw(st.sampled_from(list(names.to_detectron2(architecture))))
+
+
+@hypothesis.given(places())
+def test_there_and_back(place):
+    architecture, theirs = place
+    ours = names.to_detectron2(architecture)[theirs]
+    assert names.to_torchvision(architecture)[ours] == theirs
+
+
+@hypothesis.given(places(), places())
+def test_no_two_names_meet(one, other):
+    hypothesis.assume(one != other and one[0] == other[0])
+    table = names.to_detectron2(one[0])
+    assert table[one[1]] != table[other[1]]
+
+
+@hypothesis.given(places(), st.integers(0, 60), st.sampled_from(string.printable), st.integers(0, 2))
+def test_a_name_with_one_character_changed_is_another_of_the_table_or_none(place, position, character, cut):
+    architecture, name = place
+    changed = name[:position] + character + name[position + cut :]
+    hypothesis.assume(changed != name)
+    table = names.to_detectron2(architecture)
+    assert table.get(changed) != table[name]
+
+
+@hypothesis.given(ARCHITECTURES)
+@hypothesis.settings(max_examples=10, deadline=None)
+def test_total(architecture):
+    import torch
+
+    with torch.device("meta"):
+        state = get_model(architecture, weights=None).state_dict()
+    wanted = {name for name in state if not name.startswith("fc.")}
+    assert set(names.to_detectron2(architecture)) | set(names.counters(architecture)) == wanted
+
+
+@hypothesis.given(ARCHITECTURES, st.data())
+@hypothesis.settings(deadline=None)
+def test_the_nearest_architecture_survives_a_lost_name(architecture, data):
+    found = set(names.to_torchvision(architecture))
+    lost = data.draw(st.sampled_from(sorted(found)))
+    assert names.nearest(found - {lost}) == architecture

@@ -1,0 +1,135 @@
+"""What the converter makes of every family's checkpoint, as a markdown table, and what a conversion costs.
+
+    python -m tools.sources_table                                      # every file with a ResNet-50: some minutes
+    python -m tools.sources_table moco-v1 byol --architecture resnet18 # some of them, smaller
+    python -m tools.sources_table --cost                               # time and memory beside the plain rename loop's
+
+The files are those of tests/transfer/layouts, built from the published code of each project. Each is written to a
+temporary folder, converted, and read back from the .pkl. Exit status 1 if one of them is not what it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pickle
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pretrain.errors import InputError
+from transfer.convert import convert
+from transfer.sources import read_backbone
+
+layouts: Any = importlib.import_module("tests.transfer.layouts")  # the tests' code is not typed
+COLUMNS = ("file", "source", "network", "mapped", "C4", "FPN", "round trip", "seconds", "made")
+BYOL = "byol"
+_BYOL_MADE = "built from the published code, pickled as haiku pickles"
+
+
+def main(argv: list[str]) -> int:
+    """Print the table, or with --cost the costs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help=f"of: {', '.join([*layouts.SAMPLES, BYOL])} (default: all)"
+    )
+    parser.add_argument("--architecture", default="resnet50", help="the backbone in each file")
+    parser.add_argument("--cost", action="store_true", help="time and peak memory of one conversion instead")
+    options = parser.parse_args(argv)
+    if options.cost:
+        return _cost(options.architecture)
+    first, second = (layouts.parts.random_backbone(options.architecture, seed) for seed in (1, 2))
+    rows = [_row(name, first, second) for name in options.files or [*layouts.SAMPLES, BYOL]]
+    _print_table(COLUMNS, rows)
+    return int(any("no" in row or "refused" in row[1] for row in rows))
+
+
+def _row(name: str, first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[str, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("x.pkl" if name == BYOL else "x.pth")
+        made = _write(name, path, first, second)
+        start = time.perf_counter()
+        try:
+            converted = convert(path, Path(folder) / "out.pkl")
+        except InputError as error:
+            return name, f"refused: {error}", "", "", "", "", "", "", made
+        seconds = time.perf_counter() - start
+        differences = [
+            f"{max(converted.forward_difference[build].values()):.2g}" if build in converted.forward_difference else "–"
+            for build in ("c4", "fpn")
+        ]
+        back = read_backbone(converted.path).state
+        same = all(torch.equal(back[key], first[key]) for key in back)
+        mapped = f"{converted.mapped}/{converted.expected}"
+        arrived = "bitwise" if same and len(back) == converted.expected else "no"
+        return name, converted.source, converted.network, mapped, *differences, arrived, f"{seconds:.1f}", made
+
+
+def _write(name: str, path: Path, first: dict[str, Tensor], second: dict[str, Tensor]) -> str:
+    if name == BYOL:
+        layouts.haiku.write(path, first, second)
+        return _BYOL_MADE
+    sample = layouts.SAMPLES[name](first, second)
+    torch.save(sample.content, path)
+    return str(sample.made)
+
+
+def _cost(architecture: str) -> int:
+    """Convert a checkpoint with optimiser state in a process of its own, and run the plain loop in another."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.pth"
+        state = layouts.parts.random_backbone(architecture, 1)
+        momentum = {n: {"momentum_buffer": torch.rand(v.shape)} for n, v in enumerate(state.values())}
+        torch.save({"model": state, "optimizer": {"state": momentum, "param_groups": []}, "epoch": 99}, path)
+        size = path.stat().st_size
+        rows = [_in_its_own_process(what, path, Path(folder) / f"{what[:4]}.pkl", size) for what in WAYS]
+    print(f"A {architecture} with optimiser state, {size / 2**20:.0f} MiB; imports apart:\n")
+    _print_table(("what", "seconds", "peak MiB", "peak / size"), rows)
+    return 0
+
+
+def _in_its_own_process(what: str, path: Path, target: Path, size: int) -> tuple[str, ...]:
+    code = "import sys; from tools.sources_table import measure; measure(*sys.argv[1:])"
+    arguments = [sys.executable, "-c", code, what, str(path), str(target)]
+    found = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
+    seconds, kilobytes = float(found[0]), int(found[1])
+    return what, f"{seconds:.2f}", f"{kilobytes / 1024:.0f}", f"{kilobytes * 1024 / size:.2f}"
+
+
+def measure(what: str, source: str, target: str) -> None:
+    """Print the seconds that one of WAYS takes, and by how many KiB it raises the process's peak memory."""
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    WAYS[what](Path(source), Path(target))
+    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def plain_loop(source: Path, target: Path) -> None:
+    """The rename loop of detectron2's tools/convert-torchvision-to-d2.py and its copies: no check, nothing counted."""
+    arrays = {}
+    for name, value in torch.load(source, map_location="cpu")["model"].items():
+        name = name if "layer" in name else f"stem.{name}"
+        for n in (1, 2, 3, 4):
+            name = name.replace(f"layer{n}", f"res{n + 1}").replace(f"bn{n}", f"conv{n}.norm")
+        arrays[name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")] = value.numpy()
+    with target.open("wb") as stream:
+        pickle.dump({"model": arrays, "__author__": "third_party", "matching_heuristics": True}, stream)
+
+
+WAYS: dict[str, Callable[[Path, Path], object]] = {"convert": convert, "plain loop": plain_loop}
+
+
+def _print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    for row in (columns, ("---",) * len(columns), *rows):
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
