@@ -153,8 +153,20 @@ def test_simclr_v1_is_torchvisions_layout_unless_it_is_named():
     assert same(taken.state, empty_of(content)) and (taken.pixel_mean, taken.pixel_std) == UNIT
 
 
-def empty_of(content):
-    return {name: value for name, value in content["state_dict"].items() if not name.startswith("fc.")}
+@pytest.mark.parametrize(
+    ("source", "prefix", "network"),
+    [("lightly", "backbone.", "backbone"), ("solo-learn", "encoder.", "online"), ("openmmlab", "backbone.", "online")],
+)
+def test_a_file_without_the_marks_of_the_source_that_is_named(source, prefix, network):
+    content = {"state_dict": under(prefix, empty(resnet18))}
+    assert not SOURCES[source].recognise(in_memory(content))
+    taken = SOURCES[source].take(in_memory(content), None)
+    assert same(taken.state, empty_of(content, prefix)) and (taken.network, taken.networks) == (network, (network,))
+
+
+def empty_of(content, prefix=""):
+    state = content["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in state.items() if not name.startswith("fc.")}
 
 
 def test_timms_hub_model_says_its_pixel_statistics(tmp_path):

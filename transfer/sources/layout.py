@@ -156,13 +156,17 @@ class Layout:
 
 
 def either(*layouts: Layout) -> Source:
-    """One source of several layouts of a family; the first that recognises a file takes it. The first one names it."""
+    """One source of several layouts of a family; the first that recognises a file takes it. The first one names it.
+
+    The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
+    """
 
     def recognise(loaded: Loaded) -> str | None:
         return next((reason for layout in layouts if (reason := layout.recognise(loaded))), None)
 
     def take(loaded: Loaded, network: str | None) -> Taken:
-        fitting = next((layout for layout in layouts if layout.recognise(loaded)), layouts[0])
+        unmarked = [dataclasses.replace(layout, marks=(), absent=()) for layout in reversed(layouts)]
+        fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(loaded)), layouts[0])
         return fitting.take(loaded, network)
 
     return dataclasses.replace(layouts[0].source(), recognise=recognise, take=take)
