@@ -1,0 +1,22 @@
+"""tools/sources_table.py: a row a file, with what was proved. python -m pytest tests/tools/test_sources_table.py"""
+
+import pytest
+
+from tools import sources_table
+
+
+@pytest.mark.slow
+def test_a_row_says_what_was_found_mapped_and_proved(capsys):
+    assert sources_table.main(["moco-v1", "byol", "--architecture", "resnet18"]) == 0
+    _, _, moco, byol = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()
+    )
+    assert moco[:4] == ["moco-v1", "moco", "query", "100/100"] and moco[6] == "bitwise"
+    assert byol[:4] == ["byol", "byol", "online", "100/100"] and byol[6] == "bitwise"
+    assert {value for row in (moco, byol) for value in row[4:6]} <= {"0", "–"}
+
+
+def test_an_unknown_file_is_named(capsys):
+    with pytest.raises(SystemExit):
+        sources_table.main(["moco-v9"])
+    assert "no file moco-v9; there are pycontrast-memory" in capsys.readouterr().err
