@@ -1,7 +1,7 @@
 """Frozen features of a checkpoint on an ImageFolder split, extracted once and memory-mapped for every task after.
 
-``results/features/<checkpoint 12 hex>-<data 12 hex>-<resize>-<crop>-<precision>/{train,val}.npy`` (N×2048, float32: a
-randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.npy``.
+``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-<precision>/{train,val}.npy``
+(N×512 or 2048, float32: a randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.npy``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pretrain.checkpoint import tensor_digest
 from pretrain.config import best_device, has_bf16
 from pretrain.data import decode
 from pretrain.errors import InputError, RunError
-from pretrain.files import results_dir
+from pretrain.files import digest, results_dir
 from pretrain.state import locked
 from transfer import architecture, names
 from transfer.sources import Backbone
@@ -67,16 +67,26 @@ def build_backbone(backbone: Backbone) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers: int) -> DataLoader[tuple[Tensor, int]]:
-    transform = v2.Compose(
+def eval_transform(view: View, backbone: Backbone) -> v2.Compose:
+    """From an RGB image to what the network was trained on: 3×crop×crop, its channel order, its mean and std."""
+    return v2.Compose(
         [
             v2.Resize(view.resize, antialias=True),
             v2.CenterCrop(view.crop),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
+            *([v2.Lambda(_swap_red_and_blue)] if backbone.channel_order == "BGR" else []),
             v2.Normalize(backbone.pixel_mean, backbone.pixel_std),
         ]
     )
+
+
+def _swap_red_and_blue(image: Tensor) -> Tensor:
+    return image.flip(0)
+
+
+def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers: int) -> DataLoader[tuple[Tensor, int]]:
+    transform = eval_transform(view, backbone)
     folder = root.path / "imagenet" / split
     dataset = torchvision.datasets.ImageFolder(str(folder), transform, loader=lambda path: decode(Path(path)))
     expected = root.section("imagenet")["classes"]
@@ -115,7 +125,8 @@ def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0)
     """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
     view, precision = VIEWS[profile], eval_precision()
     data = root.section("imagenet")
-    key = f"{backbone.sha256[:12]}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{precision}"
+    how = (backbone.pixel_mean, backbone.pixel_std, backbone.channel_order, backbone.stride_in_1x1)
+    key = f"{backbone.sha256[:12]}-{digest(how)[:6]}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{precision}"
     folder = results_dir() / "features" / key
     found = {}
     with locked(folder):

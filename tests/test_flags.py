@@ -18,8 +18,8 @@ FLAGS = {
     "benchmarks prepare voc": "name seed val-fraction",
     "benchmarks prepare coco": "annotations images name seed val-fraction",
     "benchmarks prepare imagenet": "name seed val-fraction",
-    "transfer convert": "output",
-    "transfer verify": "",
+    "transfer convert": "network output source",
+    "transfer verify": "detector",
     "transfer inspect": "",
     "pretrain demo-superinfo": (
         "backbone batch-size data epochs image-size learning-rate lr-batch method.deterministic method.dim "

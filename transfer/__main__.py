@@ -4,7 +4,7 @@
     python -m transfer verify FILE.pkl [CHECKPOINT]         # proves an earlier conversion again
     python -m transfer inspect FILE                         # says what a file is and what to try
 
-CHECKPOINT is a file (.pth, .pt, .safetensors) or the folder of a pretraining run. No code in a file is ever run.
+CHECKPOINT is a file (.pth, .pt, .safetensors, .pkl) or the folder of a pretraining run. No code in a file is ever run.
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "-o", "--output", dest="out", type=Path, metavar="OUT.pkl", help="result (default: beside the input)"
     )
+    convert.add_argument("--source", metavar="NAME", help="what the file is (default: detected; see inspect)")
+    convert.add_argument(
+        "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
+    )
     convert.set_defaults(run=_convert)
     verify = commands.add_parser("verify", help="prove a .pkl, alone or against its checkpoint")
     verify.add_argument("file", type=Path, metavar="FILE.pkl")
     verify.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT")
+    verify.add_argument(
+        "--detector", metavar="PROTOCOL", help="also load it into this protocol's detector and compare every tensor"
+    )
     verify.set_defaults(run=_verify)
     inspect = commands.add_parser("inspect", help="what a file is and what to try")
     inspect.add_argument("file", type=Path, metavar="FILE")
@@ -50,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _convert(options: argparse.Namespace) -> int:
     from transfer import convert
 
-    converted = convert.convert(options.file, options.out)
+    converted = convert.convert(options.file, options.out, source=options.source, network=options.network)
     for line in convert.summary(converted):
         print(line, file=sys.stderr)
     print(converted.path)
@@ -60,7 +67,7 @@ def _convert(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from transfer import verify
 
-    for line in verify.verify(options.file, options.checkpoint):
+    for line in verify.verify(options.file, options.checkpoint, options.detector):
         print(line, file=sys.stderr)
     return 0
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.errors import InputError
-from transfer import names, verify, weights
+from pretrain.files import file_sha256
+from transfer import names, sources, verify, weights
 from transfer.architecture import first_few
 from transfer.read import find_checkpoint
 from transfer.sources import Backbone, read_backbone
@@ -22,13 +23,16 @@ from transfer.weights import ConvertedWeights
 COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
 
 
-def convert(path: Path | str, out: Path | str | None = None) -> ConvertedWeights:
+def convert(
+    path: Path | str, out: Path | str | None = None, *, source: str | None = None, network: str | None = None
+) -> ConvertedWeights:
     """Convert a checkpoint (file, or folder of a pretraining run); ``out`` is the .pkl (default: beside the input).
 
-    An existing result of the same tensors and pixel statistics is returned as it is. InputError when the checkpoint is
-    refused, when the forward pass disagrees, or when the result cannot be written or would replace a file not ours.
+    ``source`` and ``network`` as in sources.read_backbone. An existing result of the same tensors and pixel statistics
+    is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when the result
+    cannot be written or would replace a file not ours.
     """
-    backbone = read_backbone(path)
+    backbone = read_backbone(path, source, network)
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out)
     existing = weights.usable(target)
@@ -46,12 +50,42 @@ def summary(converted: ConvertedWeights) -> list[str]:
     builds = ", ".join(kind.upper() for kind in converted.forward_difference)
     return [
         f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
+        *_choice(converted),
+        f"network: {_network(converted)}",
         *([f"assumed: {converted.assumed}"] if converted.assumed else []),
         f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
         f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} ({builds})",
         f"proof: {converted.json_path}",
-        f'next: make benchmark CHECKPOINTS="{converted.source_path.stem}={converted.source_path}"',
+        f'next: make benchmark CHECKPOINTS="{converted.source_path.stem}={_file_to_benchmark(converted)}"',
     ]
+
+
+def _choice(converted: ConvertedWeights) -> list[str]:
+    others = [name for name in converted.networks if name != converted.network]
+    if not others:
+        return []
+    published = "the published choice" if _as_published(converted) else "as asked"
+    return [f"taken: the network {converted.network}, {published}; --network takes {' or '.join(others)}"]
+
+
+def _as_published(converted: ConvertedWeights) -> bool:
+    return not converted.networks or converted.network == converted.networks[0]
+
+
+def _file_to_benchmark(converted: ConvertedWeights) -> Path:
+    """The checkpoint, or the .pkl where the checkpoint by itself would be read in another way."""
+    chosen = converted.source_reason == sources.FORCED or not _as_published(converted)
+    return converted.path if chosen else converted.source_path
+
+
+def _network(converted: ConvertedWeights) -> str:
+    """Architecture and input in words."""
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (converted.pixel_mean, converted.pixel_std))
+    stride = "1×1" if converted.stride_in_1x1 else "3×3"
+    return (
+        f"{names.title(converted.architecture)}, {converted.channel_order} images in [0, 1] with mean {mean} and std "
+        f"{std}, stride in the {stride} convolutions"
+    )
 
 
 def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
@@ -61,8 +95,8 @@ def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
 
 
 def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
-    """Whether both want their images in the same way."""
-    fields = ("pixel_mean", "pixel_std", "channel_order", "stride_in_1x1")
+    """Whether both are said to be the same network and want their images in the same way."""
+    fields = ("source", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1")
     return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
 
 
@@ -86,6 +120,9 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
         assumed=backbone.assumed,
         source_path=checkpoint.resolve(),
         source_sha256=backbone.sha256,
+        file_sha256=file_sha256(checkpoint),
+        networks=backbone.networks,
+        network=backbone.network,
         architecture=backbone.architecture,
         mapped=len(arrays),
         expected=len(names.to_detectron2(backbone.architecture)),

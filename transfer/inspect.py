@@ -17,9 +17,9 @@ from pretrain.errors import InputError
 from transfer import architecture, names, weights
 from transfer.pkl import read_detectron2_pkl
 from transfer.read import Loaded, find_checkpoint, load_checkpoint
-from transfer.sources import backbone_of
+from transfer.sources import SOURCES, backbone_of, take
 
-STEM = "conv1.weight"
+STEM, FIRST = "conv1.weight", "layer1.0.conv1.weight"
 
 
 def inspect(path: Path) -> list[str]:
@@ -47,22 +47,55 @@ def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
 
 
 def _explain_content(loaded: Loaded) -> list[str]:
-    lines = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}"]
     flat = _tensors(loaded.content)
-    prefix = _prefix(flat)
-    inner = {name.removeprefix(prefix): shape for name, shape in flat.items() if name.startswith(prefix)}
-    lines.append(f"{len(flat)} tensors" + (f", {len(inner)} of them under {prefix!r}" if prefix else ""))
-    lines.append(f"looks like: {architecture.describe(inner)}")
-    return [*lines, *_matches(set(inner), architecture.identify(inner), names.to_detectron2)]
+    lines = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}", f"{len(flat)} tensors"]
+    prefixes = _prefixes(flat)
+    for prefix in prefixes[:4]:
+        inner = _under(flat, prefix)
+        where = f"under {prefix!r}" if prefix else "at the top level"
+        lines.append(f"{where}: {len(inner)}, looks like: {architecture.describe(inner)}")
+    best = _under(flat, prefixes[0]) if prefixes else flat
+    return [*lines, *_matches(set(best), architecture.identify(best), names.to_detectron2)]
 
 
 def _explain_fate(loaded: Loaded) -> list[str]:
     try:
         backbone = backbone_of(loaded)
     except InputError as error:
-        return [f"refused: {error}"]
+        return [f"refused: {error}", *_advice(loaded)]
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
-    return [f"source: {backbone.source} ({backbone.reason}){dropped}", f"try: python -m transfer convert {loaded.path}"]
+    others = backbone.networks[1:]
+    return [
+        f"source: {backbone.source} ({backbone.reason}){dropped}",
+        *([f"networks: {backbone.network} is taken; --network takes {' or '.join(others)}"] if others else []),
+        f"try: python -m transfer convert {loaded.path}",
+    ]
+
+
+def _advice(loaded: Loaded) -> list[str]:
+    """The sources that come nearest, and the command to try if one of them maps everything or a prefix does."""
+    counts = _nearest(loaded)
+    lines = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
+    whole = [name for name, (mapped, wanted) in counts.items() if mapped == wanted]
+    if whole:
+        return [*lines, f"try: python -m transfer convert {loaded.path} --source {whole[0]}"]
+    flat = _tensors(loaded.content)
+    for prefix in _prefixes(flat):
+        inner = _under(flat, prefix)
+        if set(names.to_detectron2(architecture.identify(inner))) <= set(inner):
+            return [*lines, f"try: save what is under {prefix!r} by itself, without the prefix, and convert that"]
+    return lines
+
+
+def _nearest(loaded: Loaded) -> dict[str, tuple[int, int]]:
+    """Source → (tensors it would map, tensors of that network), the best first; none of which it would map nothing."""
+    found = {}
+    for name, source in SOURCES.items():
+        with contextlib.suppress(InputError):
+            state = take(source, loaded).state
+            table = names.to_detectron2(architecture.identify(state))
+            found[name] = len(table.keys() & architecture.shapes_of(state).keys()), len(table)
+    return dict(sorted(((n, v) for n, v in found.items() if v[0]), key=lambda item: -item[1][0] / item[1][1]))
 
 
 def _matches(found: set[str], network: str, table: Callable[[str], dict[str, str]]) -> list[str]:
@@ -87,7 +120,12 @@ def _tensors(content: dict[Any, Any], prefix: str = "", depth: int = 4) -> dict[
     return found
 
 
-def _prefix(flat: dict[str, tuple[int, ...]]) -> str:
-    """What stands in front of the first key that ends as torchvision's first convolution does; "" if none does."""
-    stems = [name for name in flat if name == STEM or name.endswith("." + STEM)]
-    return min(stems, key=len).removesuffix(STEM) if stems else ""
+def _prefixes(flat: dict[str, tuple[int, ...]]) -> list[str]:
+    """What stands in front of a first block's convolution, or else of a stem's, most tensors first."""
+    found = {name.removesuffix(FIRST) for name in flat if name == FIRST or name.endswith("." + FIRST)}
+    stems = [name.removesuffix(STEM) for name in flat if name == STEM or name.endswith("." + STEM)]
+    return sorted(found or stems[:1], key=lambda prefix: (-len(_under(flat, prefix)), prefix))
+
+
+def _under(flat: dict[str, tuple[int, ...]], prefix: str) -> dict[str, tuple[int, ...]]:
+    return {name.removeprefix(prefix): shape for name, shape in flat.items() if name.startswith(prefix)}

@@ -16,6 +16,8 @@ SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torc
 _HEAD = 1024
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950A86A20F9469CFC6C (torch:serialization.py)
 _ONNX = re.compile(rb"\x08[\x01-\x20](?:\x12.{0,40}(?:pytorch|onnx|tf2onnx|keras|skl)|:)", re.DOTALL)
+# Of protocols 2 to 5, 0, and 1.
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|\((?:dp|lp|d|l)\d|c[\w.]+\n[\w.]+\n[()pq]|[}\]]q")
 _STARTS = {
     b"\x89HDF": "an HDF5 file (Keras?); this reads PyTorch, safetensors and pickle files",
     b"\x93NUMPY": "a single NumPy array, not a state dict",
@@ -47,7 +49,7 @@ def kind(path: Path) -> str:
         return _torch_zip(path)
     if _TORCH_MAGIC in head[:32]:
         return TORCH_LEGACY
-    if (head[0] == 0x80 and 2 <= head[1] <= 5) or re.match(rb"\(dp?\d|\(lp?\d|c\w+\n\w+\n|\}q|\]q", head):
+    if _PICKLE.match(head):
         return PICKLE
     raise InputError(f"{path}: {_in_words(path, head, tail)}")
 

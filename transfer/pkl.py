@@ -38,7 +38,7 @@ def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
     strange = [name for name, value in model.items() if not isinstance(value, np.ndarray)]
     if strange:
         raise InputError(f"{path}: {strange[0]} is not an array of numbers")
-    return content
+    return content | {"model": {name: value.view(np.ndarray) for name, value in model.items()}}
 
 
 def one_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
     python -m transfer verify FILE.pkl               # counts, shapes, the hash in its .json, the forward pass
     python -m transfer verify FILE.pkl CHECKPOINT    # also that it is this checkpoint, tensor by tensor
+    python -m transfer verify FILE.pkl --detector coco_fpn_1x    # also that this detector gets all of it
 
 The forward pass compares detectron2's own ResNet, built from the config of a detection protocol, with torchvision's,
 both in eval mode and fp32 on the same images. The same weights in the same kernels give the same numbers, so the
@@ -24,9 +25,12 @@ from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.errors import InputError
+from pretrain.files import file_sha256
 from transfer import architecture, names, weights
+from transfer.arrival import arrival
 from transfer.config import protocol_cfg, resnet_keys
 from transfer.pkl import read_detectron2_pkl
+from transfer.read import find_checkpoint
 from transfer.sources import Backbone, read_backbone
 from transfer.weights import ConvertedWeights
 
@@ -153,8 +157,11 @@ def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> 
     ]
 
 
-def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
-    """Check a .pkl, against ``checkpoint`` if given. Returns what was proved, and what not, a line each; InputError."""
+def verify(path: Path, checkpoint: Path | None = None, detector: str | None = None) -> list[str]:
+    """Check a .pkl, against ``checkpoint`` and in the detector of a protocol if given. InputError, RunError.
+
+    Returns what was proved, and what not, a line each.
+    """
     arrays = read_detectron2_pkl(path)["model"]
     network = names.nearest(arrays)
     table, faults = names.to_detectron2(network), array_problems(arrays)
@@ -165,12 +172,21 @@ def verify(path: Path, checkpoint: Path | None = None) -> list[str]:
     if proof:
         proof.arrays()
         found.append(f"proved: the file is the one that {proof.json_path.name} describes (sha256 {proof.sha256[:12]})")
-    backbone = read_backbone(checkpoint) if checkpoint else None
+    backbone = _read_alike(checkpoint, proof) if checkpoint else None
     if backbone:
         found.append(f"proved: {_same_tensors(path, arrays, backbone, checkpoint)}")
     if not proof and not backbone:
         found.append(f"not proved: nothing ties the file to a checkpoint ({path.stem}.json is missing); give that too")
-    return [*found, _same_maps(path, arrays, network, backbone or proof)]
+    known = backbone or proof
+    found.append(_same_maps(path, arrays, network, known))
+    return found + (arrival(arrays, known is not None and known.stride_in_1x1, detector, path) if detector else [])
+
+
+def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:
+    """The checkpoint, with the same source and network as it was converted with if it is the file that was."""
+    if proof and file_sha256(find_checkpoint(checkpoint)) == proof.file_sha256:
+        return read_backbone(checkpoint, proof.source, proof.network or None)
+    return read_backbone(checkpoint)
 
 
 def _same_maps(

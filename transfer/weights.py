@@ -21,7 +21,7 @@ from transfer.origin import detectron2_origin
 from transfer.pkl import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
-VERSION = 2  # of the conversion; raised when the same input would give another output or a stronger proof
+VERSION = 3  # of the conversion; raised when the same input would give another output or a stronger proof
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,9 @@ class ConvertedWeights:
     assumed: str  # what the source takes for granted because the file does not say it; "" if nothing
     source_path: Path
     source_sha256: str  # of the source's tensors, see pretrain.checkpoint.tensor_digest
+    file_sha256: str  # of the source file's bytes
+    networks: tuple[str, ...]  # that the source file offers; () for what is not a choice
+    network: str  # the one that was taken
     architecture: str
     mapped: int
     expected: int
@@ -90,7 +93,7 @@ def load(path: Path) -> ConvertedWeights | None:
             return None
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
         fields |= {"path": path, "source_path": Path(fields["source_path"])}
-        fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std")}
+        fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std", "networks")}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return ConvertedWeights(**fields)

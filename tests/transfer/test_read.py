@@ -50,6 +50,8 @@ WRITERS = {
     "zip": torch.save,
     "zip 4": lambda value, path: torch.save(value, path, pickle_protocol=4),
     "legacy": legacy,
+    "0": plain(0),
+    "1": plain(1),
     "2": plain(2),
     "4": plain(4),
     "5": plain(5),
@@ -246,6 +248,7 @@ def cut(write, share=2):
 
 OTHER_KINDS = {
     "empty": (lambda p: p.write_bytes(b""), "the file is empty"),
+    "one byte": (lambda p: p.write_bytes(b"\x80"), "truncated, damaged"),
     "text": (lambda p: p.write_text("hello"), "a text file"),
     "html": (lambda p: p.write_text("\n<!doctype html><p>404"), "an HTML or XML page"),
     "lfs": (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),

@@ -18,6 +18,7 @@ from transfer.read import Loaded, load_checkpoint
 from transfer.sources import (
     barlow_twins,
     byol,
+    detectron2,
     dino,
     huggingface,
     infocl,
@@ -36,13 +37,16 @@ from transfer.sources import (
 )
 from transfer.sources.base import Backbone, Source, Taken, find
 
-__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone"]
+__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take"]
+
+FORCED = "as --source says"  # where a file has none of the marks of its source
 
 # torchvision's is the last: a bare network is whatever nothing else in the file tells it from.
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
         superinfo.SOURCE,
+        detectron2.SOURCE,
         pycontrast.SOURCE,
         moco.MOCO,
         moco.MOCO_V3,
@@ -66,8 +70,12 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def detect(loaded: Loaded) -> tuple[Source, str]:
-    """The source that recognises ``loaded``, and why. InputError if none does."""
+def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
+    """The source called ``name``, or the one that recognises ``loaded``, and why. InputError if there is none."""
+    if name is not None:
+        if name not in SOURCES:
+            raise InputError(f"--source {name}: there is no such source; there are {', '.join(SOURCES)}")
+        return SOURCES[name], SOURCES[name].recognise(loaded) or FORCED
     for source in SOURCES.values():
         reason = source.recognise(loaded)
         if reason:
@@ -80,25 +88,35 @@ def detect(loaded: Loaded) -> tuple[Source, str]:
     )
 
 
-def read_backbone(path: Path | str) -> Backbone:
+def take(source: Source, loaded: Loaded, network: str | None = None) -> Taken:
+    """What ``source`` takes out of ``loaded``. InputError also where the file has not the parts that it counts on."""
+    try:
+        return source.take(loaded, network)
+    except (LookupError, TypeError, AttributeError, StopIteration):
+        raise InputError(f"{loaded.path}: nothing in it is laid out as in {source.title}") from None
+
+
+def read_backbone(path: Path | str, source: str | None = None, network: str | None = None) -> Backbone:
     """The ResNet in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
 
-    InputError in one line that names the first offending keys: an unknown architecture or stem, missing, unmapped or
-    misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
+    ``source`` is a name in SOURCES (None: whichever recognises the file), ``network`` one of those the file offers
+    (None: the published choice). InputError in one line that names the first offending keys: an unknown architecture or
+    stem, missing, unmapped or misshaped tensors, other types than float32 and half precision (which becomes float32,
+    exactly), NaN or infinity.
     """
-    return backbone_of(load_checkpoint(path))
+    return backbone_of(load_checkpoint(path), source, network)
 
 
-def backbone_of(loaded: Loaded) -> Backbone:
+def backbone_of(loaded: Loaded, source: str | None = None, network: str | None = None) -> Backbone:
     """As read_backbone, of a file that has been read."""
-    source, reason = detect(loaded)
-    taken = source.take(loaded, None)
+    family, reason = detect(loaded, source)
+    taken = take(family, loaded, network)
     found = architecture.identify(taken.state)
     faults = architecture.problems(taken.state, found)
     if faults:
         kind = architecture.describe(architecture.shapes_of(taken.state))
         raise InputError(f"{loaded.path}: not a usable {names.title(found)} (looks like: {kind}): {'; '.join(faults)}")
-    return _checked(loaded, source.name, reason, taken, found)
+    return _checked(loaded, family.name, reason, taken, found)
 
 
 def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str) -> Backbone:

@@ -76,8 +76,11 @@ class Layout:
         )
 
     def take(self, loaded: Loaded, network: str | None) -> Taken:
-        """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported."""
-        places = self._places(loaded)
+        """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
+
+        Also of a file without the marks, for who says what it is.
+        """
+        places = self._places(loaded) or dataclasses.replace(self, marks=(), absent=())._places(loaded)
         if not places:
             raise InputError(f"{loaded.path}: nothing in it is laid out as in {self.title}")
         if len(places) > 1:

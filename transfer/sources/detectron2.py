@@ -1,0 +1,200 @@
+"""detectron2's own files: ``.pkl`` weights (ours, other converters', MSRA's) and the backbones of whole detectors.
+
+What the network was trained on is not in the weights. It is taken from our proof beside a .pkl, from the config.yaml
+that detectron2 writes beside a detector, from the pixel statistics that old detectors hold, or assumed and printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from transfer import names, weights
+from transfer.read import Loaded
+from transfer.sources.base import IMAGENET_ASSUMED, WRITTEN_IN_TEST, Source, Taken, beside, choose, find, strip_ddp
+
+_NETWORK = "backbone"
+_PLACES = (("model",), ())
+_PREFIXES = ("backbone.bottom_up.", "backbone.", "")  # in an FPN, in a C4 detector, in weights for either
+_HEAD = "roi_heads."  # a C4 detector has res5 there
+_CAFFE2 = (  # in turn (detectron2:checkpoint/c2_model_loading.py)
+    (r"(?:res_)?conv1_(.+)", r"stem_conv1_\1"),
+    (r"(.+)_branch1(_.+)", r"\1_shortcut\2"),
+    (r"(.+)_branch2a(_.+)", r"\1_conv1\2"),
+    (r"(.+)_branch2b(_.+)", r"\1_conv2\2"),
+    (r"(.+)_branch2c(_.+)", r"\1_conv3\2"),
+    (r"(.+)_bn_(?:s|gamma)", r"\1_norm_weight"),
+    (r"(.+)_bn_(?:b|beta)", r"\1_norm_bias"),
+    (r"(.+)_bn_(?:rm|running_mean)", r"\1_norm_running-mean"),
+    (r"(.+)_bn_(?:riv|running_var)", r"\1_norm_running-var"),
+    (r"(.+)_w", r"\1_weight"),
+    (r"(.+)_b", r"\1_bias"),
+)
+_REASONS = {
+    "backbone.fpn_": "of the feature pyramid",
+    "backbone.top_block.": "of the feature pyramid",
+    "proposal_generator.": "region proposals",
+    "roi_heads.": "detection head",
+    "head.": "detection head",
+    "anchor_generator.": "anchors",
+    "pixel_": "pixel statistics, no weights",
+    "linear.": "classifier, not part of the backbone",
+    "stem.fc.": "classifier or projection that another converter left in",
+    "fc1000_": "classifier, not part of the backbone",
+    "conv1_b": "offset of the first convolution, which detectron2 does not use either",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Input:
+    """What a network was trained on: as in Taken."""
+
+    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
+    pixel_std: tuple[float, ...] = IMAGENET_STD
+    channel_order: str = "RGB"
+    stride_in_1x1: bool = False
+    assumed: str = IMAGENET_ASSUMED
+
+
+MSRA = Input(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in the first convolution
+    pixel_mean=(103.53 / 255, 116.28 / 255, 123.675 / 255),
+    pixel_std=(1 / 255, 1 / 255, 1 / 255),
+    channel_order="BGR",
+    stride_in_1x1=True,
+    assumed="MSRA's input: BGR images of 0 to 255 minus 103.53 116.28 123.675, the stride in the 1×1 convolutions",
+)
+
+
+def recognise(loaded: Loaded) -> str | None:
+    """A stem under detectron2's name, bare or in a detector, or under Caffe2's."""
+    state, _ = _state(loaded)
+    if "conv1_w" in state and "res2_0_branch2a_w" in state:
+        return "Caffe2's names, as in MSRA's .pkl"
+    for prefix in _PREFIXES:
+        if f"{prefix}stem.conv1.weight" in state:
+            author = loaded.content.get("__author__")
+            by = f" by {author}" if isinstance(author, str) else ""
+            return f"keys {prefix}stem.* and {prefix}res2.*{by}" if prefix else f"keys stem.* and res2.*{by}"
+    return None
+
+
+def take(loaded: Loaded, network: str | None) -> Taken:
+    """The backbone under torchvision's names, with res5 from wherever the detector has it."""
+    choose(loaded, (_NETWORK,), network)
+    state, path = _state(loaded)
+    ours = {key: _from_caffe2(key) for key in state} if "conv1_w" in state else dict.fromkeys(state, "")
+    prefix = next((prefix for prefix in _PREFIXES if f"{prefix}stem.conv1.weight" in state), "")
+    ours = {key: name or _without_detector(key, prefix) for key, name in ours.items()}
+    table = _table(names.nearest(ours.values()))
+    taken: dict[str, Any] = {}
+    dropped = beside(loaded.content, path)
+    for key, value in state.items():
+        reason = next((why for start, why in _REASONS.items() if key.startswith(start)), None)
+        if ours[key] in table:
+            taken[table[ours[key]]] = _tensor(value)
+        elif reason:
+            dropped[key] = reason
+        else:
+            taken[key] = value  # not mapped: architecture.problems names it
+    how = dataclasses.asdict(_input(loaded, state))
+    return Taken(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
+
+
+def _state(loaded: Loaded) -> tuple[dict[str, Any], tuple[str, ...]]:
+    for path in _PLACES:
+        found = find(loaded.content, path)
+        if found:
+            return strip_ddp(found)[0], path
+    return {}, ()
+
+
+def _from_caffe2(key: str) -> str:
+    for pattern, replacement in _CAFFE2:
+        match = re.fullmatch(pattern, key)
+        key = match.expand(replacement) if match else key
+    return key.replace("_", ".").replace("-", "_")
+
+
+def _without_detector(key: str, prefix: str) -> str:
+    in_head = prefix == "backbone." and key.startswith(f"{_HEAD}res5.")
+    return key.removeprefix(_HEAD) if in_head else key.removeprefix(prefix)
+
+
+def _table(architecture: str) -> dict[str, str]:
+    """detectron2's name → torchvision's, with the counters, which a detector with trained batch norms has."""
+    table = names.to_torchvision(architecture)
+    counters = {
+        ours.removesuffix(".running_mean") + names.COUNTER: theirs.removesuffix(".running_mean") + names.COUNTER
+        for ours, theirs in table.items()
+        if ours.endswith(".running_mean")
+    }
+    return table | counters
+
+
+def _tensor(value: Any) -> Any:
+    """A tensor of its own for an array, whatever its byte order; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+
+
+def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:
+    proof = weights.usable(loaded.path) if loaded.path.suffix == ".pkl" else None
+    if proof:
+        fields = {field.name: getattr(proof, field.name) for field in dataclasses.fields(Input)}
+        return Input(**fields)
+    from_config = _from_config(loaded)
+    if from_config:
+        return from_config
+    if "conv1_w" in state or loaded.content.get("__author__") == "Detectron2 Model Zoo":
+        return MSRA
+    mean, std = state.get("pixel_mean"), state.get("pixel_std")
+    return _from_pixels(mean, std) if mean is not None and std is not None else Input()
+
+
+def _from_config(loaded: Loaded) -> Input | None:
+    """What the config.yaml in a detector's folder says; None without one, or if it is not detectron2's."""
+    try:
+        model = yaml.safe_load((config := loaded.path.with_name("config.yaml")).read_text(encoding="utf-8"))
+        return Input(
+            pixel_mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
+            pixel_std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),
+            channel_order=str(model["INPUT"]["FORMAT"]),
+            stride_in_1x1=bool(model["MODEL"]["RESNETS"]["STRIDE_IN_1X1"]),
+            assumed=f"the input that {config.name} beside the file says",
+        )
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+
+
+def _from_pixels(mean: Any, std: Any) -> Input:
+    """Old detectors keep what they subtract and divide by: a larger blue than red is MSRA's order turned around."""
+    means, stds = (tuple(float(value) / 255 for value in np.asarray(values).reshape(-1)) for values in (mean, std))
+    order = "BGR" if means[0] < means[-1] else "RGB"
+    in_1x1 = order == "BGR" and max(stds) < 2 / 255
+    return Input(
+        pixel_mean=means,
+        pixel_std=stds,
+        channel_order=order,
+        stride_in_1x1=in_1x1,
+        assumed=f"{order} images, stride in the {'1×1' if in_1x1 else '3×3'} convolutions: from the file's pixel mean",
+    )
+
+
+SOURCE = Source(
+    name="detectron2",
+    title="detectron2's .pkl and whole detectors (ours, MSRA's, the model zoo's)",
+    known_from=(
+        "facebookresearch/detectron2:checkpoint/c2_model_loading.py, tools/convert-torchvision-to-d2.py; "
+        f"{WRITTEN_IN_TEST}"
+    ),
+    recognise=recognise,
+    take=take,
+)
