@@ -1,8 +1,8 @@
 """Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
 
-``python -m benchmarks run --task voc-det …`` calls both. Output folder: config.yaml, log.txt (detectron2's log),
-metrics.json (losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal,
-seconds), and at paper scale checkpoints and predictions. The data sets in cfg.DATASETS must be registered already. For
+``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
+(losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal, seconds), and at
+paper scale config.yaml, checkpoints and predictions. The data sets in cfg.DATASETS must be registered already. For
 several GPUs call train_and_test in each process of detectron2's ``launch``.
 """
 
@@ -119,7 +119,7 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float
         if comm.is_main_process() and not resume:
             clear(output)
         trainer = Trainer(cfg)  # opens metrics.json
-        if comm.is_main_process():
+        if comm.is_main_process() and cfg.TRANSFER.KEEP_FILES:
             (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")  # says how the weights want their images
         facts = _start(trainer, arrays, resume)
         _train(trainer)

@@ -15,10 +15,13 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
+from benchmarks.features import build_backbone
 from pretrain.errors import InputError, RunError
 from transfer import detection, loading, resume
 from transfer.config import build_cfg, protocol_cfg
+from transfer.convert import convert
 from transfer.detection import flat_metrics, train_and_test
+from transfer.sources import read_backbone
 
 # facebookresearch/moco:detection/configs, pascal_voc_R_50_C4_24k_moco.yaml over its bases.
 MOCO_C4 = {
@@ -354,6 +357,17 @@ def test_paper_run_continues_from_the_last_whole_checkpoint(converted, scenes, s
     assert (facts["resumed_at"], facts["tensors_equal"]) == (2, None)
     train_and_test(cfg, converted)  # finished: only the test is left to do
     assert json.loads((scratch / "facts.json").read_text())["resumed_at"] == 4
+    _tuned_backbone_can_be_evaluated(scratch / "model_final.pth", converted)
+
+
+def _tuned_backbone_can_be_evaluated(path, converted):
+    state = torch.load(path, weights_only=True)["model"]
+    backbone, again = read_backbone(path), convert(path, path.with_name("tuned.pkl"))
+    for name, array in again.arrays().items():
+        assert np.array_equal(array, state[f"backbone.bottom_up.{name}"].numpy())
+    assert "config.yaml" in backbone.assumed and backbone.pixel_mean == pytest.approx(converted.pixel_mean, abs=1e-6)
+    assert any(not np.array_equal(array, again.arrays()[name]) for name, array in converted.arrays().items())
+    assert build_backbone(backbone)(torch.zeros(1, 3, 64, 64)).shape == (1, 2048)
 
 
 def test_no_checkpoint_to_continue(scratch):

@@ -170,11 +170,13 @@ def test_old_detectors_hold_their_pixel_statistics(mean, std, order, in_1x1, scr
 
 
 def test_model_zoo_detectors_are_msras(scratch):
-    state = detector("voc_fpn_24k", "resnet18").state_dict()
+    state = detector("voc_fpn_24k", "resnet18").state_dict() | {"decoder.weight": torch.zeros(2)}
     arrays = {name: value.numpy() for name, value in state.items()}
     content = {"model": arrays, "__author__": "Detectron2 Model Zoo"}
     (scratch / "model_final_1.pkl").write_bytes(pickle.dumps(content))
-    assert read_backbone(scratch / "model_final_1.pkl").channel_order == "BGR"
+    backbone = read_backbone(scratch / "model_final_1.pkl")
+    assert backbone.channel_order == "BGR"
+    assert backbone.dropped["decoder.weight"] == "of the detector, not of its backbone"
 
 
 def test_what_is_not_the_backbones_and_not_known_is_named(converted, scratch):

@@ -97,6 +97,8 @@ def take(loaded: Loaded, network: str | None) -> Taken:
     dropped = beside(loaded.content, path)
     for key, value in state.items():
         reason = next((why for start, why in _REASONS.items() if key.startswith(start)), None)
+        if prefix and not key.startswith("backbone."):
+            reason = reason or "of the detector, not of its backbone"
         if ours[key] in table:
             taken[table[ours[key]]] = _tensor(value)
         elif reason:
