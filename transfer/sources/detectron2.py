@@ -104,7 +104,7 @@ def take(loaded: Loaded, network: str | None) -> Taken:
         elif reason:
             dropped[key] = reason
         else:
-            taken[key] = value  # not mapped: architecture.problems names it
+            taken[f"{prefix}{ours[key]}, no name of detectron2's"] = value  # architecture.problems says "not mapped"
     how = dataclasses.asdict(_input(loaded, state))
     return Taken(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
 

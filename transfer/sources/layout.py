@@ -152,7 +152,8 @@ class Layout:
                 name = next(name for name in present if self.networks[name] == owner)
                 dropped[key] = f"of the network {name}, not of {chosen}"
             elif hasattr(value, "shape"):
-                state[key] = value  # not mapped: architecture.problems names it
+                # Not mapped: architecture.problems names it, and it must not pass for a tensor of the network.
+                state[f"{key} (outside {self.networks[chosen]}*)"] = value
             else:
                 dropped[key] = BESIDE
         return state, dropped
