@@ -73,8 +73,8 @@ _DEMO = PretrainConfig(
     views=_EMBEDDED_VIEWS,
     workers=0,
 )
-# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ is not tuned.
-_DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.1, lambda_b=0.1)
+# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
+_DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
 
 PRESETS: dict[str, PretrainConfig] = {
     "demo-superinfo": replace(_DEMO, method=_DEMO_SUPERINFO),
