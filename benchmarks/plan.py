@@ -16,6 +16,8 @@ from pretrain.errors import InputError
 from pretrain.files import results_dir
 from pretrain.provenance import utc_now
 
+FROZEN, DETECTOR = 1.0, 5.0  # how long the jobs take beside each other, in the demo
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -65,6 +67,11 @@ class Plan:
             num_gpus=self.num_gpus if detection else None,
         )
 
+    def weights(self) -> tuple[float, ...]:
+        """How long the jobs of a whole row take, as benchmarks.pool.Job has it."""
+        detectors = sum(len(cell.seeds) for cell in self.cells if TASKS[cell.task].needs != "imagenet")
+        return (FROZEN,) * any(TASKS[cell.task].needs == "imagenet" for cell in self.cells) + (DETECTOR,) * detectors
+
     def jobs(self, source: Source, saved: list[str]) -> list[Job]:
         """The row's jobs that are left: frozen-feature tasks share one, a detector has its own.
 
@@ -105,6 +112,7 @@ class Plan:
 
         return Job(
             name=f"{source.label} {tasks}{detector}",
+            weight=DETECTOR if detector else FROZEN,
             stage=f"{tasks} {first.protocol}" if detector else tasks,
             target="benchmarks.run:execute",
             arguments={

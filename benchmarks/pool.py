@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -32,8 +32,8 @@ class Job:
     """``target`` ("module:function") called with ``arguments`` in a fresh process, its output appended to ``log``.
 
     In the parent, after success: ``then(value)`` gives follow-up jobs and ``report(value)`` the progress line's text.
-    After a failure: ``lost(reason)``. ``follows`` is how many jobs ``then`` will give, for the count and the ETA.
-    ``stage`` is what its time is booked under.
+    After a failure: ``lost(reason)``. ``stage`` is what its time is booked under. For the time left: ``weight`` is how
+    long the job takes beside the others, in any unit, and ``follows`` the weights of the jobs that ``then`` will give.
     """
 
     name: str
@@ -44,7 +44,8 @@ class Job:
     then: Callable[[Any], list[Job]] = lambda value: []
     report: Callable[[Any], str] = lambda value: "done"
     lost: Callable[[str], None] = lambda reason: None
-    follows: int = 0
+    weight: float = 1.0
+    follows: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,24 @@ def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
+def time_left(
+    done: Sequence[tuple[float, float]],
+    running: Sequence[tuple[float, float]],
+    waiting: Sequence[float],
+    workers: int,
+) -> float | None:
+    """Seconds until all is done, from (weight, seconds) of done and running jobs and the weights of those to come.
+
+    None as long as less than a twentieth of the whole weight is done: too little to tell.
+    """
+    finished = sum(weight for weight, _ in done)
+    if finished < (finished + sum(weight for weight, _ in running) + sum(waiting)) / 20:
+        return None
+    pace = sum(seconds for _, seconds in done) / finished
+    rest = [max(0.0, weight * pace - seconds) for weight, seconds in running]
+    return max([(sum(rest) + sum(waiting) * pace) / workers, *rest])
+
+
 def check_jobs(jobs: list[Job], workers: int) -> None:
     """Run jobs that judge input; InputError with their reasons in one line if any fails, and no trace of them left."""
     if failed := run_jobs(jobs, workers, say_failures=False).failed:
@@ -145,6 +164,18 @@ def check_jobs(jobs: list[Job], workers: int) -> None:
             with suppress(OSError):  # not empty: something else lies there
                 folder.rmdir()
         raise InputError("; ".join(dict.fromkeys(reason for _, reason in failed)))
+
+
+def _count_and_time_left(
+    done: Sequence[tuple[float, float]], running: Sequence[_Running], queue: Sequence[Job], workers: int, now: float
+) -> tuple[str, str]:
+    """``3/16`` and `` · about 12.0 min left``, the latter empty when nothing is left or too little is known."""
+    pairs = [(item.job.weight, now - item.started) for item in running]
+    ahead = [weight for job in [*(item.job for item in running), *queue] for weight in job.follows]
+    waiting = [*(job.weight for job in queue), *ahead]
+    left = time_left(done, pairs, waiting, workers)
+    eta = f" · about {minutes(left)} left" if (running or queue) and left is not None else ""
+    return f"{len(done)}/{len(done) + len(running) + len(waiting)}", eta
 
 
 def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ran:
@@ -158,7 +189,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ra
     context.set_forkserver_preload(PRELOAD)
     queue, ran = list(jobs), Ran()
     running: list[_Running] = []
-    expected, done, begun = sum(1 + job.follows for job in queue), 0, time.monotonic()
+    done: list[tuple[float, float]] = []
     try:
         while queue or running:
             while queue and len(running) < workers:
@@ -170,22 +201,18 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ra
                 running.remove(item)
                 item.process.join()
                 good, value = item.outcome()
-                done += 1
+                now = time.monotonic()
+                done.append((item.job.weight, now - item.started))
+                ran.seconds.setdefault(item.job.stage, []).append(now - item.started)
                 if good:
-                    follow = item.job.then(value)
-                    queue[:0] = follow
-                    expected += len(follow) - item.job.follows
+                    queue[:0] = item.job.then(value)
                 else:
                     ran.failed.append((item.job, value))
                     item.job.lost(value)
-                    expected -= item.job.follows
-                now = time.monotonic()
-                ran.seconds.setdefault(item.job.stage, []).append(now - item.started)
-                left = (now - begun) / done * (expected - done)
-                text = item.job.report(value) if good else f"FAILED: {value}"
-                eta = f" · about {minutes(left)} left" if expected > done else ""
                 if good or say_failures:
-                    _say(f"[{done}/{expected}] {item.job.name}: {text} · {minutes(now - item.started)}{eta}")
+                    text = item.job.report(value) if good else f"FAILED: {value}"
+                    count = _count_and_time_left(done, running, queue, workers, now)
+                    _say(f"[{count[0]}] {item.job.name}: {text} · {minutes(now - item.started)}{count[1]}")
     finally:
         for item in running:
             item.process.terminate()

@@ -34,6 +34,8 @@ class PretrainConfig:
 
     method: MethodConfig
     backbone: Literal["resnet50", "resnet18"] = "resnet50"  # torchvision's
+    # Each residual branch starts at 0: google-research/simclr resnet.py, init_zero; arXiv 1706.02677, section 5.1.
+    zero_init_residual: bool = True
     image_size: int = 224  # pixels, of the square views
     batch_size: int = 256  # images a step
     steps: int | None = None  # wins over epochs
@@ -71,14 +73,14 @@ _DEMO = PretrainConfig(
     views=_EMBEDDED_VIEWS,
     workers=0,
 )
-# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ is not tuned.
-_DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.1, lambda_b=0.1)
+# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
+_DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
 
 PRESETS: dict[str, PretrainConfig] = {
     "demo-superinfo": replace(_DEMO, method=_DEMO_SUPERINFO),
     "demo-simclr": _DEMO,
     "demo-supervised": replace(_DEMO, method=SupervisedConfig(), steps=250),
-    "demo-random": replace(_DEMO, method=RandomConfig(), steps=0),
+    "demo-random": replace(_DEMO, method=RandomConfig(), steps=0, zero_init_residual=False),
     # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
     # κe 1024, κb 10, d 256, λ 1. Theirs: batch 4096 and λ without warm-up (scripts/csimclr.sh).
     "superinfo-r50-200ep": PretrainConfig(method=SuperInfoConfig()),

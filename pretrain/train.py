@@ -47,11 +47,12 @@ def run_folder(preset_name: str, resolved: Resolved, dataset: dict[str, Any]) ->
 
 def build_method(resolved: Resolved, num_classes: int) -> Method:
     """The method around a freshly initialised torchvision backbone (fc = Identity), drawn from the config's seed."""
-    torch.manual_seed(resolved.config.seed)
-    backbone = getattr(torchvision.models, resolved.config.backbone)(weights=None)
+    config = resolved.config
+    torch.manual_seed(config.seed)
+    backbone = torchvision.models.get_model(config.backbone, weights=None, zero_init_residual=config.zero_init_residual)
     backbone.fc = nn.Identity()
     build = METHODS[resolved.method].build
-    return cast(Method, build(resolved.config.method, backbone, resolved.feature_dim, num_classes))
+    return cast(Method, build(config.method, backbone, resolved.feature_dim, num_classes))
 
 
 def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:

@@ -25,7 +25,8 @@ FLAGS = {
         "backbone batch-size data epochs image-size learning-rate lr-batch method.deterministic method.dim "
         "method.hidden-dim method.kappa-b method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup momentum "
         "optimizer precision save-every save-seconds seed steps views.blur views.brightness views.contrast "
-        "views.crop-scale views.flip views.grey views.hue views.jitter views.saturation warmup weight-decay workers"
+        "views.crop-scale views.flip views.grey views.hue views.jitter views.saturation warmup weight-decay workers "
+        "zero-init-residual"
     ),
 }
 

@@ -56,7 +56,7 @@ FACTORS = (
 
 PRESETS = {
     "smoke": EmojiConfig(),
-    "demo": EmojiConfig(train_images=6000, val_images=1000, train_scenes=800, val_scenes=200),
+    "demo": EmojiConfig(train_images=3000, val_images=1000, train_scenes=800, val_scenes=200),
 }
 
 

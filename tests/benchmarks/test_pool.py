@@ -57,7 +57,7 @@ def test_value_log_follow_up_and_progress_line(tmp_path, capfd):
         arguments={"path": tmp_path / "a", "text": "one"},
         then=lambda value: seen.append(value) or [later],
         report=lambda value: f"gave {value}",
-        follows=1,
+        follows=(1.0,),
     )
     ran = run_jobs([first], 1)
     assert ran.failed == []
@@ -68,10 +68,18 @@ def test_value_log_follow_up_and_progress_line(tmp_path, capfd):
     assert lines[1].startswith("[2/2] later: done") and "left" not in lines[1]
 
 
+def test_time_left_goes_by_weight():
+    # 2 s a unit. Running: 10 − 4 = 6 s and 1 s left; waiting: 2 units = 4 s; together 11 s, but one job needs 6.
+    assert pool.time_left([(1, 3), (2, 3)], [(5, 4), (1, 1)], [1, 1], 2) == pytest.approx(6)
+    assert pool.time_left([(1, 2)], [(5, 4)], [], 2) == pytest.approx(6)  # one job cannot be shared
+    assert pool.time_left([(1, 2)], [(1, 7)], [], 1) == 0  # slower than thought: no negative time
+    assert pool.time_left([(1, 2)], [], [10, 10], 2) is None  # a twentieth is not yet done
+
+
 def test_one_failure_is_reported_and_the_rest_goes_on(tmp_path):
     lost = []
     jobs = [
-        job(tmp_path, fail, name="known", arguments={"known": True}, lost=lost.append, follows=3),
+        job(tmp_path, fail, name="known", arguments={"known": True}, lost=lost.append, follows=(1.0,) * 3),
         job(tmp_path, fail, name="bug", arguments={"known": False}),
         job(tmp_path, die),
         job(tmp_path, touch, arguments={"path": tmp_path / "c", "text": "ok"}),

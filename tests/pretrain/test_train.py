@@ -18,6 +18,7 @@ from torch import nn
 from pretrain import train
 from pretrain.alarms import WINDOW, CollapseWatch, check_finite
 from pretrain.checkpoint import tensor_digest
+from pretrain.config import PRESETS, resolve
 from pretrain.errors import InputError, RunError
 from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
 from pretrain.state import Metrics, load_state, locked, read_metrics, save_state
@@ -32,7 +33,8 @@ def losses(folder):
 
 
 def test_random_is_torchvisions_initialisation_for_the_seed(class_folders, results, tiny):
-    path = train.run("x", replace(tiny, method=RandomConfig(), steps=0, seed=3, backbone="resnet50"), class_folders)
+    random = replace(PRESETS["demo-random"], seed=3)
+    path = train.run("x", random, class_folders)
     torch.manual_seed(3)
     reference = torchvision.models.resnet50(weights=None)
     reference.fc = nn.Identity()
@@ -43,6 +45,13 @@ def test_random_is_torchvisions_initialisation_for_the_seed(class_folders, resul
     assert meta["sha256"] == tensor_digest(state) and meta["method"] == "random" and meta["images_seen"] == 0
     with pytest.raises(InputError, match="nothing to train"):
         train.run("x", replace(tiny, method=RandomConfig(), steps=1), class_folders)
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_zero_initialised_blocks_pass_their_input_on(zero, tiny):
+    backbone = train.build_method(resolve(replace(tiny, zero_init_residual=zero), 24, torch.device("cpu")), 2).backbone
+    x = torch.rand(2, 64, 8, 8)
+    assert torch.equal(backbone.layer1[1](x), x) == zero
 
 
 @pytest.mark.parametrize("method", ["superinfo", "simclr", "supervised"])
