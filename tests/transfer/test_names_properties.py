@@ -2,13 +2,11 @@
 
 import string
 
-import pytest
+import hypothesis
+from hypothesis import strategies as st
 from torchvision.models import get_model
 
 from transfer import names
-
-hypothesis = pytest.importorskip("hypothesis")
-st = hypothesis.strategies
 
 ARCHITECTURES = st.sampled_from(list(names.BLOCKS))
 
