@@ -62,8 +62,8 @@ SUITES = {
 def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list[str]) -> Job:
     """Pretrain and convert one method (at once if done), then its row."""
 
-    def then(path: str) -> list[Job]:
-        source = source_of(method, Path(path))
+    def then(value: tuple[Path, str]) -> list[Job]:
+        source = source_of(method, value[0])
         assert source is not None
         sources[method] = source
         return plan.jobs(source, saved)
@@ -75,21 +75,20 @@ def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list
         arguments={"preset": f"{plan.profile}-{method}", "data": plan.roots["imagenet"].path / "imagenet" / "train"},
         log=results_dir() / "logs" / f"pretrain-{plan.profile}-{method}.log",
         then=then,
-        report=lambda path: f"{Path(path).parent.name}; converted, 265/265 tensors",
+        report=lambda value: f"{value[0].parent.name}; converted, {value[1]}",
         weight=METHODS[method],
         follows=plan.weights(),
     )
 
 
-def pretrain_and_convert(preset: str, data: Path) -> str:
-    """Finish the preset's pretraining run and its conversion (in a worker); the checkpoint's path."""
+def pretrain_and_convert(preset: str, data: Path) -> tuple[Path, str]:
+    """Finish the preset's pretraining run and its conversion (in a worker); the checkpoint and what was proved."""
     from benchmarks.run import convert_checkpoint
     from pretrain.config import PRESETS
     from pretrain.train import run
 
     path = run(preset, PRESETS[preset], data)
-    convert_checkpoint(path)
-    return str(path)
+    return path, convert_checkpoint(path)
 
 
 def emoji_roots(profile: str, workers: int) -> dict[str, DataRoot]:
