@@ -98,7 +98,7 @@ class Plan:
             recorded = {record.spec for record in new_records()}
             for spec in specs:
                 if spec not in recorded:
-                    record = lost_record(spec, source.label, self.roots[needs], begun, reason, log)
+                    record = lost_record(spec, source, self.roots[needs], begun, reason, log)
                     saved.append(str(store.save(record)))
 
         def new_records() -> list[RunRecord]:

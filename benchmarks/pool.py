@@ -181,19 +181,20 @@ def _count_and_time_left(
 def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ran:
     """Run jobs and their follow-ups, at most ``workers`` at once.
 
-    Follow-ups go first, so that a checkpoint's row is finished before the next one is begun. One line a finished job
-    on stderr, with the time left as estimated from the jobs so far.
+    Follow-ups go first, in the order they came, so that a checkpoint's row is finished before the next one is begun.
+    One line a finished job on stderr, with the time left as estimated from the jobs so far.
     """
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    queue, ran = list(jobs), Ran()
+    queue, follow_ups, ran = list(jobs), 0, Ran()  # the first ``follow_ups`` of the queue
     running: list[_Running] = []
     done: list[tuple[float, float]] = []
     try:
         while queue or running:
             while queue and len(running) < workers:
                 running.append(_start(queue.pop(0), context))
+                follow_ups = max(0, follow_ups - 1)
             ready = wait([item.process.sentinel for item in running], HEARTBEAT_SECONDS)
             if not ready:
                 _say(*(item.progress() for item in running))
@@ -205,7 +206,9 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ra
                 done.append((item.job.weight, now - item.started))
                 ran.seconds.setdefault(item.job.stage, []).append(now - item.started)
                 if good:
-                    queue[:0] = item.job.then(value)
+                    new = item.job.then(value)
+                    queue[follow_ups:follow_ups] = new
+                    follow_ups += len(new)
                 else:
                     ran.failed.append((item.job, value))
                     item.job.lost(value)

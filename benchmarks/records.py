@@ -54,6 +54,7 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
     spec: RunSpec
     label: str  # display name of the checkpoint: outside the spec's digest
+    architecture: str | None = None  # of the checkpoint's network; None in records from before it was kept
     status: str  # ok | failed
     error: str | None
     metrics: dict[str, float | None]

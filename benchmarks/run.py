@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A checkpoint to evaluate: its row's ``label``, its file, its converted .pkl and its tensors' sha256."""
+    """A checkpoint to evaluate: its row's ``label``, its file, its converted .pkl, tensors' sha256 and architecture."""
 
     label: str
     path: Path
     converted: Path
     sha256: str
+    architecture: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,13 @@ def source_of(label: str, checkpoint: Path) -> Source | None:
     proof = usable(converted)
     if proof is None:
         return None
-    return Source(label=label, path=checkpoint, converted=converted, sha256=proof.source_sha256)
+    return Source(
+        label=label,
+        path=checkpoint,
+        converted=converted,
+        sha256=proof.source_sha256,
+        architecture=proof.architecture,
+    )
 
 
 def convert_checkpoint(checkpoint: Path) -> str:
@@ -137,18 +144,18 @@ def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: 
     except Exception as error:
         traceback.print_exc()
         seconds = time.monotonic() - clock
-        return _record(spec, source.label, root, begun, utc_now(), error=one_line(error), log=log, seconds=seconds)
-    return _record(spec, source.label, root, begun, utc_now(), result=result, log=log, seconds=time.monotonic() - clock)
+        return _record(spec, source, root, begun, utc_now(), error=one_line(error), log=log, seconds=seconds)
+    return _record(spec, source, root, begun, utc_now(), result=result, log=log, seconds=time.monotonic() - clock)
 
 
-def lost_record(spec: RunSpec, label: str, root: DataRoot, begun: str, reason: str, log: Path) -> RunRecord:
+def lost_record(spec: RunSpec, source: Source, root: DataRoot, begun: str, reason: str, log: Path) -> RunRecord:
     """The record of a run whose process ended without leaving one."""
-    return _record(spec, label, root, begun, utc_now(), error=reason, log=log)
+    return _record(spec, source, root, begun, utc_now(), error=reason, log=log)
 
 
 def _record(
     spec: RunSpec,
-    label: str,
+    source: Source,
     root: DataRoot,
     begun: str,
     end: str,
@@ -160,7 +167,8 @@ def _record(
 ) -> RunRecord:
     return RunRecord(
         spec=spec,
-        label=label,
+        label=source.label,
+        architecture=source.architecture,
         status="failed" if error else "ok",
         error=error,
         metrics=result.metrics if result else {},

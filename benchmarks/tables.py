@@ -46,6 +46,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
         rows.append(
             {
                 "checkpoint": cell.label,
+                "architecture": _joined(record.architecture or "" for record in cell.records),
                 "column": cell.column,
                 "metric": cell.metric.key,
                 "mean": cell.mean,
@@ -96,10 +97,22 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
         f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
         "run, one pretraining run a row; without ± where n = 1. "
         "Bold: n ≥ 2 and the runner-up more than one standard deviation away. "
-        f"VOC: Faster R-CNN; COCO: Mask R-CNN; ResNet-50. Data: {described}. Protocols: {', '.join(protocols)}. "
+        f"VOC: Faster R-CNN; COCO: Mask R-CNN. {_networks(records)}"
+        f"Data: {described}. Protocols: {', '.join(protocols)}. "
         + (f"Overrides: {'; '.join(overrides)}. " if overrides else "")
         + f"Commit: {', '.join(commits)}."
     )
+
+
+def _networks(records: Sequence[RunRecord]) -> str:
+    """``resnet50. `` or, where rows differ, each network with its rows; empty for records that do not say."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.architecture:
+            rows.setdefault(record.architecture, {})[record.label] = None
+    if len(rows) < 2:
+        return "".join(f"{name}. " for name in rows)
+    return ", ".join(f"{name} ({', '.join(labels)})" for name, labels in rows.items()) + ". "
 
 
 def to_markdown(cells: Sequence[Cell], profile: str) -> str:

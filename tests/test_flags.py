@@ -14,13 +14,14 @@ FLAGS = {
     "benchmarks tables": "data name",
     "benchmarks show": "count output",
     "benchmarks sheet": "output",
-    "benchmarks prepare emoji": "profile variant workers",
+    "benchmarks prepare emoji": "profile workers",
     "benchmarks prepare voc": "name seed val-fraction",
     "benchmarks prepare coco": "annotations images name seed val-fraction",
     "benchmarks prepare imagenet": "name seed val-fraction",
     "transfer convert": "network output source",
     "transfer verify": "detector",
     "transfer inspect": "",
+    "transfer export": "network output source",
     "pretrain demo-superinfo": (
         "backbone batch-size data epochs image-size learning-rate lr-batch method.deterministic method.dim "
         "method.hidden-dim method.kappa-b method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup momentum "

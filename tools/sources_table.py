@@ -3,6 +3,7 @@
     python -m tools.sources_table                                      # every file with a ResNet-50: some minutes
     python -m tools.sources_table moco-v1 byol --architecture resnet18 # some of them, smaller
     python -m tools.sources_table --cost                               # time and memory beside the plain rename loop's
+    python -m tools.sources_table --cost --copies 21                   # the same of a file of 2 GB
 
 The files are those of tests/transfer/layouts, built from the published code of each project. Each is written to a
 temporary folder, converted, and read back from the .pkl. Exit status 1 if one of them is not what it should be.
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import pickle
-import resource
 import subprocess
 import sys
 import tempfile
@@ -42,12 +42,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of: {', '.join(every)} (default: all)")
     parser.add_argument("--architecture", default="resnet50", help="the backbone in each file")
     parser.add_argument("--cost", action="store_true", help="time and peak memory of one conversion instead")
+    parser.add_argument("--copies", type=int, default=1, help="how often the file of --cost holds optimiser state")
     options = parser.parse_args(argv)
     unknown = set(options.files) - set(every)
     if unknown:
         parser.error(f"no file {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     if options.cost:
-        return _cost(options.architecture)
+        return _cost(options.architecture, options.copies)
     first, second = (layouts.parts.random_backbone(options.architecture, seed) for seed in (1, 2))
     whole = True
     _print_row(COLUMNS)
@@ -89,12 +90,14 @@ def _write(name: str, path: Path, first: dict[str, Tensor], second: dict[str, Te
     return str(sample.made)
 
 
-def _cost(architecture: str) -> int:
+def _cost(architecture: str, copies: int) -> int:
     """Convert a checkpoint with optimiser state in a process of its own, and run the plain loop in another."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.pth"
         state = layouts.parts.random_backbone(architecture, 1)
-        momentum = {n: {"momentum_buffer": torch.rand(v.shape)} for n, v in enumerate(state.values())}
+        momentum = {
+            n: {f"moment_{copy}": torch.rand(v.shape) for copy in range(copies)} for n, v in enumerate(state.values())
+        }
         torch.save({"model": state, "optimizer": {"state": momentum, "param_groups": []}, "epoch": 99}, path)
         size = path.stat().st_size
         rows = [_in_its_own_process(what, path, Path(folder) / f"{what[:4]}.pkl", size) for what in WAYS]
@@ -114,9 +117,15 @@ def _in_its_own_process(what: str, path: Path, target: Path, size: int) -> tuple
 
 def measure(what: str, source: str, target: str) -> None:
     """Print the seconds that one of WAYS takes, and by how many KiB it raises the process's peak memory."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = _peak_kib(), time.perf_counter()
     WAYS[what](Path(source), Path(target))
-    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(time.perf_counter() - start, _peak_kib() - before)
+
+
+def _peak_kib() -> int:
+    """Linux's VmHWM, not getrusage's ru_maxrss: that one starts at what the parent process had."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def plain_loop(source: Path, target: Path) -> None:

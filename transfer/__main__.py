@@ -3,6 +3,7 @@
     python -m transfer convert CHECKPOINT [-o OUT.pkl]      # writes <stem>.pkl and <stem>.json beside the input
     python -m transfer verify FILE.pkl [CHECKPOINT]         # proves an earlier conversion again
     python -m transfer inspect FILE                         # says what a file is and what to try
+    python -m transfer export CHECKPOINT -o OUT.safetensors # the backbone back, under torchvision's names
 
 CHECKPOINT is a file (.pth, .pt, .safetensors, .pkl) or the folder of a pretraining run. No code in a file is ever run.
 """
@@ -17,7 +18,7 @@ from pretrain.errors import run_cli
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the three commands. Paths of what was written go to stdout, the proof to stderr."""
+    """Run one of the four commands. Paths of what was written go to stdout, the proof to stderr."""
     options = _parser().parse_args(argv)
     status: int = options.run(options)
     return status
@@ -27,16 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m transfer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="convert|verify|inspect")
+    commands = parser.add_subparsers(required=True, metavar="convert|verify|inspect|export")
     convert = commands.add_parser("convert", help="checkpoint to detectron2 .pkl, with proof")
     convert.add_argument("file", type=Path, metavar="CHECKPOINT")
     convert.add_argument(
         "-o", "--output", dest="out", type=Path, metavar="OUT.pkl", help="result (default: beside the input)"
     )
-    convert.add_argument("--source", metavar="NAME", help="what the file is (default: detected; see inspect)")
-    convert.add_argument(
-        "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
-    )
+    _add_choice(convert)
     convert.set_defaults(run=_convert)
     verify = commands.add_parser("verify", help="prove a .pkl, alone or against its checkpoint")
     verify.add_argument("file", type=Path, metavar="FILE.pkl")
@@ -48,7 +46,19 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="what a file is and what to try")
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.set_defaults(run=_inspect)
+    export = commands.add_parser("export", help="the backbone of a checkpoint under torchvision's names")
+    export.add_argument("file", type=Path, metavar="CHECKPOINT")
+    export.add_argument("-o", "--output", dest="out", type=Path, metavar="OUT.safetensors", required=True)
+    _add_choice(export)
+    export.set_defaults(run=_export)
     return parser
+
+
+def _add_choice(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--source", metavar="NAME", help="what the file is (default: detected; see inspect)")
+    command.add_argument(
+        "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
+    )
 
 
 # Each command imports its own module: detectron2 takes seconds, and inspect does not need it.
@@ -77,6 +87,19 @@ def _inspect(options: argparse.Namespace) -> int:
 
     for line in inspect.inspect(options.file):
         print(line)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from transfer.export import export
+
+    backbone = export(options.file, options.out, source=options.source, network=options.network)
+    network = f", its network {backbone.network}" if backbone.network else ""
+    print(
+        f"{backbone.architecture} of {backbone.source} ({backbone.reason}){network}, sha256 {backbone.sha256[:12]}",
+        file=sys.stderr,
+    )
+    print(options.out)
     return 0
 
 

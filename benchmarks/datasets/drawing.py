@@ -55,32 +55,23 @@ SPRITE = 192  # pixels a drawing is rendered at, once
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a variant looks like: ranges of the factors that are drawn for each image."""
+    """Ranges of the factors that are drawn for each image. How these were chosen: docs/demo.md."""
 
-    contrast: tuple[float, float]
+    contrast: tuple[float, float] = (0.1, 0.3)
     """Of the ground, 1 = as photographed."""
-    saturation: float
-    """Of the ground, 0 = grey."""
-    hue: float
+    hue: float = 180.0
     """Drawings are turned by up to ± this on the HSV circle, degrees."""
-    size: tuple[float, float]
+    size: tuple[float, float] = (0.5, 1.0)
     """Longer side of the object in a classification image, fraction of the image."""
     rotation: float = 25.0
     """Up to ± this, degrees."""
-    exposure: tuple[float, float] = (1.0, 1.0)
+    exposure: tuple[float, float] = (0.5, 1.5)
     """Factor on the finished image, as light and shutter vary it; log-uniform."""
-    haze: tuple[float, float] = (0.0, 0.0)
+    haze: tuple[float, float] = (0.0, 0.5)
     """How far the finished image is blended into its mean level, 0 = not at all."""
 
 
-RECIPES = {
-    "muted": Recipe(
-        contrast=(0.1, 0.3), saturation=0.0, hue=180, size=(0.5, 1.0), exposure=(0.5, 1.5), haze=(0.0, 0.5)
-    ),
-    "vivid": Recipe(contrast=(0.8, 1.2), saturation=1.5, hue=15, size=(0.5, 0.9)),
-    "easy": Recipe(contrast=(0.25, 0.5), saturation=0.0, hue=10, size=(0.7, 1.0)),
-    "coloured": Recipe(contrast=(0.5, 0.8), saturation=0.6, hue=90, size=(0.6, 1.0)),
-}
+RECIPE = Recipe()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +127,7 @@ def pattern(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def ground(recipe: Recipe, size: int, rng: np.random.Generator) -> tuple[str, Image.Image]:
-    """Name and picture of a random ground: half photographs (random crops), half patterns, muted by the recipe."""
+    """Name and picture of a random ground: half photographs (random crops), half patterns; grey, muted."""
     if rng.random() < 0.5:
         name = str(rng.choice(PHOTOGRAPHS))
         photo = photograph(name)
@@ -147,8 +138,7 @@ def ground(recipe: Recipe, size: int, rng: np.random.Generator) -> tuple[str, Im
     else:
         name = str(rng.choice(PATTERNS))
         pixels = pattern(name, size, rng)
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + recipe.saturation * (pixels - grey)
+    pixels = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)  # colour is the drawings' alone
     pixels = rng.uniform(0.35, 0.75) + rng.uniform(*recipe.contrast) * (pixels - pixels.mean())
     return name, Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 

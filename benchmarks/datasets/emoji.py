@@ -1,6 +1,6 @@
 """The embedded data set: synthetic scenes of emoji drawings, laid out as ImageNet, VOC and COCO under one root.
 
-    python -m benchmarks prepare emoji --profile smoke [--variant muted|vivid|easy|coloured] [--workers 2]
+    python -m benchmarks prepare emoji --profile smoke [--workers 2]
 
 Classification images show one object; scenes show 1–5, and the same scenes are laid out twice, as VOC and as COCO.
 What an image shows depends on the configuration, the split and the index alone (scenes.py), so the files do not depend
@@ -9,7 +9,7 @@ scale (fractions of the image), rotation and hue (degrees), flip, ground, exposu
 the object belongs to a crowd.
 
 A crowd is a group of objects under 12 pixels: COCO gets one annotation with iscrowd 1 and RLE, VOC nothing.
-The rules of what counts stand in annotate.py, the drawings and the recipes of the variants in drawing.py.
+The rules of what counts stand in annotate.py, the drawings and the recipe in drawing.py.
 """
 
 from __future__ import annotations
@@ -222,8 +222,3 @@ def write_factors(folder: Path, rows: list[dict[str, Any]]) -> None:
         {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()} for row in rows
     )
     (folder / "factors.csv.gz").write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-
-
-def root_name(profile: str, config: EmojiConfig) -> str:
-    """``emoji-<profile>``, with a digest of the configuration where it is not the profile's preset."""
-    return f"emoji-{profile}" + ("" if config == PRESETS[profile] else f"-{digest(asdict(config))[:8]}")

@@ -1,6 +1,6 @@
 """Lays a data root under results/data: the embedded emoji set, or a checked standard view of the user's own data.
 
-    python -m benchmarks prepare emoji [--profile smoke] [--variant muted] [--workers 2]
+    python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
 
 Prints the root's path. The user's images are linked, never copied; nothing is written when a check fails. Preparing
@@ -15,7 +15,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ def parser() -> argparse.ArgumentParser:
     kinds = top.add_subparsers(dest="kind", required=True)
     emoji = kinds.add_parser("emoji", help="the embedded synthetic set")
     emoji.add_argument("--profile", choices=("smoke", "demo"), default="smoke", help="its size")
-    emoji.add_argument("--variant", help="its look: muted, vivid, easy or coloured (default: the profile's)")
     emoji.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes (the files do not depend on it)"
     )
@@ -65,12 +63,9 @@ def prepare_emoji(arguments: argparse.Namespace) -> Path:
     """Generate the embedded set of the profile, or return it."""
     if arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is not a number of processes: give 1 or more")
-    from benchmarks.datasets.emoji import PRESETS, generate, root_name
+    from benchmarks.datasets.emoji import PRESETS, generate
 
-    config = PRESETS[arguments.profile]
-    if arguments.variant:
-        config = replace(config, variant=arguments.variant)
-    return generate(config, root_name(arguments.profile, config), arguments.workers)
+    return generate(PRESETS[arguments.profile], f"emoji-{arguments.profile}", arguments.workers)
 
 
 def prepare_source(arguments: argparse.Namespace) -> Path:

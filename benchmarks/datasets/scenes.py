@@ -1,6 +1,6 @@
 """What one image of the embedded data set shows: its configuration, a classification image, a scene. Writes nothing.
 
-Every image has its own random generator, SeedSequence([seed, split, index]). Drawings and recipes: drawing.py.
+Every image has its own random generator, SeedSequence([seed, split, index]). Drawings and recipe: drawing.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.datasets.annotate import SMALLEST, longer_side
-from benchmarks.datasets.drawing import CLASSES, RECIPES, Placed, expose, ground, paint, place, visible
+from benchmarks.datasets.drawing import CLASSES, RECIPE, Placed, expose, ground, paint, place, visible
 from pretrain.errors import InputError
 
 SPLITS = ("imagenet-train", "imagenet-val", "scenes-train", "scenes-val")
@@ -23,7 +23,6 @@ REQUIRED = (1, 3, 2, 2)  # objects of scheduled classes in scene 0, 1, 2, 3 of e
 class EmojiConfig:
     """Everything that decides the files: change one field and it is another data set."""
 
-    variant: str = "muted"
     seed: int = 0
     train_images: int = 400
     val_images: int = 200
@@ -39,8 +38,6 @@ class EmojiConfig:
     jpeg_quality: int = 92
 
     def __post_init__(self) -> None:
-        if self.variant not in RECIPES:
-            raise InputError(f"variant {self.variant!r} is unknown: choose one of {', '.join(RECIPES)}")
         if min(self.train_images, self.val_images) < 40 or self.train_scenes < 40 or self.val_scenes < 20:
             raise InputError(
                 "the emoji set needs at least 40 train and 40 val images, 40 train and 20 val scenes: "
@@ -57,7 +54,7 @@ def generator(config: EmojiConfig, split: str, index: int) -> np.random.Generato
 
 def classification_image(config: EmojiConfig, split: str, index: int) -> tuple[Image.Image, dict[str, Any]]:
     """Image ``index`` (class ``index % 20``) and its factors: one object near the middle, nothing in front of it."""
-    rng, recipe = generator(config, split, index), RECIPES[config.variant]
+    rng, recipe = generator(config, split, index), RECIPE
     name, picture = ground(recipe, config.image_size, rng)
     scale = rng.uniform(*recipe.size)
     placed = place(CLASSES[index % len(CLASSES)], recipe, config.image_size, scale, None, rng)
@@ -83,7 +80,7 @@ def scene(config: EmojiConfig, split: str, index: int) -> tuple[Image.Image, lis
 
     Placements are drawn again until every scheduled class shows more than 30 % of itself: it counts in any evaluation.
     """
-    rng, recipe, size = generator(config, split, index), RECIPES[config.variant], config.scene_size
+    rng, recipe, size = generator(config, split, index), RECIPE, config.scene_size
     name, backdrop = ground(recipe, size, rng)
     low, high = np.log(config.scene_objects)
     required = scheduled(config, split, index)

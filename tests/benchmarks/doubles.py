@@ -18,10 +18,11 @@ def make_spec(**changes):
     return RunSpec(**values | changes)
 
 
-def make_record(spec, metrics, *, label="mine", error=None, commit="c" * 40, dirty=False):
+def make_record(spec, metrics, *, label="mine", error=None, commit="c" * 40, dirty=False, architecture="resnet50"):
     return RunRecord(
         spec=spec,
         label=label,
+        architecture=architecture,
         status="failed" if error else "ok",
         error=error,
         metrics=metrics,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import _gpus, _opts, default_gpus, main
+from benchmarks.__main__ import _gpus, _opts, main
+from benchmarks.arguments import default_gpus
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.plan import Cell, Plan, parse_checkpoints
 from benchmarks.run import Source
@@ -141,7 +142,7 @@ def test_the_same_options_in_another_order_are_the_same_run():
 
 
 def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):
-    source = Source(label="x", path=root, converted=root, sha256="a" * 64)
+    source = Source(label="x", path=root, converted=root, sha256="a" * 64, architecture="resnet50")
     data = DataRoot.load(root)
 
     def specs(*seeds):

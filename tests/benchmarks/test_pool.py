@@ -92,6 +92,18 @@ def test_one_failure_is_reported_and_the_rest_goes_on(tmp_path):
     assert "Traceback" in (tmp_path / "bug").read_text()
 
 
+def test_follow_ups_run_before_the_rest_in_the_order_they_came(tmp_path):
+    order = []
+
+    def named(name, follow=()):
+        note = lambda value: order.append(name) or ""  # noqa: E731
+        return job(tmp_path, nap, name=name, arguments={"seconds": 0}, report=note, then=lambda v: list(follow))
+
+    last = named("a2", [named("a2.1")])
+    run_jobs([named("a", [named("a1"), last, named("a3")]), named("b", [named("b1")])], 1)
+    assert order == ["a", "a1", "a2", "a3", "a2.1", "b", "b1"]
+
+
 def test_no_more_than_the_workers_run_at_once(tmp_path):
     ends = []
     jobs = [

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.cells import best_cells, collect, recorded
 from benchmarks.records import ResultsStore
-from benchmarks.tables import escape, to_latex, to_markdown, write_tables
+from benchmarks.tables import escape, long_form, to_latex, to_markdown, write_tables
 from pretrain.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 
@@ -123,6 +123,20 @@ def test_caption_names_profile_data_protocol_and_commit(pairs):
         "c" * 12,
     ):
         assert part in text
+
+
+def test_caption_names_the_network_and_which_rows_have_which(pairs, tmp_path, monkeypatch):
+    assert "Mask R-CNN. resnet50. Data" in to_markdown(collect(pairs), "smoke")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "other"))
+    mixed = []
+    for label, architecture in (("a", "resnet18"), ("b", "resnet50"), ("c", "resnet18"), ("old", None)):
+        spec = make_spec(checkpoint_sha256=label[0] * 64)
+        ResultsStore().save(make_record(spec, {"top1": 1.0}, label=label, architecture=architecture))
+        mixed.append((label, spec))
+    assert "resnet18 (a, c), resnet50 (b). Data" in to_markdown(collect(mixed), "smoke")
+    assert list(long_form(collect(mixed)).drop_duplicates("checkpoint").architecture) == [
+        *("resnet18", "resnet50", "resnet18", ""),
+    ]
 
 
 def test_a_record_of_another_profile_never_enters(pairs):

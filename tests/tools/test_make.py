@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from benchmarks.__main__ import SuiteArguments
+from benchmarks.arguments import SuiteArguments
 from pretrain.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]

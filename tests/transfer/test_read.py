@@ -332,12 +332,13 @@ def test_memory_of_a_training_checkpoint_is_bounded(tmp_path):
     momentum = {n: {"exp_avg": torch.zeros(1 << 21), "exp_avg_sq": torch.zeros(1 << 21)} for n in range(8)}
     torch.save({"model": state, "optimizer": {"state": momentum}}, tmp_path / "x.pth")
     code = (
-        "import sys, resource; from transfer.read import load_checkpoint as load\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "import sys; from transfer.read import load_checkpoint as load\n"
+        # Not ru_maxrss, which starts at what the parent process had.
+        "peak = lambda: int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) * 1024\n"
         "start = peak(); content = load(sys.argv[1]).content\n"
         "total = sum(float(v.sum()) for v in content['model'].values()); print(peak() - start)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.pth")], capture_output=True, text=True, check=True
     )
-    assert int(result.stdout) < 0.6 * (tmp_path / "x.pth").stat().st_size
+    assert 0.3 * (tmp_path / "x.pth").stat().st_size < int(result.stdout) < 0.6 * (tmp_path / "x.pth").stat().st_size
