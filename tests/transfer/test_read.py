@@ -267,7 +267,11 @@ OTHER_KINDS = {
     "half a pickle": (cut(lambda p: plain(4)(STATE, p)), "truncated, damaged"),
     "half safetensors": (cut(lambda p: save_file(STATE, p)), "truncated or damaged safetensors"),
     "less of safetensors": (cut(lambda p: save_file(STATE, p), 6), "truncated or damaged safetensors"),
-    "new protocol": (lambda p: WRITERS["zip 4"](STATE, p), "truncated, damaged or not a torch checkpoint"),
+    "new protocol": (lambda p: WRITERS["zip 4"](STATE, p), r"of pickle protocol 4 or 5.*torch\.save it again"),
+    "new protocol, large": (
+        lambda p: torch.save({"a": torch.zeros(1), "b": "x" * 70_000}, p, pickle_protocol=5),
+        r"of pickle protocol 4 or 5",
+    ),
     "object": (lambda p: torch.save(argparse.Namespace(a=1), p), r"an object of argparse\.Namespace"),
     "list": (lambda p: torch.save([1], p), "holds a list"),
     "noise": (lambda p: p.write_bytes(bytes(range(128, 256)) * 9), "truncated, damaged or not a checkpoint format"),
