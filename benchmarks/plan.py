@@ -107,7 +107,8 @@ class Plan:
                 attempts = store.attempts(spec)
                 if attempts and attempts[-1].start >= begun:
                     found.append(attempts[-1])
-                    saved.append(str(store.paths(spec)[-1]))
+                    path = str(store.paths(spec)[-1])
+                    saved.extend([path] if path not in saved else [])  # two rows may have the same tensors
             return found
 
         return Job(

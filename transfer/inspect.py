@@ -17,7 +17,7 @@ from pretrain.errors import InputError
 from transfer import architecture, names, weights
 from transfer.pkl import read_detectron2_pkl
 from transfer.read import Loaded, find_checkpoint, load_checkpoint
-from transfer.sources import SOURCES, backbone_of, take
+from transfer.sources import SOURCES, Backbone, backbone_of, take
 
 STEM, FIRST = "conv1.weight", "layer1.0.conv1.weight"
 
@@ -32,7 +32,13 @@ def inspect(path: Path) -> list[str]:
         loaded = load_checkpoint(path)
     except InputError as error:
         return [f"refused: {error}"]
-    return [*_explain_content(loaded), *_explain_fate(loaded)]
+    flat = _tensors(loaded.content)
+    head = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}", f"{len(flat)} tensors"]
+    try:
+        backbone = backbone_of(loaded)
+    except InputError as error:
+        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(loaded)]
+    return [*head, *_explain_backbone(loaded.path, backbone)]
 
 
 def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -46,10 +52,9 @@ def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
     return [*lines, f"try: python -m transfer verify {path}"]
 
 
-def _explain_content(loaded: Loaded) -> list[str]:
-    flat = _tensors(loaded.content)
-    lines = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}", f"{len(flat)} tensors"]
-    prefixes = _prefixes(flat)
+def _explain_names(flat: dict[str, tuple[int, ...]]) -> list[str]:
+    """What a file that no source reads has under torchvision's names."""
+    lines, prefixes = [], _prefixes(flat)
     for prefix in prefixes[:4]:
         inner = _under(flat, prefix)
         where = f"under {prefix!r}" if prefix else "at the top level"
@@ -58,17 +63,15 @@ def _explain_content(loaded: Loaded) -> list[str]:
     return [*lines, *_matches(set(best), architecture.identify(best), names.to_detectron2)]
 
 
-def _explain_fate(loaded: Loaded) -> list[str]:
-    try:
-        backbone = backbone_of(loaded)
-    except InputError as error:
-        return [f"refused: {error}", *_advice(loaded)]
+def _explain_backbone(path: Path, backbone: Backbone) -> list[str]:
+    """What a source takes out of the file."""
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
     others = backbone.networks[1:]
     return [
         f"source: {backbone.source} ({backbone.reason}){dropped}",
+        *_matches(set(backbone.state), backbone.architecture, names.to_detectron2),
         *([f"networks: {backbone.network} is taken; --network takes {' or '.join(others)}"] if others else []),
-        f"try: python -m transfer convert {loaded.path}",
+        f"try: python -m transfer convert {path}",
     ]
 
 

@@ -158,8 +158,8 @@ def _fault(path: Path, error: Exception) -> InputError:
         return InputError(f"{path}: the pickle asks for {found[1]}, which could run code; refused")
     if re.search(r"Unsupported operand 1(4\d|50)\b", str(error)):  # MEMOIZE, FRAME and their kind
         return InputError(
-            f"{path}: a torch file of pickle protocol 4 or 5, which torch reads only by running it; where you trust it, "
-            "load it and torch.save it again without pickle_protocol"
+            f"{path}: a torch file of pickle protocol 4 or 5, which torch reads only by running it; "
+            "where you trust it, load it and torch.save it again without pickle_protocol"
         )
     detail = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
     why = detail[1] if detail else one_line(error)
