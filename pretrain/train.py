@@ -25,7 +25,7 @@ from pretrain.data import CropDataset, ImageList, StepSampler, describe, list_im
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
 from pretrain.lars import LARS
-from pretrain.methods import METHODS, Batch, Method
+from pretrain.methods import METHODS, Batch, Method, Sizes
 from pretrain.provenance import git_state, package_versions, utc_now
 from pretrain.state import Metrics, Progress, draw_curves, load_state, locked, read_metrics, save_state, saving
 from pretrain.views import augment
@@ -45,14 +45,14 @@ def run_folder(preset_name: str, resolved: Resolved, dataset: dict[str, Any]) ->
     return results_dir() / "pretrain" / f"{preset_name}-{digest(identity)[:12]}"
 
 
-def build_method(resolved: Resolved, num_classes: int) -> Method:
+def build_method(resolved: Resolved, num_classes: int, num_images: int) -> Method:
     """The method around a freshly initialised torchvision backbone (fc = Identity), drawn from the config's seed."""
     config = resolved.config
     torch.manual_seed(config.seed)
     backbone = torchvision.models.get_model(config.backbone, weights=None, zero_init_residual=config.zero_init_residual)
     backbone.fc = nn.Identity()
-    build = METHODS[resolved.method].build
-    return cast(Method, build(config.method, backbone, resolved.feature_dim, num_classes))
+    sizes = Sizes(feature_dim=resolved.feature_dim, num_classes=num_classes, num_images=num_images)
+    return cast(Method, METHODS[resolved.method].build(config.method, backbone, sizes))
 
 
 def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
@@ -86,7 +86,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
     with locked(folder):
         if not (folder / "meta.json").exists():
             # Memory format first: the optimizer's state takes the parameters' layout.
-            method = cast(nn.Module, build_method(resolved, len(images.classes))).to(device)
+            method = cast(nn.Module, build_method(resolved, len(images.classes), len(images))).to(device)
             method = method.to(memory_format=torch.channels_last)
             if resolved.steps:
                 train(method, images, resolved, folder, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pretrain.methods.base import Batch, Method, MethodEntry
+from pretrain.methods.base import Batch, Method, MethodEntry, Sizes
 from pretrain.methods.random import Random, RandomConfig
 from pretrain.methods.simclr import SimCLR, SimCLRConfig
 from pretrain.methods.superinfo import SuperInfo, SuperInfoConfig
@@ -24,4 +24,4 @@ def method_name(config: Any) -> str:
     return next(name for name, entry in METHODS.items() if entry.config is type(config))
 
 
-__all__ = ["METHODS", "Batch", "Method", "MethodConfig", "MethodEntry", "method_name"]
+__all__ = ["METHODS", "Batch", "Method", "MethodConfig", "MethodEntry", "Sizes", "method_name"]

@@ -10,7 +10,7 @@ import dataclasses
 from torch import Tensor, nn
 
 from pretrain.errors import InputError
-from pretrain.methods.base import Batch
+from pretrain.methods.base import Batch, Sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class RandomConfig:
 class Random(nn.Module):
     """The backbone as it was made."""
 
-    def __init__(self, config: RandomConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, config: RandomConfig, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Raise InputError: there is no loss to minimise."""

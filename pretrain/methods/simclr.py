@@ -10,7 +10,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pretrain.methods.base import Batch
+from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread
 
@@ -27,10 +27,10 @@ class SimCLRConfig:
 class SimCLR(nn.Module):
     """Backbone, MLP head, NT-Xent between the two views' directions."""
 
-    def __init__(self, config: SimCLRConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, config: SimCLRConfig, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
-        self.head = projection_mlp(feature_dim, config.hidden_dim, config.dim)
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        self.head = projection_mlp(sizes.feature_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms in nats: loss, score (log(2N−1) − loss, no bound), predictive (log N − two-tower loss); and spread."""

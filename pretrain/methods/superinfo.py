@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain import vmf
-from pretrain.methods.base import Batch
+from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread, superfluous_vmf
 
@@ -35,10 +35,10 @@ class SuperInfoConfig:
 class SuperInfo(nn.Module):
     """Backbone, MLP head to directions μ, one draw z ~ vMF(μ, κe) a view that both terms of the loss read."""
 
-    def __init__(self, config: SuperInfoConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, config: SuperInfoConfig, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
-        self.head = projection_mlp(feature_dim, config.hidden_dim, config.dim)
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        self.head = projection_mlp(sizes.feature_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms in nats: loss, nce, score and predictive as SimCLR's, superfluous12, superfluous21; and the spreads."""

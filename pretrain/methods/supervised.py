@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.errors import InputError
-from pretrain.methods.base import Batch
+from pretrain.methods.base import Batch, Sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class SupervisedConfig:
 class Supervised(nn.Module):
     """Backbone and a linear classifier, which is not exported."""
 
-    def __init__(self, config: SupervisedConfig, backbone: nn.Module, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, config: SupervisedConfig, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, feature_dim
-        self.classifier = nn.Linear(feature_dim, num_classes)
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        self.classifier = nn.Linear(sizes.feature_dim, sizes.num_classes)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss (nats) and accuracy (share of the batch, in [0, 1])."""

@@ -49,7 +49,7 @@ def test_random_is_torchvisions_initialisation_for_the_seed(class_folders, resul
 
 @pytest.mark.parametrize("zero", [True, False])
 def test_zero_initialised_blocks_pass_their_input_on(zero, tiny):
-    backbone = train.build_method(resolve(replace(tiny, zero_init_residual=zero), 24, torch.device("cpu")), 2).backbone
+    backbone = train.build_method(resolve(replace(tiny, zero_init_residual=zero), 24, torch.device("cpu")), 2, 24).backbone
     x = torch.rand(2, 64, 8, 8)
     assert torch.equal(backbone.layer1[1](x), x) == zero
 
@@ -71,7 +71,7 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(method, class_folders, res
     assert all(v.dtype in (torch.float32, torch.int64) for v in state.values()) and not any(
         k[:2] == "fc" for k in state
     )
-    backbone = train.build_method(train.resolve(tiny, 24, torch.device("cpu")), 0).backbone
+    backbone = train.build_method(train.resolve(tiny, 24, torch.device("cpu")), 0, 24).backbone
     moved = [k for k, v in backbone.state_dict().items() if not torch.equal(v, state[k])]
     assert "conv1.weight" in moved and "layer4.1.conv2.weight" in moved and "bn1.running_mean" in moved
 
