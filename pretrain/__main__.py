@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -28,6 +28,7 @@ class Arguments:
     """Pretrain a backbone; defaults are the preset's."""
 
     data: Path  # folder of images
+    resume: Literal["auto", "never"] = "auto"  # never: discard what an earlier run of these settings left
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
 
 
@@ -55,9 +56,13 @@ def main(argv: list[str]) -> int:
         args=flags,
         default=Arguments(data=tyro.MISSING, config=PRESETS[preset]),
     )
+    from pretrain.distributed import joined, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 
-    print(run(preset, arguments.config, arguments.data))
+    with joined():
+        path = run(preset, arguments.config, arguments.data, arguments.resume)
+        if rank() == 0:
+            print(path)
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from pretrain.crops import Reader
 from pretrain.errors import InputError
 from pretrain.methods import (
     MethodConfig,
@@ -24,7 +25,7 @@ from pretrain.methods import (
 from pretrain.ranges import require_ranges
 from pretrain.views import ViewsConfig
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 FEATURE_DIM = {"resnet50": 2048, "resnet18": 512}
 
 
@@ -45,16 +46,23 @@ class PretrainConfig:
     lr_batch: int | None = 256  # the rate scales with batch-size / lr-batch; None: it does not
     momentum: float = 0.9  # of LARS and SGD
     weight_decay: float = 1e-6
-    warmup: float = 0.05  # share of the steps over which the rate rises from 0; then a cosine to 0
+    decay_all: bool = True  # False: no decay on biases and BatchNorm, which LARS spares in any case
+    warmup: float = 0.05  # share of the steps over which the rate rises from 0
+    schedule: Literal["cosine", "steps"] = "cosine"  # after the warm-up: a cosine to 0, or a tenth at each lr-drops
+    lr_drops: tuple[float, ...] = (0.6, 0.8)  # shares of the steps; these are epochs 120 and 160 of 200
     views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
-    precision: Precision = "auto"  # auto: bf16 where the device has it
+    precision: Precision = "auto"  # auto: bf16 where the device has it; fp16 scales the loss
+    compile: bool = False  # torch.compile the ResNets: slow to start
+    reader: Reader = "torch"  # how crops are cut: crops.py
     seed: int = 0  # of initialisation, data order and augmentation
     workers: int = 8  # loader processes; 0 decodes inline
     save_every: int | None = None  # steps between saves, besides those by time
     save_seconds: float = 60.0  # seconds between saves
+    keep: int = 2  # newest saves kept
+    probe_every: int | None = None  # epochs between kNN probes on the training images' labels; None: never
 
 
-RUNTIME_ONLY = ("workers", "save_every", "save_seconds")
+RUNTIME_ONLY = ("workers", "save_every", "save_seconds", "keep", "probe_every")
 
 # Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(
@@ -71,6 +79,7 @@ _DEMO = PretrainConfig(
     lr_batch=None,
     weight_decay=0.01,
     views=_EMBEDDED_VIEWS,
+    reader="pillow",
     workers=0,
 )
 # κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
@@ -103,7 +112,8 @@ class Resolved:
     warmup_steps: int
     learning_rate: float  # after scaling: the peak
     feature_dim: int
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["bf16", "fp16", "fp32"]
+    processes: int  # that train together; each takes an equal share of the batch
     log_every: int
 
     def values(self) -> dict[str, Any]:
@@ -114,14 +124,16 @@ class Resolved:
         return values
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up to the peak, then a cosine that reaches 0 after the last step."""
+        """Linear warm-up to the peak, then a cosine that reaches 0 after the last step, or a tenth at each drop."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.config.schedule == "steps":
+            return self.learning_rate * 0.1 ** sum(step >= round(drop * self.steps) for drop in self.config.lr_drops)
         share = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return self.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
-def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> Resolved:
+def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, processes: int = 1) -> Resolved:
     """Compute steps, warm-up, scaled learning rate, feature dimension and precision. InputError for unusable values."""
     require_ranges(config)
     method = method_name(config.method)
@@ -131,6 +143,8 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> 
         raise InputError(f"{dataset_size} images do not fill a batch of {config.batch_size}: lower --batch-size")
     if steps == 0 and method != "random":
         raise InputError(f"{method} with 0 steps is an untrained backbone: raise --steps, or take the method random")
+    if config.batch_size % processes:
+        raise InputError(f"a batch of {config.batch_size} does not split over {processes} processes: change --batch-size")
     return Resolved(
         config=config,
         method=method,
@@ -140,6 +154,7 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device) -> 
         learning_rate=config.learning_rate * (config.batch_size / config.lr_batch if config.lr_batch else 1),
         feature_dim=FEATURE_DIM[config.backbone],
         precision=("bf16" if has_bf16(device) else "fp32") if config.precision == "auto" else config.precision,
+        processes=processes,
         log_every=max(1, steps // 2000),
     )
 

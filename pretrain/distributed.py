@@ -109,6 +109,24 @@ def from_all(value: T) -> list[T]:
     return values
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """A block after which every rank goes on, or none: if it raises on any, the first that did raises, others exit.
+
+    So one error is one line, and nobody waits for a rank that is gone.
+    """
+    error = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    if agree(error is not None)[0]:
+        first = from_all(error is not None).index(True)
+        if error is not None and rank() == first:
+            raise error
+        raise SystemExit(1)
+
+
 def say(line: str) -> None:
     """Print ``line`` to stderr, once for all ranks."""
     if rank() == 0:
@@ -123,9 +141,10 @@ def local_device() -> torch.device:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def joined() -> Iterator[None]:
     """Form torchrun's process group (nccl on GPUs, gloo on the CPU) for the block; nothing outside torchrun."""
     global _control
+    device = local_device()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return

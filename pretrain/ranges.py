@@ -28,6 +28,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "workers": _COUNT,
     "save_every": (1, math.inf, "at least 1"),
     "save_seconds": _COUNT,
+    "keep": (1, math.inf, "at least 1"),
+    "probe_every": (1, math.inf, "at least 1, or None"),
     "seed": (0, 2**63 - 1, "between 0 and 2^63 - 1"),
     "learning_rate": _POSITIVE,
     "lr_batch": (1, math.inf, "at least 1, or None"),
@@ -64,6 +66,9 @@ def require_ranges(config: Any) -> None:
             continue
         if value is not None and not least <= value <= most:
             raise InputError(f"--{name.replace('_', '-')} {value}: must be {words}")
+    if not all(0 < drop < 1 for drop in config.lr_drops):
+        shown = " ".join(str(drop) for drop in config.lr_drops)
+        raise InputError(f"--lr-drops {shown}: must be shares of the training, above 0 and under 1")
     low, high = config.views.crop_scale
     if not 0 < low <= high <= 1:
         raise InputError(f"--views.crop-scale {low} {high}: must be two shares of the area, 0 < low <= high <= 1")

@@ -1,23 +1,36 @@
-"""What a run keeps while it is under way: its lock, its training state, metrics.jsonl and the curves drawn from it."""
+"""What a run needs to go on after a crash: its folder's lock and its saves, whole or absent, the newest few of them.
+
+Tested by ``python -m pytest tests/pretrain/test_state.py tests/pretrain/test_resume.py``.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import pickle
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from torch.optim import Optimizer
 
+from pretrain.distributed import from_first, rank
 from pretrain.errors import RunError
 from pretrain.files import replacing
+
+
+class Stateful(Protocol):
+    """A method, an optimiser, a loss scaler, …"""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Take them in again."""
+        ...
 
 
 @contextmanager
@@ -48,107 +61,54 @@ def saving(path: Path) -> Iterator[None]:
         ) from error
 
 
-def save_state(path: Path, step: int, method: nn.Module, optimizer: Optimizer) -> None:
-    """Replace ``path`` by the state after ``step`` steps. RunError if it cannot be written; the previous one stays."""
+def saves(folder: Path) -> list[Path]:
+    """The run's saves, ``state-<steps done>.pt``, newest first."""
+    return sorted(folder.glob("state-*.pt"), reverse=True)
+
+
+def save_state(folder: Path, step: int, parts: Mapping[str, Stateful], keep: int) -> None:
+    """Save ``parts`` after ``step`` steps and keep the newest ``keep`` saves.
+
+    RunError if it cannot be written; the earlier saves stay.
+    """
+    path = folder / f"state-{step:09d}.pt"
     with saving(path), replacing(path) as temporary:
-        torch.save({"step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
+        torch.save({"step": step, **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+    for old in saves(folder)[keep:]:
+        old.unlink()
 
 
-def load_state(path: Path, method: nn.Module, optimizer: Optimizer, device: torch.device) -> int:
-    """Restore ``method`` and ``optimizer``; the number of steps done, 0 without a usable file (said on stderr)."""
-    if not path.exists():
+def load_state(folder: Path, parts: Mapping[str, Stateful]) -> int:
+    """Restore ``parts`` on every rank from rank 0's newest usable save; the number of steps done, 0 without one.
+
+    A damaged save is named on stderr and the one before it is taken.
+    """
+    path, state = from_first(_newest_usable(folder, parts) if rank() == 0 else (None, None))
+    if state is None:
         return 0
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        step, weights, moments = int(state["step"]), state["method"], state["optimizer"]
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
-        print(f"warning: {path} is damaged: starting anew", file=sys.stderr)
-        return 0
-    try:
-        method.load_state_dict(weights)
-        optimizer.load_state_dict(moments)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
     except (RuntimeError, ValueError) as error:
-        raise RunError(f"{path} does not fit this version of the code: remove it to start anew") from error
-    return step
+        raise RunError(f"{path} does not fit this version of the code: --resume never starts anew") from error
+    return int(state["step"])
 
 
-class Metrics:
-    """metrics.jsonl: one JSON object a logged step, whole lines only; begins with what was logged before ``start``."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        self.path = path
-        kept = [row for row in read_metrics(path) if row["step"] < start]
-        with replacing(path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-
-    def write(self, row: Mapping[str, float]) -> None:
-        """Append one line."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, allow_nan=False) + "\n")
+def _newest_usable(folder: Path, parts: Mapping[str, Stateful]) -> tuple[Path | None, dict[str, Any] | None]:
+    for path in saves(folder):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if {"step", *parts} <= set(state):
+                return path, state
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+            pass
+        print(f"warning: {path} is damaged: taking the save before it, or starting anew", file=sys.stderr)
+    return None, None
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl, up to the first line that is not whole; none if the file is absent."""
-    rows: list[dict[str, float]] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return rows
-
-
-def draw_curves(metrics: Path, png: Path, title: str) -> None:
-    """Draw every term of metrics.jsonl over the steps, one small panel each."""
-    from matplotlib.figure import Figure
-
-    rows = read_metrics(metrics)
-    names = [name for name in rows[0] if name not in ("step", "images_per_second", "data_wait")]
-    figure = Figure(figsize=(3.2 * min(4, len(names)), 2.4 * -(-len(names) // 4)), layout="constrained")
-    axes = figure.subplots(-(-len(names) // 4), min(4, len(names)), squeeze=False).ravel().tolist()
-    for name, axis in zip(names, axes, strict=False):
-        axis.plot([row["step"] for row in rows], [row[name] for row in rows], linewidth=0.8)
-        axis.set(title=name.replace("_", " "), xlabel="step")
-    for axis in axes[len(names) :]:
-        axis.set_visible(False)
-    figure.suptitle(title, fontsize=9)
-    with replacing(png) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
-
-
-class Progress:
-    """The line on stderr that is due every ``seconds``: terms, images/s, share of time waiting for data, ETA."""
-
-    def __init__(self, steps: int, images_per_step: int, seconds: float = 5.0) -> None:
-        self.steps, self.images_per_step, self.seconds = steps, images_per_step, seconds
-        self.since, self.done, self.waited = time.perf_counter(), 0, 0.0
-
-    def tick(self, waited: float) -> None:
-        """Count one step, of which ``waited`` seconds were spent waiting for data."""
-        self.done, self.waited = self.done + 1, self.waited + waited
-
-    def rates(self) -> dict[str, float]:
-        """Images/s and data-wait share since the last line shown."""
-        spent = max(1e-9, time.perf_counter() - self.since)
-        return {
-            "images_per_second": round(self.done * self.images_per_step / spent, 2),
-            "data_wait": round(self.waited / spent, 4),
-        }
-
-    def due(self) -> bool:
-        """Whether ``seconds`` have passed since the last line."""
-        return time.perf_counter() - self.since >= self.seconds
-
-    def show(self, step: int, terms: Mapping[str, float]) -> None:
-        """Print the line and start a new count. ``step`` counts from 0."""
-        now = time.perf_counter()
-        rates, left = self.rates(), (self.steps - step - 1) * (now - self.since) / max(1, self.done)
-        values = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
-        print(
-            f"step {step + 1}/{self.steps} {values} | {rates['images_per_second']:.0f} images/s, "
-            f"data wait {rates['data_wait']:.0%}, ETA {int(left // 60)}:{int(left % 60):02d}",
-            file=sys.stderr,
-            flush=True,
-        )
-        self.since, self.done, self.waited = now, 0, 0.0
+def discard(folder: Path) -> None:
+    """Remove what an earlier run left, the finished checkpoint's meta.json first: from then on it is unfinished."""
+    for name in ("meta.json", "backbone.safetensors", "metrics.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    for path in saves(folder):
+        path.unlink()

@@ -1,37 +1,54 @@
 """The pretraining loop, from a folder of images to a checkpoint.
 
-Run: ``python -m pretrain PRESET --data FOLDER``. A run that was interrupted, even by kill -9, continues when the same
-command is given again; everything random is drawn from (seed, step), so on the CPU, with the same number of threads,
-it ends in the same weights.
+Run: ``python -m pretrain PRESET --data FOLDER``, or for several GPUs ``torchrun --nproc-per-node=8 -m pretrain …``. A
+run that was interrupted, even by kill -9, continues when the same command is given again; everything random is drawn
+from (seed, step), so on the CPU, with the same number of threads, it ends in the same weights.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torchvision
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.alarms import CollapseWatch, check_finite
 from pretrain.checkpoint import save_checkpoint
-from pretrain.config import PretrainConfig, Resolved, best_device, resolve
-from pretrain.data import CropDataset, ImageList, StepSampler, describe, list_images, load_batches
+from pretrain.config import PretrainConfig, Resolved, resolve
+from pretrain.data import ImageList, describe, list_images
+from pretrain.distributed import (
+    agree,
+    from_all,
+    from_first,
+    local_device,
+    mean_over_ranks,
+    rank,
+    say,
+    together,
+    world_size,
+)
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
-from pretrain.lars import LARS
+from pretrain.loader import CropDataset, Samples, StepSampler, Unreadable, load_batches
 from pretrain.methods import METHODS, Batch, Method, Sizes
+from pretrain.metrics import Metrics, Progress, draw_curves, read_metrics
+from pretrain.optimizers import build_optimizer
+from pretrain.probe import probe
 from pretrain.provenance import git_state, package_versions, utc_now
-from pretrain.state import Metrics, Progress, draw_curves, load_state, locked, read_metrics, save_state, saving
-from pretrain.views import augment
+from pretrain.state import discard, load_state, locked, save_state, saves, saving
+from pretrain.stopping import STOPPED, sigterm_noted
+from pretrain.views import crops_of, make_views
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
 FIRST_SAVE_SECONDS = 10.0
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Resume = Literal["auto", "never"]
 
 
 def step_seed(seed: int, step: int, stream: int) -> int:
@@ -55,101 +72,179 @@ def build_method(resolved: Resolved, num_classes: int, num_images: int) -> Metho
     return cast(Method, METHODS[resolved.method].build(config.method, backbone, sizes))
 
 
-def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
-    """SGD and AdamW decay every tensor (as in MoCo, and torch's default); LARS leaves out one-dimensional ones."""
-    config, parameters = resolved.config, [p for p in method.parameters() if p.requires_grad]
-    if config.optimizer == "adamw":
-        return AdamW(parameters, lr=resolved.learning_rate, weight_decay=config.weight_decay, fused=True)
-    momentum_sgd = {"lars": LARS, "sgd": SGD}[config.optimizer]
-    return momentum_sgd(
-        parameters, lr=resolved.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-    )
-
-
-def run(preset_name: str, config: PretrainConfig, data: Path) -> Path:
+def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "auto") -> Path:
     """Train and return the path of backbone.safetensors; at once if this run is finished, onward if it was interrupted.
 
-    InputError for unusable settings or images; RunError for a non-finite or collapsed run, or a save that failed.
+    ``resume`` never: what an earlier run of these settings left is removed and training starts anew. InputError for
+    unusable settings or images; RunError for a non-finite or collapsed run, or a save that failed; SystemExit with
+    status 143 after a SIGTERM, the state saved. Where processes have joined, all return or all end, and rank 0 writes.
     """
-    device = best_device()
-    images = list_images(data)
-    resolved = resolve(config, len(images), device)
-    if METHODS[resolved.method].needs_labels and images.labels is None:
-        raise InputError(
-            f"{resolved.method} needs labels, but {data} is flat: give a folder with one subfolder a class"
-        )
-    dataset = describe(images)
+    device = local_device()
+    with together():
+        images = list_images(data)
+        resolved = resolve(config, len(images), device, world_size())
+        if METHODS[resolved.method].needs_labels and images.labels is None:
+            raise InputError(
+                f"{resolved.method} needs labels, but {data} is flat: give a folder with one subfolder a class"
+            )
+        dataset = describe(images)
     folder = run_folder(preset_name, resolved, dataset)
-    checkpoint = folder / "backbone.safetensors"
-    if (folder / "meta.json").exists():
-        return checkpoint
-    with locked(folder):
-        if not (folder / "meta.json").exists():
-            # Memory format first: the optimizer's state takes the parameters' layout.
-            method = cast(nn.Module, build_method(resolved, len(images.classes), len(images))).to(device)
-            method = method.to(memory_format=torch.channels_last)
+    finished = folder / "meta.json"
+    if resume == "never" or not from_first(finished.exists()):
+        with locked(folder) if rank() == 0 else nullcontext():
+            if resume == "never" and rank() == 0:
+                discard(folder)
+            if not from_first(finished.exists()):
+                _train_and_export(images, resolved, dataset, folder, device)
+    return folder / "backbone.safetensors"
+
+
+def _train_and_export(
+    images: ImageList, resolved: Resolved, dataset: dict[str, Any], folder: Path, device: torch.device
+) -> None:
+    # Memory format first: the optimizer's state takes the parameters' layout.
+    method = cast(nn.Module, build_method(resolved, len(images.classes), len(images))).to(device)
+    method = method.to(memory_format=torch.channels_last)
+    unreadable = Unreadable(len(images))
+    if resolved.steps:
+        train(method, images, resolved, folder, device, unreadable)
+    with together():
+        if rank() == 0:
             if resolved.steps:
-                train(method, images, resolved, folder, device)
                 draw_curves(folder / "metrics.jsonl", folder / "loss.png", f"{folder.name} on {dataset['name']}")
+            if unreadable.indices:
+                dataset = {**dataset, "unreadable": len(unreadable.indices)}
             export(method, resolved, dataset, folder)
-    return checkpoint
 
 
-def train(method: nn.Module, images: ImageList, resolved: Resolved, folder: Path, device: torch.device) -> None:
-    """Steps from the last save to the end: logs to metrics.jsonl, saves to state.pt."""
-    config, entry, state = resolved.config, METHODS[resolved.method], folder / "state.pt"
-    optimizer = build_optimizer(method, resolved)
-    start = load_state(state, method, optimizer, device)
-    metrics, watch = Metrics(folder / "metrics.jsonl", start), CollapseWatch(resolved.steps)
-    for row in read_metrics(metrics.path):  # or a run stopped for collapse would pass when it is started again
-        watch.check(int(row["step"]), row)
-    progress = Progress(resolved.steps, config.batch_size)
-    dataset = CropDataset(
-        images, size=config.image_size, views=entry.views, scale=config.views.crop_scale, seed=config.seed
+def for_processes(method: nn.Module, resolved: Resolved, device: torch.device) -> nn.Module:
+    """``method`` as the loop calls it: compiled where asked, gradients averaged over the processes where several.
+
+    BatchNorm then takes the statistics of all GPUs, unless the method shuffles over GPUs; on CPUs, where torch has no
+    such BatchNorm, each process keeps its own.
+    """
+    if resolved.config.compile:
+        for module in method.modules():
+            if isinstance(module, torchvision.models.ResNet):
+                module.compile()
+    if world_size() == 1:
+        return method
+    if device.type == "cuda" and METHODS[resolved.method].sync_batchnorm:
+        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    return DistributedDataParallel(
+        method,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=False,  # queues and banks are alike already
+        gradient_as_bucket_view=True,
     )
-    sampler = StepSampler(len(images), config.batch_size, seed=config.seed, start=start, stop=resolved.steps)
-    batches = load_batches(dataset, sampler, workers=config.workers, pin=device.type == "cuda")
-    generator = torch.Generator(device)
-    print(f"{folder.name}: {len(images)} images, steps {start + 1} to {resolved.steps}", file=sys.stderr)
-    print(f"on {device} in {resolved.precision}, results in {folder}", file=sys.stderr)
+
+
+def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: torch.Generator) -> Batch:
+    """The views of one step, augmented on the generator's device with parameters drawn from it."""
+    config, entry, device = resolved.config, METHODS[resolved.method], generator.device
+    crops = [crop.to(device, non_blocking=True).contiguous() for crop in samples.crops]
+    views = make_views(crops, config.views, config.views2, entry.patches, generator)
+    return Batch(
+        views=[view.contiguous(memory_format=torch.channels_last) for view in views],
+        index=samples.index.to(device, non_blocking=True),
+        label=samples.label.to(device, non_blocking=True) if labelled else None,
+    )
+
+
+def read_terms(terms: dict[str, Tensor]) -> dict[str, float]:
+    """Their values, the mean over the processes; a GPU is waited for."""
+    values = mean_over_ranks(torch.stack([term.detach().double() for term in terms.values()]))
+    return dict(zip(terms, values.tolist(), strict=True))
+
+
+def train(
+    method: nn.Module,
+    images: ImageList,
+    resolved: Resolved,
+    folder: Path,
+    device: torch.device,
+    unreadable: Unreadable,
+) -> None:
+    """Steps from the last save to the end: logs to metrics.jsonl and TensorBoard, saves to state-<steps>.pt."""
+    config, entry, first = resolved.config, METHODS[resolved.method], rank() == 0
+    network = for_processes(method, resolved, device)
+    optimizer = build_optimizer(method, resolved)
+    scaler = torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16")
+    parts = {"method": method, "optimizer": optimizer, "scaler": scaler, "unreadable": unreadable}
+    start = load_state(folder, parts)
+    metrics, watch = Metrics(folder / "metrics.jsonl", start) if first else None, CollapseWatch(resolved.steps)
+    with together():
+        for row in from_first(read_metrics(folder / "metrics.jsonl")):  # or a collapsed run would pass when restarted
+            watch.check(int(row["step"]), row)
+    crops = crops_of(config.views, config.views2, entry.views, entry.patches, config.image_size)
+    dataset = CropDataset(images, crops, seed=config.seed, reader=config.reader)
+    sampler = StepSampler(
+        len(images), config.batch_size, seed=config.seed, start=start, stop=resolved.steps, rank=rank(), world=world_size()
+    )
+    loaded = load_batches(dataset, sampler, workers=config.workers, pin=device.type == "cuda")
+    probe_steps = (config.probe_every or 0) * resolved.steps_per_epoch if images.labels is not None else 0
+    generator, progress = torch.Generator(device), Progress(resolved.steps, config.batch_size)
+    say(f"{folder.name}: {len(images)} images, steps {start + 1} to {resolved.steps}")
+    say(f"on {device} in {resolved.precision}, {world_size()} process(es), results in {folder}")
     save_at = time.perf_counter() + FIRST_SAVE_SECONDS
     method.train()
-    for step in range(start, resolved.steps):
-        before = time.perf_counter()
-        pixels, index, label = next(batches)
-        progress.tick(time.perf_counter() - before)
+    with sigterm_noted() as stopping, closing(loaded) as batches, closing(metrics) if metrics else nullcontext():
+        for step in range(start, resolved.steps):
+            before = time.perf_counter()
+            samples = next(batches)
+            now = time.perf_counter()
+            progress.tick(now - before)
+            # Clocks, signals and files differ between processes; what follows from them must not.
+            stop, save, show, failed = agree(
+                stopping(), first and now >= save_at, first and progress.due(), bool(samples.failures)
+            )
+            if failed:
+                with together():
+                    unreadable.add(failure for failures in from_all(samples.failures) for failure in failures)
+            if stop:
+                with together():
+                    if first:
+                        save_state(folder, step, parts, config.keep)
+                say(f"stopped by SIGTERM after {step} of {resolved.steps} steps; the same command continues")
+                raise SystemExit(STOPPED)
 
-        torch.manual_seed(step_seed(config.seed, step, _GLOBAL))
-        generator.manual_seed(step_seed(config.seed, step, _AUGMENT))
-        pixels = pixels.to(device, non_blocking=True)
-        views = [augment(pixels[:, view], config.views, generator) for view in range(entry.views)]
-        batch = Batch(
-            views=[view.contiguous(memory_format=torch.channels_last) for view in views],
-            index=index.to(device, non_blocking=True),
-            label=label.to(device, non_blocking=True) if images.labels is not None else None,
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = resolved.learning_rate_at(step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=resolved.precision == "bf16"):
-            terms = method(batch, step / resolved.steps)
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        optimizer.step()
+            torch.manual_seed(step_seed(config.seed, step, _GLOBAL))
+            generator.manual_seed(step_seed(config.seed, step, _AUGMENT))
+            batch = make_batch(samples, resolved, images.labels is not None, generator)
+            for group in optimizer.param_groups:
+                group["lr"] = resolved.learning_rate_at(step)
+            with torch.autocast(device.type, AMP.get(resolved.precision), enabled=resolved.precision in AMP):
+                terms = network(batch, step / resolved.steps)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(terms["loss"]).backward()
+            scaler.step(optimizer)
+            scaler.update()
 
-        now, last = time.perf_counter(), step + 1 == resolved.steps
-        save = not last and (now >= save_at or bool(config.save_every and (step + 1) % config.save_every == 0))
-        log = step % resolved.log_every == 0 or last
-        if log or save or progress.due():  # reading the terms makes a GPU wait
-            values = {name: term.item() for name, term in terms.items()}
-            check_finite(step, values)
-            if log:
-                watch.check(step, values)
-                metrics.write({"step": step, "lr": resolved.learning_rate_at(step), **values, **progress.rates()})
-            if last or progress.due():
-                progress.show(step, values)
-        if save:
-            save_state(state, step + 1, method, optimizer)
-            save_at = time.perf_counter() + config.save_seconds
+            done = step + 1
+            last = done == resolved.steps
+            log = step % resolved.log_every == 0 or last
+            save = not last and (save or bool(config.save_every and done % config.save_every == 0))
+            if log or save or show:
+                values = read_terms(terms)
+                with together():
+                    check_finite(step, values)
+                    if log:
+                        watch.check(step, values)
+                        if metrics:
+                            rate = resolved.learning_rate_at(step)
+                            metrics.write({"step": step, "lr": rate, **values, **progress.rates()})
+                if first and (last or show):
+                    progress.show(step, values)
+            if probe_steps and (last or done % probe_steps == 0):
+                with together():
+                    if metrics:
+                        top1 = probe(cast(Method, method).backbone, images, config.image_size, config.reader)
+                        metrics.write({"step": step, "knn_top1": top1})
+            if save:
+                with together():
+                    if first:
+                        save_state(folder, done, parts, config.keep)
+                save_at = time.perf_counter() + config.save_seconds
 
 
 def export(method: nn.Module, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
@@ -173,4 +268,5 @@ def export(method: nn.Module, resolved: Resolved, dataset: dict[str, Any], folde
             versions=package_versions("torch", "torchvision", "numpy", "pillow"),
             created=utc_now(),
         )
-    (folder / "state.pt").unlink(missing_ok=True)
+    for path in saves(folder):
+        path.unlink()
