@@ -84,7 +84,7 @@ def _method_job(plan: Plan, method: str, sources: dict[str, Source], saved: list
 def pretrain_and_convert(preset: str, data: Path) -> tuple[Path, str]:
     """Finish the preset's pretraining run and its conversion (in a worker); the checkpoint and what was proved."""
     from benchmarks.run import convert_checkpoint
-    from pretrain.config import PRESETS
+    from pretrain.presets import PRESETS
     from pretrain.train import run
 
     path = run(preset, PRESETS[preset], data)

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pretrain.config import PRESETS, PretrainConfig
+from pretrain.config import PretrainConfig
 from pretrain.errors import InputError, run_cli
+from pretrain.presets import PRESETS
 
 USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
 

@@ -1,4 +1,4 @@
-"""Settings of a pretraining run, the presets, and the one place where derived values are computed.
+"""Settings of a pretraining run, and the one place where derived values are computed.
 
 ``python -m pretrain --help`` lists the presets, ``python -m pretrain PRESET --help`` every setting.
 """
@@ -7,21 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
 from pretrain.crops import Reader
 from pretrain.errors import InputError
-from pretrain.methods import (
-    MethodConfig,
-    RandomConfig,
-    SimCLRConfig,
-    SuperInfoConfig,
-    SupervisedConfig,
-    method_name,
-)
+from pretrain.methods import MethodConfig, method_name
 from pretrain.ranges import require_ranges
 from pretrain.views import ViewsConfig
 
@@ -51,6 +43,7 @@ class PretrainConfig:
     schedule: Literal["cosine", "steps"] = "cosine"  # after the warm-up: a cosine to 0, or a tenth at each lr-drops
     lr_drops: tuple[float, ...] = (0.6, 0.8)  # shares of the steps; these are epochs 120 and 160 of 200
     views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
+    views2: ViewsConfig | None = None  # of the second view, where the two differ (BYOL); None: as the first
     precision: Precision = "auto"  # auto: bf16 where the device has it; fp16 scales the loss
     compile: bool = False  # torch.compile the ResNets: slow to start
     reader: Reader = "torch"  # how crops are cut: crops.py
@@ -63,42 +56,6 @@ class PretrainConfig:
 
 
 RUNTIME_ONLY = ("workers", "save_every", "save_seconds", "keep", "probe_every")
-
-# Strong colour augmentation, because object colour is the shortcut of the embedded set.
-_EMBEDDED_VIEWS = ViewsConfig(
-    crop_scale=(0.35, 1.0), brightness=0.6, contrast=0.6, saturation=0.6, hue=0.5, grey=0.3, blur=0.0
-)
-# One process a core, so images are decoded inline.
-_DEMO = PretrainConfig(
-    method=SimCLRConfig(temperature=0.2),
-    image_size=48,
-    batch_size=64,
-    steps=445,
-    optimizer="adamw",
-    learning_rate=1e-3,
-    lr_batch=None,
-    weight_decay=0.01,
-    views=_EMBEDDED_VIEWS,
-    reader="pillow",
-    workers=0,
-)
-# κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
-_DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
-
-PRESETS: dict[str, PretrainConfig] = {
-    "demo-superinfo": replace(_DEMO, method=_DEMO_SUPERINFO),
-    "demo-simclr": _DEMO,
-    "demo-supervised": replace(_DEMO, method=SupervisedConfig(), steps=250),
-    "demo-random": replace(_DEMO, method=RandomConfig(), steps=0, zero_init_residual=False),
-    # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
-    # κe 1024, κb 10, d 256, λ 1. Theirs: batch 4096 and λ without warm-up (scripts/csimclr.sh).
-    "superinfo-r50-200ep": PretrainConfig(method=SuperInfoConfig()),
-}
-PRESETS |= {
-    name.replace("demo", "smoke"): replace(demo, steps=min(demo.steps, 10), batch_size=32)
-    for name, demo in PRESETS.items()
-    if name.startswith("demo") and demo.steps is not None
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

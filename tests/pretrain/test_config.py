@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from pretrain.__main__ import main
-from pretrain.config import PRESETS, PretrainConfig, resolve
+from pretrain.config import PretrainConfig, resolve
 from pretrain.errors import InputError
 from pretrain.methods import METHODS, SimCLRConfig, SuperInfoConfig
+from pretrain.presets import PRESETS
 from pretrain.ranges import RANGES
 from pretrain.views import ViewsConfig
 

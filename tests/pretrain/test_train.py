@@ -18,9 +18,10 @@ from torch import nn
 from pretrain import train
 from pretrain.alarms import WINDOW, CollapseWatch, check_finite
 from pretrain.checkpoint import tensor_digest
-from pretrain.config import PRESETS, resolve
+from pretrain.config import resolve
 from pretrain.errors import InputError, RunError
 from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
+from pretrain.presets import PRESETS
 from pretrain.state import Metrics, load_state, locked, read_metrics, save_state
 from tests.pretrain.conftest import write_images
 
