@@ -1,24 +1,33 @@
-"""Colour and flip augmentation of a whole batch at once, on its device. Crops are made earlier, on the CPU (data.py).
+"""Augmentation of a whole batch at once, on its device. Crops are made earlier, on the CPU (crops.py).
 
-Every sample has its own parameters; the order of the operations (brightness, contrast, saturation, hue, grey, blur) is
-the same for all, where torchvision's ColorJitter draws an order for each. Each operation agrees with
-torchvision.transforms.v2.functional to 1/255: ``python -m pytest tests/pretrain/test_views.py``.
+Every sample has its own parameters, drawn for the batch of all processes, of which each takes its share. Each operation
+agrees with torchvision.transforms.v2.functional to 1/255: ``python -m pytest tests/pretrain/test_views.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.colour import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, solarise, to_grey
+from pretrain.crops import Crop
+from pretrain.distributed import share, world_size
+from pretrain.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
+from pretrain.randaugment import rand_augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewsConfig:
-    """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1)."""
+    """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1).
+
+    In this order: crop, flip, jitter, grey, blur, solarise; with RandAugment, as InfoMin has it: crop, flip, jitter,
+    blur, RandAugment, grey, solarise.
+    """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)  # area share of the crop
     flip: float = 0.5  # probability of a horizontal flip
@@ -27,46 +36,17 @@ class ViewsConfig:
     contrast: float = 0.8  # likewise
     saturation: float = 0.8  # likewise
     hue: float = 0.2  # turns from [-x, x], at most 0.5
+    shuffle_jitter: bool = False  # the four in an order of each sample's own, as published; else in the one above
     grey: float = 0.2  # probability of greyscale
     blur: float = 0.5  # probability of a Gaussian blur, sigma 0.1 to 2 pixels, kernel a tenth of the image
+    rand_augment: int = 0  # operations of RandAugment, 0 for none
+    rand_magnitude: float = 10.0  # of these, at most 10
+    rand_colour: bool = True  # False: only those that leave the colours alone, as CMC needs
+    solarise: float = 0.0  # probability of inverting the pixels from 0.5 up
 
 
 def _column(factor: Tensor) -> Tensor:
     return factor.view(-1, 1, 1, 1)
-
-
-def to_grey(x: Tensor) -> Tensor:
-    """(N, 3, H, W) in [0, 1] to (N, 1, H, W): ITU-R 601 luma with torchvision's three decimals and a fourth."""
-    return 0.2989 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
-
-
-def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
-    """x·factor clipped to [0, 1]; ``factor`` (N,)."""
-    return (x * _column(factor)).clamp(0, 1)
-
-
-def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the image's mean grey, clipped to [0, 1]; ``factor`` (N,), 1 changes nothing."""
-    mean = to_grey(x).mean((1, 2, 3), keepdim=True)
-    return torch.lerp(mean, x, _column(factor)).clamp(0, 1)
-
-
-def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the image's own grey, clipped to [0, 1]; ``factor`` (N,), 1 changes nothing."""
-    return torch.lerp(to_grey(x), x, _column(factor)).clamp(0, 1)
-
-
-def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by ``shift`` (N,) in [−0.5, 0.5] turns, keeping HSV's saturation and value."""
-    value, low = x.amax(1, keepdim=True), x.amin(1, keepdim=True)
-    chroma = value - low
-    r, g, b = x.split(1, dim=1)
-    safe = torch.where(chroma == 0, torch.ones_like(chroma), chroma)
-    sector = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
-    # HSV back to RGB without a table of sectors: channel n is V − C·clip(min(k, 4−k), 0, 1), k = (n + 6H) mod 6.
-    offsets = x.new_tensor([5.0, 3.0, 1.0]).view(1, 3, 1, 1)
-    k = (sector + 6 * _column(shift) + offsets) % 6
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
@@ -86,25 +66,97 @@ def normalise(x: Tensor) -> Tensor:
     return (x - mean) / std
 
 
+Adjust = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Draws:
+    """Parameters (n,) of this process's samples, drawn for the batch of all processes.
+
+    So the processes together augment as one would augment the whole batch.
+    """
+
+    def __init__(self, pixels: Tensor, generator: torch.Generator) -> None:
+        self.n, self.device, self.generator = len(pixels), pixels.device, generator
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        drawn = torch.rand(self.n * world_size(), *shape, device=self.device, generator=self.generator)
+        return share(drawn) * (high - low) + low
+
+    def chosen(self, probability: float) -> Tensor:
+        return self.uniform(0, 1) < probability
+
+
 def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator) -> Tensor:
     """One view: (N, 3, H, W) uint8 crops to normalised float32; parameters come from ``generator`` (same device)."""
-    n, device = len(pixels), pixels.device
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(n, device=device, generator=generator) * (high - low) + low
-
-    def chosen(probability: float) -> Tensor:
-        return uniform(0, 1) < probability
-
+    draws = _Draws(pixels, generator)
     x = pixels.float() / 255
-    x = torch.where(_column(chosen(config.flip)), x.flip(3), x)
-    jittered = chosen(config.jitter)
-    spans = ((adjust_brightness, config.brightness), (adjust_contrast, config.contrast))
-    for adjust, amount in (*spans, (adjust_saturation, config.saturation)):
-        x = adjust(x, torch.where(jittered, uniform(max(0.0, 1 - amount), 1 + amount), torch.ones(n, device=device)))
-    x = adjust_hue(x, torch.where(jittered, uniform(-config.hue, config.hue), torch.zeros(n, device=device)))
-    x = torch.where(_column(chosen(config.grey)), to_grey(x), x)
-    if config.blur:
-        kernel = max(3, pixels.shape[3] // 10 // 2 * 2 + 1)
-        x = torch.where(_column(chosen(config.blur)), gaussian_blur(x, uniform(0.1, 2.0), kernel), x)
+    x = torch.where(_column(draws.chosen(config.flip)), x.flip(3), x)
+    x = _jitter(x, config, draws) if config.jitter else x
+    if config.rand_augment:
+        x = _blur(x, config, draws)
+        for _ in range(config.rand_augment):
+            x = rand_augment(x, config.rand_magnitude, config.rand_colour, draws.uniform)
+    x = torch.where(_column(draws.chosen(config.grey)), to_grey(x), x)
+    if not config.rand_augment:
+        x = _blur(x, config, draws)
+    if config.solarise:
+        inverted = solarise(x, torch.full_like(x[:, 0, 0, 0], 0.5))
+        x = torch.where(_column(draws.chosen(config.solarise)), inverted, x)
     return normalise(x)
+
+
+def _jitter(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
+    jittered = draws.chosen(config.jitter)
+    spans = ((adjust_brightness, config.brightness), (adjust_contrast, config.contrast))
+    adjustments: list[tuple[Adjust, Tensor]] = [
+        (adjust, torch.where(jittered, draws.uniform(max(0.0, 1 - amount), 1 + amount), 1.0))
+        for adjust, amount in (*spans, (adjust_saturation, config.saturation))
+    ]
+    adjustments.append((adjust_hue, torch.where(jittered, draws.uniform(-config.hue, config.hue), 0.0)))
+    if config.shuffle_jitter:
+        return _in_own_order(x, adjustments, draws.uniform(0, 1, len(adjustments)).argsort(1))
+    for adjust, parameter in adjustments:
+        x = adjust(x, parameter)
+    return x
+
+
+def _in_own_order(x: Tensor, adjustments: Sequence[tuple[Adjust, Tensor]], order: Tensor) -> Tensor:
+    """Apply the ``adjustments`` (operation, its parameter (N,)) to each sample in the order that its row says."""
+    x = x.clone()
+    for place in range(len(adjustments)):
+        for number, (adjust, parameter) in enumerate(adjustments):
+            chosen = (order[:, place] == number).nonzero().squeeze(1)
+            x[chosen] = adjust(x[chosen], parameter[chosen])
+    return x
+
+
+def _blur(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
+    if not config.blur:
+        return x
+    kernel = max(3, x.shape[3] // 10 // 2 * 2 + 1)
+    chosen = _column(draws.chosen(config.blur))
+    return torch.where(chosen, gaussian_blur(x, draws.uniform(0.1, 2.0), kernel), x)
+
+
+def crops_of(
+    views: ViewsConfig, views2: ViewsConfig | None, count: int, patches: bool, image_size: int
+) -> tuple[Crop, ...]:
+    """The crops of each image that ``make_views`` needs: ``count`` views, and the jigsaw's if there are patches."""
+    configs = (views, views2 or views)[:count]
+    jigsaw = (Crop(size=jigsaw_sizes(image_size)[0], scale=JIGSAW_SCALE),) if patches else ()
+    return (*(Crop(size=image_size, scale=config.crop_scale) for config in configs), *jigsaw)
+
+
+def make_views(
+    crops: Sequence[Tensor], views: ViewsConfig, views2: ViewsConfig | None, patches: bool, generator: torch.Generator
+) -> list[Tensor]:
+    """Batch.views of crops_of's crops, each (N, 3, size, size) uint8: normalised views, and patches (N, 9, 3, P, P).
+
+    Patches are flipped and normalised only, as in PyContrast (pycontrast/datasets/util.py, jigsaw_transform).
+    """
+    plain = crops[:-1] if patches else crops
+    out = [augment(pixels, config, generator) for pixels, config in zip(plain, (views, views2 or views), strict=False)]
+    if patches:
+        still = ViewsConfig(jitter=0.0, grey=0.0, blur=0.0)
+        out.append(cut_patches(augment(crops[-1], still, generator), generator))
+    return out
