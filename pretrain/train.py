@@ -145,7 +145,7 @@ def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: 
     crops = [crop.to(device, non_blocking=True).contiguous() for crop in samples.crops]
     views = make_views(crops, config.views, config.views2, entry.patches, generator)
     return Batch(
-        views=[view.contiguous(memory_format=torch.channels_last) for view in views],
+        views=[view.contiguous(memory_format=torch.channels_last) if view.ndim == 4 else view for view in views],
         index=samples.index.to(device, non_blocking=True),
         label=samples.label.to(device, non_blocking=True) if labelled else None,
     )

@@ -23,11 +23,11 @@ FLAGS = {
     "transfer inspect": "",
     "transfer export": "network output source",
     "pretrain demo-superinfo": (
-        "backbone batch-size data epochs image-size learning-rate lr-batch method.deterministic method.dim "
-        "method.hidden-dim method.kappa-b method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup momentum "
-        "optimizer precision save-every save-seconds seed steps views.blur views.brightness views.contrast "
-        "views.crop-scale views.flip views.grey views.hue views.jitter views.saturation warmup weight-decay workers "
-        "zero-init-residual"
+        "backbone batch-size compile data decay-all epochs image-size keep learning-rate lr-batch lr-drops "
+        "method.deterministic method.dim method.hidden-dim method.kappa-b method.kappa-e method.lambda-a "
+        "method.lambda-b method.lambda-warmup momentum optimizer precision probe-every reader resume save-every "
+        "save-seconds schedule seed steps views.blur views.brightness views.contrast views.crop-scale views.flip "
+        "views.grey views.hue views.jitter views.saturation warmup weight-decay workers zero-init-residual"
     ),
 }
 

@@ -2,11 +2,6 @@
 
 import dataclasses
 import json
-import os
-import resource
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -22,7 +17,9 @@ from pretrain.config import resolve
 from pretrain.errors import InputError, RunError
 from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
 from pretrain.presets import PRESETS
-from pretrain.state import Metrics, load_state, locked, read_metrics, save_state
+from pretrain.data import list_images
+from pretrain.loader import StepSampler
+from pretrain.metrics import read_metrics
 from tests.pretrain.conftest import write_images
 
 replace = dataclasses.replace
@@ -62,7 +59,7 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(method, class_folders, res
     folder = path.parent
     assert folder.parent == results / "pretrain" and folder.name.startswith("x-")
     assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
-        "backbone.safetensors", "loss.png", "meta.json", "metrics.jsonl"
+        "backbone.safetensors", "loss.png", "meta.json", "metrics.jsonl", "tensorboard"
     ]  # fmt: skip
     assert [row["step"] for row in losses(folder)] == [0, 1, 2]
     meta = json.loads((folder / "meta.json").read_text())
@@ -122,68 +119,52 @@ def test_collapse_watch_waits_and_warns_once(capsys):
         CollapseWatch(10).check(step, {"spread": 0.0})  # too short a run to judge
 
 
-def test_a_damaged_save_is_named_and_the_run_starts_anew(flat_folder, results, tiny, capsys):
-    config = replace(tiny, save_every=1)
-    whole = train.run("x", config, flat_folder)
-    truth = tensor_digest(load_file(whole))
-    for name in ("meta.json", "backbone.safetensors"):
-        (whole.parent / name).unlink()
-    (whole.parent / "state.pt").write_bytes(b"PK\x03\x04 half a file")
-    assert tensor_digest(load_file(train.run("x", config, flat_folder))) == truth
-    assert "state.pt is damaged" in capsys.readouterr().err
-    assert [row["step"] for row in losses(whole.parent)] == [0, 1, 2]
+def test_a_finished_run_is_done_again_when_asked(flat_folder, results, tiny):
+    path = train.run("x", tiny, flat_folder)
+    first = (path.stat().st_mtime_ns, tensor_digest(load_file(path)), losses(path.parent))
+    assert train.run("x", tiny, flat_folder, "never") == path
+    assert path.stat().st_mtime_ns > first[0]
+    assert (tensor_digest(load_file(path)), losses(path.parent)) == first[1:]
 
 
-def test_a_full_disk_leaves_the_previous_save(tmp_path):
-    model = nn.Linear(1000, 1000)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    save_state(tmp_path / "state.pt", 1, model, optimizer)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
-    try:
-        with pytest.raises(RunError, match=r"could not save .*state\.pt") as caught:
-            save_state(tmp_path / "state.pt", 2, model, optimizer)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "\n" not in str(caught.value) and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
-    assert load_state(tmp_path / "state.pt", model, optimizer, torch.device("cpu")) == 1
+def test_one_unreadable_image_in_a_hundred_is_named_and_counted_and_two_end_the_run(tmp_path, results, tiny, capsys):
+    write_images(tmp_path / "images", 100)
+    images = list_images(tmp_path / "images")
+    read = [index for _, index in next(iter(StepSampler(100, 8, seed=0, start=0, stop=1)))]
+    (images.root / images.paths[read[1]]).write_bytes(b"no image")
+    path = train.run("x", tiny, images.root)
+    said = capsys.readouterr().err
+    assert said.count(images.paths[read[1]]) == 1 and "(1 of 100 so far)" in said
+    assert json.loads((path.parent / "meta.json").read_text())["dataset"]["unreadable"] == 1
+    (images.root / images.paths[read[5]]).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"2 of 100 images could not be read, more than 1%: cannot read") as caught:
+        train.run("x", replace(tiny, seed=0, steps=4), images.root)
+    assert "\n" not in str(caught.value)
 
 
-def test_metrics_are_cut_to_the_step_resumed_at(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
-    Metrics(path, 1).write({"step": 1, "loss": 0.6})
-    assert read_metrics(path) == [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.6}]
+def test_the_probe_is_logged_every_so_many_epochs_and_changes_no_weight(class_folders, flat_folder, results, tiny):
+    config = replace(tiny, steps=7, probe_every=1)
+    without = tensor_digest(load_file(train.run("x", replace(config, probe_every=None), class_folders)))
+    path = train.run("x", config, class_folders, "never")
+    probed = {row["step"]: row["knn_top1"] for row in losses(path.parent) if "knn_top1" in row}
+    assert list(probed) == [2, 5, 6] and all(0 <= value <= 1 for value in probed.values())
+    assert tensor_digest(load_file(path)) == without
+    rows = losses(train.run("x", config, flat_folder).parent)
+    assert not any("knn_top1" in row for row in rows)
 
 
-HOLD = """
-import fcntl, pathlib, sys, time
-with open(sys.argv[1], "w") as lock:
-    fcntl.lockf(lock, fcntl.LOCK_EX)
-    print(flush=True)
-    input()
-    time.sleep(0.2)
-    pathlib.Path(sys.argv[2]).touch()
-"""
+def test_compilation_covers_every_resnet(flat_folder, results, tiny, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    train.run("x", replace(tiny, compile=True), flat_folder)
+    assert compiled == ["ResNet"]
 
 
-def test_a_second_process_waits_for_the_first(tmp_path, monkeypatch):
-    folder, done, said = tmp_path / "run", tmp_path / "done", []
-    folder.mkdir()
-    (folder / ".state.pt.1.tmp").write_bytes(b"half")  # what kill -9 during a save leaves
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", HOLD, folder / ".lock", done], **pipes) as first:
-        first.stdout.readline()
-
-        def say(line, file):  # said before it waits: now let the first process go on
-            said.append(line)
-            first.stdin.write(b"\n")
-            first.stdin.flush()
-
-        monkeypatch.setattr("builtins.print", say)
-        with locked(folder):
-            assert done.exists() and "another process works in" in said[0]
-            assert [path.name for path in folder.iterdir()] == [".lock"]
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_ends_in_float32(precision, flat_folder, results, tiny):
+    path = train.run("x", replace(tiny, precision=precision, steps=6), flat_folder)
+    rows = losses(path.parent)
+    assert rows[-1]["loss"] != rows[0]["loss"] and all(v.dtype != torch.float16 for v in load_file(path).values())
 
 
 @pytest.mark.slow
@@ -195,45 +176,3 @@ def test_training_lowers_the_contrastive_loss(method, flat_folder, results, tiny
     rows = losses(train.run("x", config, flat_folder).parent)
     name = "nce" if method == "superinfo" else "loss"
     assert sum(r[name] for r in rows[-5:]) < sum(r[name] for r in rows[:5]) - 2.5  # half a nat
-
-
-KILLED = """
-import os, signal, sys
-from pretrain import train
-from pretrain.__main__ import main
-save, count = train.save_state, 0
-def save_and_die(*arguments):
-    global count
-    save(*arguments)
-    count += 1
-    if count == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-train.save_state = save_and_die
-main(sys.argv[2:])
-"""
-
-
-@pytest.mark.slow
-def test_killed_and_continued_equals_undisturbed_bitwise(tmp_path):
-    """kill -9 after the first or third save, a loader process then: same weights and metrics; stdout is the path."""
-    write_images(tmp_path / "images", 40)
-    settings = {"backbone": "resnet18", "image-size": "32", "batch-size": "8", "steps": "10", "save-every": "2"}
-    flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
-    arguments = ["smoke-superinfo", "--data", str(tmp_path / "images"), *flags]
-
-    def finish(results, *command):
-        environment = os.environ | {"RESULTS_DIR": str(tmp_path / results), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True)
-        return done.stdout, done.returncode
-
-    printed = [finish("whole", "-m", "pretrain", *arguments)]
-    for saves in ("1", "3"):
-        assert finish(f"killed-{saves}", "-c", KILLED, saves, *arguments) == ("", -signal.SIGKILL)
-        printed.append(finish(f"killed-{saves}", "-m", "pretrain", *arguments, "--workers", "1"))
-    assert all(out.count("\n") == 1 and status == 0 for out, status in printed)
-    whole, *resumed = (tmp_path / out.strip() for out, _ in printed)
-    wanted = load_file(whole)
-    for path in resumed:
-        state = load_file(path)
-        assert all(torch.equal(wanted[name], state[name]) for name in wanted) and path != whole
-        assert losses(whole.parent) == losses(path.parent)

@@ -1,0 +1,186 @@
+"""Two gloo processes against one: ``python -m pytest tests/pretrain/test_distributed.py``."""
+
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from pretrain import distributed, train
+from pretrain.config import resolve
+from pretrain.errors import InputError, RunError
+from pretrain.methods import SimCLRConfig, SupervisedConfig
+from pretrain.metrics import read_metrics
+from tests.pretrain.conftest import write_images
+
+WORLD = 2
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A forked process must not use the threads of this one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def in_processes(action, folder):
+    """What ``action()`` returns in each of WORLD joined processes; its exit status where it does not return."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(WORLD):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1"}
+            os.environ["MASTER_PORT"] = str(port)
+            status = 99
+            try:
+                with distributed.joined():
+                    torch.save(action(), folder / f"{rank}.pt")
+                status = 0
+            except SystemExit as stop:
+                status = stop.code
+            except (InputError, RunError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                status = 2
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return [torch.load(folder / f"{rank}.pt") if end == 0 else end for rank, end in enumerate(ends)]
+
+
+def test_gathering_sharing_and_agreeing(tmp_path):
+    def action():
+        rank = distributed.rank()
+        rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]]) + 10 * rank
+        rows.requires_grad_()
+        everyone = distributed.gather(rows)
+        (everyone * torch.arange(8.0).view(4, 2)).sum().backward()
+        constant = distributed.gather_constant(torch.tensor([rank, 7]))
+        agreed = distributed.agree(rank == 1, False, True)
+        first, mean = distributed.from_first(f"from {rank}"), distributed.mean_over_ranks(torch.tensor(float(rank)))
+        return [everyone.detach(), rows.grad, distributed.share(everyone).detach(), constant, agreed, first, mean]
+
+    ends = in_processes(action, tmp_path)
+    for rank, (everyone, gradient, own, constant, agreed, first, mean) in enumerate(ends):
+        assert torch.equal(everyone, torch.tensor([[1.0, 2], [3, 4], [11, 12], [13, 14]]))
+        # Each of the two processes has a loss of everyone's rows: their gradients add up.
+        assert torch.equal(gradient, 2 * torch.arange(8.0).view(4, 2)[2 * rank : 2 * rank + 2])
+        assert torch.equal(own, everyone[2 * rank : 2 * rank + 2]) and constant.tolist() == [0, 7, 1, 7]
+        assert agreed == (True, False, True) and first == "from 0" and mean == 0.5
+
+
+def test_one_process_is_the_identity():
+    rows = torch.ones(3, 2, requires_grad=True)
+    assert distributed.gather(rows) is rows and distributed.share(rows).shape == (3, 2)
+    assert not distributed.gather_constant(rows).requires_grad
+    assert distributed.agree(True, False) == (True, False) and distributed.from_all(5) == [5]
+    with pytest.raises(InputError, match="mine"), distributed.together():
+        raise InputError("mine")
+
+
+def test_an_error_on_one_process_ends_all_with_one_line(tmp_path, capfd):
+    def action():
+        with distributed.together():
+            if distributed.rank() == 1:
+                raise RunError("only here")
+
+    assert in_processes(action, tmp_path) == [1, 2]
+    assert capfd.readouterr().err.count("error: only here") == 1
+
+
+class PerProcess(nn.Module):
+    """BatchNorm of the whole batch as WORLD processes compute it: each over its own share of every view."""
+
+    def __init__(self, norm, batch):
+        super().__init__()
+        self.weight, self.bias, self.eps, self.batch = norm.weight, norm.bias, norm.eps, batch
+
+    def forward(self, x):
+        shares = x.unflatten(0, (-1, WORLD, self.batch // WORLD))
+        normed = [
+            F.batch_norm(share.flatten(0, 1), None, None, self.weight, self.bias, training=True, eps=self.eps)
+            for share in shares.unbind(1)
+        ]
+        return torch.stack([share.unflatten(0, (-1, self.batch // WORLD)) for share in normed], 1).flatten(0, 2)
+
+
+def split_norms(module, batch):
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(module, name, PerProcess(child, batch))
+        else:
+            split_norms(child, batch)
+    return module
+
+
+METHODS = ["superinfo", "simclr", "supervised"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_equal_one_on_the_same_global_batch(method, class_folders, results, tiny, tmp_path, monkeypatch):
+    """Losses of three steps and the first gradients to 1e-5, from the folder of images to metrics.jsonl."""
+    configs = {"superinfo": tiny.method, "simclr": SimCLRConfig(dim=16, hidden_dim=32), "supervised": SupervisedConfig()}
+    config = replace(
+        tiny, method=configs[method], precision="fp32", optimizer="sgd", learning_rate=0.01, zero_init_residual=False
+    )
+
+    def action():
+        gradients = []
+
+        def keep(optimizer, args, kwargs):
+            if not gradients:
+                gradients.extend(p.grad.clone() for group in optimizer.param_groups for p in group["params"])
+
+        handle = register_optimizer_step_pre_hook(keep)
+        path = train.run("x", config, class_folders)
+        handle.remove()
+        return gradients, [row["loss"] for row in read_metrics(path.parent / "metrics.jsonl")]
+
+    two = in_processes(action, tmp_path)
+    build = train.build_method
+    monkeypatch.setattr(train, "build_method", lambda *arguments: split_norms(build(*arguments), config.batch_size))
+    gradients, losses = action()
+    assert len(losses) == 3 and max(gradient.abs().max() for gradient in gradients) > 0.01
+    for end in two:
+        assert end[1] == pytest.approx(losses, abs=1e-5)
+        assert all(torch.allclose(a, b, rtol=0, atol=1e-5) for a, b in zip(end[0], gradients, strict=True))
+
+
+def test_a_batch_that_does_not_split_is_refused(tiny):
+    with pytest.raises(InputError, match="batch of 8 does not split over 3 processes"):
+        resolve(tiny, 24, torch.device("cpu"), 3)
+
+
+@pytest.mark.slow
+def test_torchrun_writes_once_continues_and_names_an_error_once(tmp_path):
+    write_images(tmp_path / "images", 40)
+    sizes = {"backbone": "resnet18", "image-size": "32", "batch-size": "8", "steps": "4", "save-every": "2"}
+    flags = [part for name, value in sizes.items() for part in (f"--{name}", value)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"RESULTS_DIR": str(tmp_path / "results"), "OMP_NUM_THREADS": "1"}
+
+    def torchrun(*more):
+        command = [*launcher, "-m", "pretrain", "smoke-simclr", "--data", str(tmp_path / "images"), *flags, *more]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    done = torchrun()
+    assert done.returncode == 0 and done.stdout.count("\n") == 1, done.stderr
+    assert len(read_metrics((tmp_path / "results" / done.stdout.strip()).parent / "metrics.jsonl")) == 4
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    broken = torchrun("--seed", "1")
+    assert broken.returncode == 1 and broken.stderr.count("error: 1 of 40 images could not be read") == 1
