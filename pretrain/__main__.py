@@ -21,6 +21,10 @@ Pretrain a ResNet without its classifier on a folder of images: one subfolder a 
 labels. The same command continues an interrupted run and returns at once from a finished one.
 `python -m pretrain PRESET --help` lists the settings.
 
+Several GPUs, of which each takes a part of the batch:
+  torchrun --nproc-per-node=8 -m pretrain PRESET --data FOLDER      (nodes: --nnodes, --rdzv-endpoint)
+SIGTERM saves and ends with status 143; `--resume never` discards what an earlier run of the same settings left.
+
 presets:"""
 
 

@@ -17,6 +17,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from pretrain.alarms import CollapseWatch, check_finite
 from pretrain.checkpoint import save_checkpoint
@@ -151,6 +152,27 @@ def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: 
     )
 
 
+def update(
+    network: nn.Module,
+    batch: Batch,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    resolved: Resolved,
+    step: int,
+) -> dict[str, Tensor]:
+    """Forward, backward and the optimiser's step number ``step``, from 0; the method's terms, on the device."""
+    for group in optimizer.param_groups:
+        group["lr"] = resolved.learning_rate_at(step)
+    device = batch.index.device.type
+    with torch.autocast(device, AMP.get(resolved.precision), enabled=resolved.precision in AMP):
+        terms = network(batch, step / resolved.steps)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(terms["loss"]).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    return terms
+
+
 def read_terms(terms: dict[str, Tensor]) -> dict[str, float]:
     """Their values, the mean over the processes; a GPU is waited for."""
     values = mean_over_ranks(torch.stack([term.detach().double() for term in terms.values()]))
@@ -211,14 +233,7 @@ def train(
             torch.manual_seed(step_seed(config.seed, step, _GLOBAL))
             generator.manual_seed(step_seed(config.seed, step, _AUGMENT))
             batch = make_batch(samples, resolved, images.labels is not None, generator)
-            for group in optimizer.param_groups:
-                group["lr"] = resolved.learning_rate_at(step)
-            with torch.autocast(device.type, AMP.get(resolved.precision), enabled=resolved.precision in AMP):
-                terms = network(batch, step / resolved.steps)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(terms["loss"]).backward()
-            scaler.step(optimizer)
-            scaler.update()
+            terms = update(network, batch, optimizer, scaler, resolved, step)
 
             done = step + 1
             last = done == resolved.steps

@@ -1,0 +1,55 @@
+"""The measurements run and compare what they say: ``python -m pytest tests/benchmarks/test_perf.py``."""
+
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.perf import data, step
+from benchmarks.perf.__main__ import main
+from benchmarks.perf.timing import medians, table, write_photographs
+from pretrain.data import list_images
+from pretrain.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_photographs_have_imagenets_usual_size(tmp_path):
+    kilobytes = write_photographs(tmp_path, 4)
+    sizes = {Image.open(path).size for path in tmp_path.iterdir()}
+    assert sizes == {(500, 375)} and 20 < kilobytes < 200
+
+
+def test_both_sides_make_the_same_amount_of_views(tmp_path):
+    write_photographs(tmp_path, 3)
+    images = list_images(tmp_path)
+    reference = data.reference_batch(images, data.reference_transform(32))
+    ours = data.our_batch(images, 32, "torch").crops
+    assert [view.shape for view in reference] == [view.shape for view in ours] == [(3, 3, 32, 32)] * 2
+
+
+def test_ratios_are_to_the_first_side():
+    shown = table("title", 100, {"a": 2.0, "b": 0.5}).splitlines()
+    assert re.fullmatch(r"a +50\.0 images/s +1\.00×", shown[1]) and re.fullmatch(r"b +200\.0 images/s +4\.00×", shown[2])
+
+
+def test_every_round_runs_every_side_and_the_first_does_not_count():
+    calls = []
+    seconds = medians({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3 and set(seconds) == {"a", "b"}
+
+
+def test_the_commands_print_a_ratio_for_each_side():
+    shown = data.measure(data.Arguments(images=2, rounds=1, size=32))
+    assert shown.count("×\n") == 3 and "2 JPEGs of 500×375" in shown
+    arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
+    shown = step.measure(arguments)
+    assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
+    with pytest.raises(InputError, match="choose data or step"):
+        main(["steps"])
