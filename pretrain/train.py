@@ -15,9 +15,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import torchvision
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
+from torch import nn
 
 from pretrain.alarms import CollapseWatch, check_finite
 from pretrain.checkpoint import save_checkpoint
@@ -28,7 +26,6 @@ from pretrain.distributed import (
     from_all,
     from_first,
     local_device,
-    mean_over_ranks,
     rank,
     say,
     together,
@@ -36,19 +33,19 @@ from pretrain.distributed import (
 )
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
-from pretrain.loader import CropDataset, Samples, StepSampler, Unreadable, load_batches
-from pretrain.methods import METHODS, Batch, Method, Sizes
+from pretrain.loader import CropDataset, StepSampler, Unreadable, load_batches
+from pretrain.methods import METHODS, Method, Sizes
 from pretrain.metrics import Metrics, Progress, draw_curves, read_metrics
 from pretrain.optimizers import build_optimizer
 from pretrain.probe import probe
 from pretrain.provenance import git_state, package_versions, utc_now
 from pretrain.state import discard, load_state, locked, save_state, saves, saving
+from pretrain.step import for_processes, make_batch, read_terms, update
 from pretrain.stopping import STOPPED, sigterm_noted
-from pretrain.views import crops_of, make_views
+from pretrain.views import crops_of
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
 FIRST_SAVE_SECONDS = 10.0
-AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Resume = Literal["auto", "never"]
 
 
@@ -116,67 +113,6 @@ def _train_and_export(
             if unreadable.indices:
                 dataset = {**dataset, "unreadable": len(unreadable.indices)}
             export(method, resolved, dataset, folder)
-
-
-def for_processes(method: nn.Module, resolved: Resolved, device: torch.device) -> nn.Module:
-    """``method`` as the loop calls it: compiled where asked, gradients averaged over the processes where several.
-
-    BatchNorm then takes the statistics of all GPUs, unless the method shuffles over GPUs; on CPUs, where torch has no
-    such BatchNorm, each process keeps its own.
-    """
-    if resolved.config.compile:
-        for module in method.modules():
-            if isinstance(module, torchvision.models.ResNet):
-                module.compile()
-    if world_size() == 1:
-        return method
-    if device.type == "cuda" and METHODS[resolved.method].sync_batchnorm:
-        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    return DistributedDataParallel(
-        method,
-        device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # queues and banks are alike already
-        gradient_as_bucket_view=True,
-    )
-
-
-def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: torch.Generator) -> Batch:
-    """The views of one step, augmented on the generator's device with parameters drawn from it."""
-    config, entry, device = resolved.config, METHODS[resolved.method], generator.device
-    crops = [crop.to(device, non_blocking=True).contiguous() for crop in samples.crops]
-    views = make_views(crops, config.views, config.views2, entry.patches, generator)
-    return Batch(
-        views=[view.contiguous(memory_format=torch.channels_last) if view.ndim == 4 else view for view in views],
-        index=samples.index.to(device, non_blocking=True),
-        label=samples.label.to(device, non_blocking=True) if labelled else None,
-    )
-
-
-def update(
-    network: nn.Module,
-    batch: Batch,
-    optimizer: Optimizer,
-    scaler: torch.amp.GradScaler,
-    resolved: Resolved,
-    step: int,
-) -> dict[str, Tensor]:
-    """Forward, backward and the optimiser's step number ``step``, from 0; the method's terms, on the device."""
-    for group in optimizer.param_groups:
-        group["lr"] = resolved.learning_rate_at(step)
-    device = batch.index.device.type
-    with torch.autocast(device, AMP.get(resolved.precision), enabled=resolved.precision in AMP):
-        terms = network(batch, step / resolved.steps)
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(terms["loss"]).backward()
-    scaler.step(optimizer)
-    scaler.update()
-    return terms
-
-
-def read_terms(terms: dict[str, Tensor]) -> dict[str, float]:
-    """Their values, the mean over the processes; a GPU is waited for."""
-    values = mean_over_ranks(torch.stack([term.detach().double() for term in terms.values()]))
-    return dict(zip(terms, values.tolist(), strict=True))
 
 
 def train(

@@ -22,7 +22,8 @@ from pretrain.data import list_images
 from pretrain.loader import CropDataset, Samples, StepSampler, load_batches
 from pretrain.methods import SimCLRConfig
 from pretrain.optimizers import build_optimizer
-from pretrain.train import build_method, for_processes, make_batch, read_terms, update
+from pretrain.step import for_processes, make_batch, read_terms, update
+from pretrain.train import build_method
 from pretrain.views import crops_of
 
 
