@@ -101,7 +101,9 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, pro
     if steps == 0 and method != "random":
         raise InputError(f"{method} with 0 steps is an untrained backbone: raise --steps, or take the method random")
     if config.batch_size % processes:
-        raise InputError(f"a batch of {config.batch_size} does not split over {processes} processes: change --batch-size")
+        raise InputError(
+            f"a batch of {config.batch_size} does not split over {processes} processes: change --batch-size"
+        )
     return Resolved(
         config=config,
         method=method,

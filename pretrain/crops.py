@@ -65,6 +65,6 @@ def cut(image: Image.Image, boxes: Sequence[Box], sizes: Sequence[int], reader: 
         return [torch.from_numpy(crop).permute(2, 0, 1) for crop in crops]
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     return [
-        F.interpolate(pixels[..., top:bottom, left:right], size, mode="bilinear", antialias=True, align_corners=False)[0]
+        F.interpolate(pixels[..., top:bottom, left:right], size, mode="bilinear", antialias=True).squeeze(0)
         for (left, top, right, bottom), size in zip(boxes, sizes, strict=True)
     ]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -152,7 +152,7 @@ def joined() -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
-    _control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    _control = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=TIMEOUT))
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ them end the run. Tested by ``python -m pytest tests/pretrain/test_loader.py``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,7 +148,9 @@ def collate(samples: list[Sample]) -> Samples:
     )
 
 
-def load_batches(dataset: CropDataset, sampler: StepSampler, *, workers: int, pin: bool) -> Iterator[Samples]:
+def load_batches(
+    dataset: CropDataset, sampler: StepSampler, *, workers: int, pin: bool
+) -> Generator[Samples, None, None]:
     """Batches in the sampler's order. 0 workers: inline. Close it (contextlib.closing), or its processes stay."""
     loader = DataLoader(
         dataset,

@@ -67,9 +67,9 @@ def _features(
                 image = decode(images.root / images.paths[index])
             except InputError:
                 continue  # the loader counts and names it
-            crops.append(cut(image, [central_box(*image.size)], size, reader))
+            crops += cut(image, [central_box(*image.size)], [size], reader)
             kept.append(labels[index])
         if crops:
-            pixels = torch.cat(crops).to(device)
+            pixels = torch.stack(crops).to(device)
             rows.append(backbone(normalise(pixels.float() / 255).contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(rows), torch.tensor(kept, device=device)

@@ -128,7 +128,7 @@ def train(
     network = for_processes(method, resolved, device)
     optimizer = build_optimizer(method, resolved)
     scaler = torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16")
-    parts = {"method": method, "optimizer": optimizer, "scaler": scaler, "unreadable": unreadable}
+    parts: dict[str, Any] = {"method": method, "optimizer": optimizer, "scaler": scaler, "unreadable": unreadable}
     start = load_state(folder, parts)
     metrics, watch = Metrics(folder / "metrics.jsonl", start) if first else None, CollapseWatch(resolved.steps)
     with together():
@@ -137,7 +137,13 @@ def train(
     crops = crops_of(config.views, config.views2, entry.views, entry.patches, config.image_size)
     dataset = CropDataset(images, crops, seed=config.seed, reader=config.reader)
     sampler = StepSampler(
-        len(images), config.batch_size, seed=config.seed, start=start, stop=resolved.steps, rank=rank(), world=world_size()
+        len(images),
+        config.batch_size,
+        seed=config.seed,
+        start=start,
+        stop=resolved.steps,
+        rank=rank(),
+        world=world_size(),
     )
     loaded = load_batches(dataset, sampler, workers=config.workers, pin=device.type == "cuda")
     probe_steps = (config.probe_every or 0) * resolved.steps_per_epoch if images.labels is not None else 0

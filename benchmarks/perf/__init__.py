@@ -1,1 +1,1 @@
-"""Speed of the pretraining stage, always beside what it is measured against: ``python -m benchmarks.perf data|step``."""
+"""Speed of the pretraining stage, beside what it is measured against: ``python -m benchmarks.perf data|step``."""

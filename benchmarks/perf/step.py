@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import cycle
 from pathlib import Path
@@ -68,7 +68,7 @@ def resident_samples(resolved: Resolved, device: torch.device) -> Samples:
     )
 
 
-def from_files(folder: Path, resolved: Resolved, count: int) -> Iterator[Samples]:
+def from_files(folder: Path, resolved: Resolved, count: int) -> Generator[Samples, None, None]:
     """Batches of ``count`` photographs written to ``folder``, read as a run reads them."""
     config = resolved.config
     write_photographs(folder, count)

@@ -36,7 +36,8 @@ def test_both_sides_make_the_same_amount_of_views(tmp_path):
 
 def test_ratios_are_to_the_first_side():
     shown = table("title", 100, {"a": 2.0, "b": 0.5}).splitlines()
-    assert re.fullmatch(r"a +50\.0 images/s +1\.00×", shown[1]) and re.fullmatch(r"b +200\.0 images/s +4\.00×", shown[2])
+    assert re.fullmatch(r"a +50\.0 images/s +1\.00×", shown[1])
+    assert re.fullmatch(r"b +200\.0 images/s +4\.00×", shown[2])
 
 
 def test_every_round_runs_every_side_and_the_first_does_not_count():

@@ -29,8 +29,9 @@ def test_crop_boxes_are_distributed_as_torchvisions(size):
 def picture():
     """Smooth with some noise, as photographs are."""
     rng = np.random.default_rng(0)
-    blocks = Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize((120, 90), Image.Resampling.BICUBIC)
-    return Image.fromarray((np.asarray(blocks) * 0.9 + rng.integers(0, 25, (90, 120, 3))).astype(np.uint8))
+    blocks = Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8))
+    smooth = blocks.resize((120, 90), Image.Resampling.BICUBIC)
+    return Image.fromarray((np.asarray(smooth) * 0.9 + rng.integers(0, 25, (90, 120, 3))).astype(np.uint8))
 
 
 @pytest.mark.parametrize("box", [(0, 0, 120, 90), (10, 20, 100, 80), (50, 40, 63, 57)])

@@ -1,4 +1,4 @@
-"""Killed, terminated, out of disk: continued, a run ends as if undisturbed. ``python -m pytest tests/pretrain/test_resume.py``."""
+"""Killed, terminated, out of disk, and continued: ``python -m pytest tests/pretrain/test_resume.py``."""
 
 import dataclasses
 import os
@@ -125,9 +125,7 @@ def test_sigterm_saves_ends_with_143_and_the_same_command_continues(precision, f
     assert_equal_ends(train.run("x", config, flat_folder), folder, rows, wanted)
 
 
-def test_a_full_disk_ends_the_run_in_one_line_with_the_last_save_intact(
-    flat_folder, results, monkeypatch, capfd
-):
+def test_a_full_disk_ends_the_run_in_one_line_with_the_last_save_intact(flat_folder, results, monkeypatch, capfd):
     config = small("smoke-simclr")
     whole = train.run("x", config, flat_folder)
     wanted, rows = load_file(whole), losses(whole.parent)

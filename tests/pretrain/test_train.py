@@ -14,12 +14,12 @@ from pretrain import train
 from pretrain.alarms import WINDOW, CollapseWatch, check_finite
 from pretrain.checkpoint import tensor_digest
 from pretrain.config import resolve
-from pretrain.errors import InputError, RunError
-from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
-from pretrain.presets import PRESETS
 from pretrain.data import list_images
+from pretrain.errors import InputError, RunError
 from pretrain.loader import StepSampler
+from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
 from pretrain.metrics import read_metrics
+from pretrain.presets import PRESETS
 from tests.pretrain.conftest import write_images
 
 replace = dataclasses.replace
@@ -47,7 +47,8 @@ def test_random_is_torchvisions_initialisation_for_the_seed(class_folders, resul
 
 @pytest.mark.parametrize("zero", [True, False])
 def test_zero_initialised_blocks_pass_their_input_on(zero, tiny):
-    backbone = train.build_method(resolve(replace(tiny, zero_init_residual=zero), 24, torch.device("cpu")), 2, 24).backbone
+    resolved = resolve(replace(tiny, zero_init_residual=zero), 24, torch.device("cpu"))
+    backbone = train.build_method(resolved, 2, 24).backbone
     x = torch.rand(2, 64, 8, 8)
     assert torch.equal(backbone.layer1[1](x), x) == zero
 
