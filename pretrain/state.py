@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import pickle
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,10 +98,12 @@ def load_state(folder: Path, parts: Mapping[str, Stateful]) -> int:
 def _newest_usable(folder: Path, parts: Mapping[str, Stateful]) -> tuple[Path | None, dict[str, Any] | None]:
     for path in saves(folder):
         try:
+            with zipfile.ZipFile(path) as archive:
+                whole = archive.testzip() is None  # torch.load does not look at the checksums that torch.save wrote
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if {"step", *parts} <= set(state):
+            if whole and {"step", *parts} <= set(state):
                 return path, state
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile):
             pass
         print(f"warning: {path} is damaged: taking the save before it, or starting anew", file=sys.stderr)
     return None, None
