@@ -5,6 +5,7 @@ python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
 python -m benchmarks show RECORD                           predictions of a detection run beside the truth
+python -m benchmarks diagnose CHECKPOINT --data FOLDER     predictive and superfluous nats of its features
 python -m benchmarks suite smoke|demo|paper                all of it, what `make benchmark` runs
 """
 
@@ -143,6 +144,13 @@ def show_main(argv: list[str]) -> int:
     return 0
 
 
+def diagnose_main(argv: list[str]) -> int:
+    """``diagnose``: see benchmarks/diagnose.py."""
+    from benchmarks.diagnose import main
+
+    return main(argv)
+
+
 def prepare_main(argv: list[str]) -> int:
     """``prepare``: see benchmarks/datasets/prepare.py."""
     from benchmarks.datasets.prepare import main
@@ -163,6 +171,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run_main,
     "tables": tables_main,
     "show": show_main,
+    "diagnose": diagnose_main,
     "suite": suite_main,
 }
 

@@ -13,6 +13,7 @@ WINDOW = 20  # logged steps averaged before anything is said
 STOP_FROM, WARN_FROM = 0.1, 0.3  # progress: early steps are not judged
 SPREAD_WARN, SPREAD_STOP = 0.8, 0.1  # of 1, the spread of directions that fill the sphere
 PREDICTIVE_WARN = 0.05  # nats
+AT_BOUND_WARN = 0.5  # share of the σ within 1 % of the least or greatest allowed
 
 
 def check_finite(step: int, terms: Mapping[str, float]) -> None:
@@ -23,15 +24,17 @@ def check_finite(step: int, terms: Mapping[str, float]) -> None:
 
 
 class CollapseWatch:
-    """Looks at the terms "spread" and "predictive", averaged over the last WINDOW logged steps.
+    """Looks at the terms "spread", "predictive" and "sigma_at_bound", averaged over the last WINDOW logged steps.
 
-    Stops the run when the spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, and
-    when the predictive information is under PREDICTIVE_WARN. Methods without these terms are not watched.
+    Stops the run when the spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, when the
+    predictive information is under PREDICTIVE_WARN, and when more than AT_BOUND_WARN of the σ are at a bound. Methods
+    without these terms are not watched.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.recent: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in ("spread", "predictive")}
+        watched = ("spread", "predictive", "sigma_at_bound")
+        self.recent: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in watched}
         self.warned: set[str] = set()
 
     def check(self, step: int, terms: Mapping[str, float]) -> None:
@@ -48,7 +51,14 @@ class CollapseWatch:
                 f"collapsed: spread of the embeddings {mean:.3f} < {SPREAD_STOP} (mean of {WINDOW} logged steps up to "
                 f"step {step}); lower λ or the learning rate, or look at the images"
             )
-        limit = SPREAD_WARN if name == "spread" else PREDICTIVE_WARN
-        if mean < limit and step >= WARN_FROM * self.steps and name not in self.warned:
+        if step >= WARN_FROM * self.steps and name not in self.warned and (reason := _doubt(name, mean)):
             self.warned.add(name)
-            print(f"warning: {name} {mean:.3f} < {limit} at step {step}: the run may be collapsing", file=sys.stderr)
+            print(f"warning: {reason} at step {step}: the run may be collapsing", file=sys.stderr)
+
+
+def _doubt(name: str, mean: float) -> str | None:
+    """What is doubtful about a watched term's mean, None if nothing is."""
+    if name == "sigma_at_bound":
+        return f"{name} {mean:.3f} > {AT_BOUND_WARN}" if mean > AT_BOUND_WARN else None
+    limit = SPREAD_WARN if name == "spread" else PREDICTIVE_WARN
+    return f"{name} {mean:.3f} < {limit}" if mean < limit else None

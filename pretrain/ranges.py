@@ -49,6 +49,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "method.temperature": _POSITIVE,
     "method.kappa_e": _KAPPA,
     "method.kappa_b": _KAPPA,
+    "method.sigma_min": _POSITIVE,
+    "method.sigma_max": _POSITIVE,
     "method.lambda_a": _AMOUNT,
     "method.lambda_b": _AMOUNT,
     "method.lambda_warmup": _SHARE,
@@ -72,3 +74,16 @@ def require_ranges(config: Any) -> None:
     low, high = config.views.crop_scale
     if not 0 < low <= high <= 1:
         raise InputError(f"--views.crop-scale {low} {high}: must be two shares of the area, 0 < low <= high <= 1")
+    _require_superinfo(config.method)
+
+
+def _require_superinfo(method: Any) -> None:
+    """SuperInfo's settings that are right one by one and not together."""
+    form, bound = getattr(method, "parameterisation", None), getattr(method, "bound", None)
+    if form == "vmf" and bound == "rate-normal":
+        raise InputError(
+            "--method.bound rate-normal: on the sphere the rate is a constant; take cross_view or rate-mixture, or "
+            "--method.parameterisation bounded"
+        )
+    if form == "bounded" and not method.sigma_min < method.sigma_max:
+        raise InputError(f"--method.sigma-min {method.sigma_min}: must be below --method.sigma-max {method.sigma_max}")

@@ -39,6 +39,12 @@ def log_normaliser(d: int, kappa: float) -> float:
     return order * math.log(kappa) - d / 2 * math.log(2 * math.pi) - log_bessel(order, kappa)
 
 
+@functools.cache
+def mean_resultant(d: int, kappa: float) -> float:
+    """A_d(κ) = I_(d/2)(κ) / I_(d/2−1)(κ) in (0, 1): the length of z's mean; its variance is 1 − A²."""
+    return math.exp(log_bessel(d / 2, kappa) - log_bessel(d / 2 - 1, kappa))
+
+
 def log_prob(z: Tensor, mu: Tensor, kappa: float) -> Tensor:
     """log vMF(z; μ, κ) in nats: unit vectors (…, d) and (…, d), broadcast, to (…)."""
     return log_normaliser(z.shape[-1], kappa) + kappa * (z * mu).sum(-1)

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+_DIAGNOSE = (
+    "data dim image-size images noise resamples seed views.blur views.brightness views.contrast views.crop-scale "
+    "views.flip views.grey views.hue views.jitter views.saturation"
+)
 FLAGS = {
     "benchmarks suite": "checkpoint num-gpus opts workers",
     "benchmarks run": "checkpoint data num-gpus opts profile protocol rerun seed task workers",
@@ -18,16 +22,20 @@ FLAGS = {
     "benchmarks prepare voc": "name seed val-fraction",
     "benchmarks prepare coco": "annotations images name seed val-fraction",
     "benchmarks prepare imagenet": "name seed val-fraction",
+    "benchmarks diagnose": _DIAGNOSE,
+    "pretrain diagnose": _DIAGNOSE,
     "transfer convert": "network output source",
     "transfer verify": "detector",
     "transfer inspect": "",
     "transfer export": "network output source",
     "pretrain demo-superinfo": (
-        "backbone batch-size compile data decay-all epochs image-size keep learning-rate lr-batch lr-drops "
+        "backbone batch-size compile data decay-all epochs image-size keep learning-rate lr-batch lr-drops method.bound "
         "method.deterministic method.dim method.hidden-dim method.kappa-b method.kappa-e method.lambda-a "
-        "method.lambda-b method.lambda-warmup momentum optimizer precision probe-every reader resume save-every "
-        "save-seconds schedule seed steps views.blur views.brightness views.contrast views.crop-scale views.flip "
-        "views.grey views.hue views.jitter views.saturation warmup weight-decay workers zero-init-residual"
+        "method.lambda-b method.lambda-warmup method.parameterisation method.sigma-max method.sigma-min momentum "
+        "optimizer precision probe-every reader resume save-every save-seconds schedule seed steps views.blur "
+        "views.brightness views.contrast views.crop-scale views.flip views.grey views.hue views.jitter "
+        "views.rand-augment views.rand-colour views.rand-magnitude views.saturation views.shuffle-jitter "
+        "views.solarise views2 warmup weight-decay workers zero-init-residual"
     ),
 }
 

@@ -2,64 +2,109 @@
 
 The objective is that of Yu et al., arXiv 2408.10292, whose heads and weights are not known here. The cross-view bound
 with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909: C-SimCLR is this file at λa = λb = 1, no warm-up.
-Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
+The Gaussian forms are embeddings.py's. With bound rate-… the loss is InfoNCE with a rate penalty of weight
+λ/(1+λa+λb), no other kind of term. Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pretrain import vmf
 from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.embeddings import VMF, Bound, Embedding, bounded, free, superfluous
 from pretrain.methods.heads import projection_mlp, unit
-from pretrain.objectives import info_nce, nt_xent, spread, superfluous_vmf
+from pretrain.objectives import info_nce, nt_xent, spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperInfoConfig:
     """SuperInfo; d, κe, κb and λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
 
-    dim: int = 256  # of z, on the unit sphere
+    parameterisation: Literal["vmf", "bounded", "free"] = "vmf"  # of p(z|v)
+    bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded and free
+    dim: int = 256  # of z; for vmf on the unit sphere
     hidden_dim: int = 2048  # of the projection head
-    kappa_e: float = 1024.0  # concentration of p(z|v): how little noise a view's embedding carries
-    kappa_b: float = 10.0  # concentration of q(z1|v2); the contrast's temperature is its inverse
+    kappa_e: float = 1024.0  # vmf: concentration of p(z|v), how little noise a view's embedding carries
+    kappa_b: float = 10.0  # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
+    sigma_min: float = 0.1  # bounded: least noise, against μ of length √d
+    sigma_max: float = 1.0  # bounded: most noise
     lambda_a: float = 1.0  # weight per nat of I(v1; z1 | v2)
     lambda_b: float = 1.0  # weight per nat of I(v2; z2 | v1)
     lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
-    deterministic: bool = False  # z is the direction itself and both weights are off: SimCLR at 1 / kappa-b
+    deterministic: bool = False  # z is μ itself and both weights are off: SimCLR at 1 / kappa-b
+
+    def ramp(self, progress: float) -> float:
+        """Share of both weights that is on at ``progress`` in [0, 1)."""
+        return min(1.0, progress / self.lambda_warmup) if self.lambda_warmup > 0 else 1.0
+
+
+class StochasticHead(nn.Module):
+    """From pooled features (N, feature_dim) to their Embedding; SimCLR's MLP, and σ from its hidden layer."""
+
+    def __init__(self, config: SuperInfoConfig, feature_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.mean = projection_mlp(feature_dim, config.hidden_dim, config.dim)
+        self.sigma: nn.Linear | None = None
+        if config.parameterisation != "vmf":
+            self.sigma = nn.Linear(config.hidden_dim, config.dim)
+            nn.init.zeros_(self.sigma.weight)  # every σ starts in the middle
+            nn.init.zeros_(self.sigma.bias)
+
+    def forward(self, h: Tensor) -> Embedding:
+        """p(z|v) of each row."""
+        config = self.config
+        if self.sigma is None:
+            return VMF(mu=unit(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
+        hidden = self.mean[:-2](h)
+        raw_mu, raw_sigma = self.mean[-2:](hidden), self.sigma(hidden)
+        if config.parameterisation == "free":
+            return free(raw_mu, raw_sigma)
+        return bounded(raw_mu, raw_sigma, config.sigma_min, config.sigma_max)
 
 
 class SuperInfo(nn.Module):
-    """Backbone, MLP head to directions μ, one draw z ~ vMF(μ, κe) a view that both terms of the loss read."""
+    """Backbone, head to p(z|v), one draw of z a view that both terms of the loss read."""
 
     def __init__(self, config: SuperInfoConfig, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__()
         self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
-        self.head = projection_mlp(sizes.feature_dim, config.hidden_dim, config.dim)
+        self.head = StochasticHead(config, sizes.feature_dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms in nats: loss, nce, score and predictive as SimCLR's, superfluous12, superfluous21; and the spreads."""
+        """Terms: in nats loss, nce, score and predictive as SimCLR's, superfluous12 and superfluous21; spreads, snr.
+
+        predictive = log N − two-tower loss is a lower bound on I(z1; z2) (vmf: I(z1; v2)) on the batch that is trained
+        on, and under ``cosine_cap(N, 1/κb)``. spread, z_spread and h_spread, in [0, 1], are those of the directions of
+        μ, z and h.
+        """
         config = self.config
-        mu1, mu2 = unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2)
+        h = self.backbone(torch.cat(batch.views))
+        p1, p2 = (half.gather() for half in self.head(h).halves())
         # The same z in both terms: were the contrast to read μ, λ would buy nothing (superinfo.md).
-        z1, z2 = (mu if config.deterministic else vmf.sample(mu, config.kappa_e) for mu in (mu1, mu2))
-        # The logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
-        nce, score = nt_xent(z1, z2, 1 / config.kappa_b, keys=(mu1, mu2))
-        _, predictive = info_nce(config.kappa_b * (z1 @ mu2.T).detach(), config.kappa_b * (z2 @ mu1.T).detach())
+        z1, z2 = (p.mu if config.deterministic else p.sample() for p in (p1, p2))
+        anchors, keys = (p1.directions(z1), p2.directions(z2)), (p1.keys(z1), p2.keys(z2))
+        # For vmf the logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
+        nce, score = nt_xent(*anchors, 1 / config.kappa_b, keys=keys)
+        logits = [config.kappa_b * (a @ k.T).detach() for a, k in zip(anchors, reversed(keys), strict=True)]
+        _, predictive = info_nce(*logits)
         terms = {
             "nce": nce.detach(),
             "score": score.detach(),
             "predictive": predictive,
             # Of μ: a collapsed μ would still leave the sampling noise in z's own spread.
-            "spread": spread(mu1),
+            "spread": spread(p1.directions(p1.mu)),
+            "h_spread": spread(unit(h)),
         }
         if config.deterministic:
             return {"loss": nce, **terms}
-        ramp = min(1.0, progress / config.lambda_warmup) if config.lambda_warmup > 0 else 1.0
-        s12, s21 = superfluous_vmf(z1, z2, mu1, mu2, config.kappa_e, config.kappa_b)
+        ramp, bound = config.ramp(progress), math.log(len(z1)) - nce
+        s12, s21 = superfluous(config.bound, p1, p2, z1, bound), superfluous(config.bound, p2, p1, z2, bound)
         loss = nce + ramp * (config.lambda_a * s12 + config.lambda_b * s21)
-        superfluous = {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(z1)}
-        return {"loss": loss, **terms, **superfluous, "lambda_ramp": loss.new_tensor(ramp)}
+        terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(anchors[0])}
+        return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}

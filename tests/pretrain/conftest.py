@@ -1,8 +1,12 @@
 """Small image folders and settings for the pretraining tests."""
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from pretrain.config import PretrainConfig
@@ -22,6 +26,23 @@ def write_images(folder, count, seed=0, sizes=((40, 32), (33, 64))):
 def mean_cosine(d, kappa):
     """A_d(κ) = I_(d/2)(κ) / I_(d/2−1)(κ): the expectation of μ·z for z ~ vMF(μ, κ), and the length of the mean of z."""
     return float(mpmath.besseli(d / 2, kappa) / mpmath.besseli(d / 2 - 1, kappa))
+
+
+def directions(n, d, count, seed=0, dtype=torch.float64):
+    """``count`` tensors (n, d) of random unit vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    return [F.normalize(torch.randn(n, d, generator=generator, dtype=dtype), dim=1) for _ in range(count)]
+
+
+def naive_nt_xent(z1, z2, keys1, keys2, temperature):
+    """Eq. 1 of SimCLR, one anchor and one candidate at a time."""
+    anchors, keys = [*z1, *z2], [*keys1, *keys2]
+    n, total = len(z1), 0.0
+    for i, anchor in enumerate(anchors):
+        positive = (i + n) % (2 * n)
+        scores = [float(anchor @ key) / temperature for k, key in enumerate(keys) if k != i]
+        total += math.log(sum(math.exp(s) for s in scores)) - float(anchor @ keys[positive]) / temperature
+    return total / (2 * n)
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""tools/sweep.py with stand-ins for the runs: python -m pytest tests/tools/test_sweep.py"""
+
+import dataclasses
+import json
+
+import pytest
+
+from benchmarks.datasets.layout import DataRoot
+from benchmarks.records import ResultsStore
+from pretrain.errors import InputError
+from pretrain.presets import PRESETS
+from tests.benchmarks.doubles import make_record, make_spec
+from tools import sweep
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    folder = tmp_path / "toy"
+    (folder / "imagenet" / "train").mkdir(parents=True)
+    about = {"name": "toy", "synthetic": True, "description": "", "config": {}, "imagenet": {"fingerprint": "f" * 64}}
+    (folder / "data.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_the_grid_has_six_values_a_form_and_presets_of_both_profiles():
+    assert all(len(sweep.GRID[form][1]) >= 6 for form in ("vmf", "bounded"))
+    assert all(f"{profile}-{preset}" in PRESETS for profile in ("smoke", "demo") for preset, _ in sweep.GRID.values())
+
+
+def test_commands(tmp_path):
+    first, second, *_ = sweep.points(["bounded"])
+    command = first.command("demo", tmp_path, 3, ["--steps", "5"])
+    assert command[:5] == ["-m", "pretrain", "demo-superinfo-bounded", "--data", str(tmp_path)]
+    assert command[5:] == ["--seed", "3", "--method.deterministic", "--steps", "5"]
+    assert second.command("demo", tmp_path, 3, [])[7:] == ["--method.lambda-a", "0", "--method.lambda-b", "0"]
+
+
+def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monkeypatch, capsys):
+    def pretrained(point, arguments):
+        if point.weight == "1":
+            return dataclasses.replace(point, failure="collapsed: spread 0.05")
+        folder = root.parent / point.label.replace(" ", "-")
+        folder.mkdir()
+        sha = f"{len(point.weight):064d}"
+        (folder / "meta.json").write_text(json.dumps({"sha256": sha}))
+        terms = {"predictive": 1.5, "spread": 0.9} if point.weight == sweep.DETERMINISTIC else {
+            "predictive": 1.25, "superfluous12": 3.0, "superfluous21": 4.0, "spread": 0.99, "snr": 2.0
+        }  # fmt: skip
+        rows = [{"step": step, **(terms if step >= 18 else dict.fromkeys(terms, 100.0))} for step in range(20)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return dataclasses.replace(point, folder=folder)
+
+    def evaluated(done, path, profile):
+        for task, value in (("linear", 41.0), ("knn", 32.0)):
+            spec = make_spec(task=task, profile=profile, checkpoint_sha256=f"{len(sweep.DETERMINISTIC):064d}")
+            ResultsStore().save(make_record(spec, {"top1": value}))
+
+    monkeypatch.setattr(sweep, "pretrain", pretrained)
+    monkeypatch.setattr(sweep, "evaluate", evaluated)
+    assert sweep.main([str(root), "--profile", "smoke", "--form", "vmf"]) == 1
+    lines = open(capsys.readouterr().out.strip()).read().splitlines()
+    assert "| vmf | deterministic | 41.0 | 32.0 | 1.50 | – | 0.90 | – |" in lines
+    assert "| vmf | 0.1 | – | – | 1.25 | 3.50 | 0.99 | 2.00 |" in lines
+    assert lines[-1].startswith("| vmf | 1 | collapsed: spread 0.05 |")
+    assert all(line.count("|") == len(sweep.COLUMNS) + 1 for line in lines[2:])
+
+
+def test_a_flag_that_no_run_takes_stops_the_sweep(root):
+    point = sweep.points(["vmf"])[0]
+    with pytest.raises(InputError, match="unknown preset nothing"):
+        sweep.pretrain(point, ["-m", "pretrain", "nothing"])
+    assert DataRoot.load(root).name == "toy"
