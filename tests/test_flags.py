@@ -10,7 +10,8 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 _DIAGNOSE = (
     "data dim image-size images noise resamples seed views.blur views.brightness views.contrast views.crop-scale "
-    "views.flip views.grey views.hue views.jitter views.saturation"
+    "views.flip views.grey views.hue views.jitter views.rand-augment views.rand-colour views.rand-magnitude "
+    "views.saturation views.shuffle-jitter views.solarise"
 )
 FLAGS = {
     "benchmarks suite": "checkpoint num-gpus opts workers",

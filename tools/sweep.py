@@ -1,8 +1,8 @@
 """SuperInfo's λ, swept: pretrain, evaluate linear and kNN, and put the accuracies beside the nats of the training log.
 
-    python -m tools.sweep results/data/emoji-demo                    # both forms and C-SimCLR: 14 runs
-    python -m tools.sweep ROOT --form bounded --seed 1 --steps 1000 # further flags go to every pretraining run
-    python -m tools.sweep ROOT --profile smoke --form vmf            # does it run?
+    python -m tools.sweep results/data/emoji-demo                     # both forms and C-SimCLR: 14 runs
+    python -m tools.sweep ROOT --form bounded --seed 1 --steps 1000  # further flags go to every pretraining run
+    python -m tools.sweep ROOT --profile smoke --form vmf             # does it run?
 
 ROOT is a data root of `python -m benchmarks prepare` with images in class folders. Each run is one of the presets
 PROFILE-superinfo, PROFILE-superinfo-bounded and PROFILE-csimclr with λa = λb = λ; finished runs and records are not

@@ -126,7 +126,7 @@ class VMF(Embedding):
         raise ValueError("rate-normal is for Gaussian embeddings")
 
     def noise(self) -> dict[str, Tensor]:
-        """"snr" alone: the noise is fixed by κe. The mean of z is A μ, A = ``mean_resultant``; its variance 1 − A²."""
+        """ "snr" alone: the noise is fixed by κe. The mean of z is A μ, A = ``mean_resultant``; its variance 1 − A²."""
         resultant = vmf.mean_resultant(self.mu.shape[1], self.kappa_e)
         return {"snr": (resultant * spread(self.mu)).square() / (1 - resultant**2)}
 
@@ -175,7 +175,7 @@ class Gaussian(Embedding):
         return bounds.rate_normal(self.mu, self.sigma)
 
     def noise(self) -> dict[str, Tensor]:
-        """"snr" (mean over dimensions), "sigma" (mean) and "sigma_at_bound", the share of σ within 1 % of a bound."""
+        """ "snr" (mean over dimensions), "sigma" (mean) and "sigma_at_bound", the share of σ within 1 % of a bound."""
         mu, sigma = self.mu.detach(), self.sigma.detach()
         at_bound = (sigma < 1.01 * self.low) | (sigma > 0.99 * self.high)
         snr = mu.var(0, correction=0) / sigma.square().mean(0)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_the_command_writes_what_it_found_and_extracts_once(tmp_path, results, c
     captured = capsys.readouterr()
     path = captured.out.strip()
     assert "| predictive: I_nce" in captured.err and "log K = 3.00" in captured.err and captured.out.count("\n") == 1
-    found = json.loads(open(path).read())
+    found = json.loads(Path(path).read_text())
     assert found["settings"]["image_size"] == 32 and found["data"]["images_used"] == 40
     nats = found["information"]
     assert nats["candidates"] == 20 and nats["predictive"]["low"] <= nats["predictive"]["high"] <= nats["cap"]

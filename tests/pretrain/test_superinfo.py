@@ -92,7 +92,7 @@ def test_deterministic_draws_nothing(form):
     state = torch.get_rng_state()
     terms = method(batch, 0.5)
     assert torch.equal(state, torch.get_rng_state()) and "superfluous12" not in terms
-    assert all(math.isfinite(value) for value in terms.values())
+    assert all(value.isfinite() for value in terms.values())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -282,4 +282,4 @@ def test_a_step_in_bf16_is_finite_and_lowers_the_contrast(form):
         terms["loss"].backward()
         optimizer.step()
         losses.append(terms["nce"].item())
-    assert all(math.isfinite(loss) for loss in losses) and losses[-1] < losses[0] - 0.5
+    assert all(math.isfinite(loss) for loss in losses) and losses[-1] < 0.7 * losses[0]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
     monkeypatch.setattr(sweep, "pretrain", pretrained)
     monkeypatch.setattr(sweep, "evaluate", evaluated)
     assert sweep.main([str(root), "--profile", "smoke", "--form", "vmf"]) == 1
-    lines = open(capsys.readouterr().out.strip()).read().splitlines()
+    lines = Path(capsys.readouterr().out.strip()).read_text().splitlines()
     assert "| vmf | deterministic | 41.0 | 32.0 | 1.50 | – | 0.90 | – |" in lines
     assert "| vmf | 0.1 | – | – | 1.25 | 3.50 | 0.99 | 2.00 |" in lines
     assert lines[-1].startswith("| vmf | 1 | collapsed: spread 0.05 |")
