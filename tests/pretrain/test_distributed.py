@@ -16,8 +16,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from pretrain import distributed, train
 from pretrain.config import resolve
 from pretrain.errors import InputError, RunError
-from pretrain.methods import SimCLRConfig, SupervisedConfig
+from pretrain.methods import METHODS
 from pretrain.metrics import read_metrics
+from pretrain.presets import PRESETS
 from tests.pretrain.conftest import write_images
 
 WORLD = 2
@@ -126,20 +127,17 @@ def split_norms(module, batch):
     return module
 
 
-METHODS = ["superinfo", "simclr", "supervised"]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted({"superinfo", "simclr", "supervised", "mocov2"} & set(METHODS)))
 def test_two_processes_equal_one_on_the_same_global_batch(method, class_folders, results, tiny, tmp_path, monkeypatch):
-    """Losses of three steps and the first gradients to 1e-5, from the folder of images to metrics.jsonl."""
-    other = {"simclr": SimCLRConfig(dim=16, hidden_dim=32), "supervised": SupervisedConfig()}
+    """Losses of two steps and the first gradients to 1e-5, from the folder of images to metrics.jsonl."""
     config = replace(
         tiny,
-        method=other.get(method, tiny.method),
+        method=PRESETS[f"smoke-{method}"].method,
+        steps=2,
         precision="fp32",
         optimizer="sgd",
-        learning_rate=0.01,
+        learning_rate=1e-3,
         zero_init_residual=False,
     )
 
@@ -155,14 +153,24 @@ def test_two_processes_equal_one_on_the_same_global_batch(method, class_folders,
         handle.remove()
         return gradients, [row["loss"] for row in read_metrics(path.parent / "metrics.jsonl")]
 
+    # In float64, for BatchNorm over few samples turns rounding into differences far above it.
+    build, make = train.build_method, train.make_batch
+
+    def make_double(*arguments):
+        batch = make(*arguments)
+        return replace(batch, views=[view.double() for view in batch.views])
+
+    monkeypatch.setattr(train, "make_batch", make_double)
+    monkeypatch.setattr(train, "build_method", lambda *arguments: build(*arguments).double())
     two = in_processes(action, tmp_path)
-    build = train.build_method
-    monkeypatch.setattr(train, "build_method", lambda *arguments: split_norms(build(*arguments), config.batch_size))
+    monkeypatch.setattr(train, "build_method", lambda *given: split_norms(build(*given).double(), config.batch_size))
     gradients, losses = action()
-    assert len(losses) == 3 and max(gradient.abs().max() for gradient in gradients) > 0.01
+    largest = max(gradient.abs().max().item() for gradient in gradients)
+    assert len(losses) == 2 and largest > 0.01
     for end in two:
         assert end[1] == pytest.approx(losses, abs=1e-5)
-        assert all(torch.allclose(a, b, rtol=0, atol=1e-5) for a, b in zip(end[0], gradients, strict=True))
+        apart = max((a - b).abs().max().item() for a, b in zip(end[0], gradients, strict=True))
+        assert apart <= 1e-5
 
 
 def test_a_batch_that_does_not_split_is_refused(tiny):
