@@ -29,7 +29,7 @@ def patch_size(cell: int) -> int:
 
 
 def cut_patches(crops: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, 3, S, S) to (N, 9, 3, P, P): the cells row by row, in each a patch anywhere, drawn from ``generator``."""
+    """(N, 3, S, S) to (9N, 3, P, P): image by image its cells row by row, in each a patch anywhere."""
     n, c, side, _ = crops.shape
     cell = side // GRID
     patch = patch_size(cell)
@@ -39,4 +39,4 @@ def cut_patches(crops: Tensor, generator: torch.Generator) -> Tensor:
     rows = (corner[..., 0, None] + inside).view(n, PATCHES, 1, patch, 1).expand(-1, -1, c, -1, cell)
     columns = (corner[..., 1, None] + inside).view(n, PATCHES, 1, 1, patch).expand(-1, -1, c, patch, -1)
     cells = crops.view(n, c, GRID, cell, GRID, cell).permute(0, 2, 4, 1, 3, 5).reshape(n, PATCHES, c, cell, cell)
-    return cells.gather(3, rows).gather(4, columns)
+    return cells.gather(3, rows).gather(4, columns).flatten(0, 1)

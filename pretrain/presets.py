@@ -1,6 +1,7 @@
 """The presets: every name that ``python -m pretrain NAME`` knows, as values derived from one another.
 
-``python -m pretrain --help`` lists them.
+demo-… and smoke-… are for the embedded set on a CPU; …-r50-…ep are the published settings for ImageNet on GPUs, with
+sources in docs/pretraining.md. ``python -m pretrain --help`` lists them.
 """
 
 from __future__ import annotations
@@ -8,8 +9,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pretrain.config import PretrainConfig
-from pretrain.methods import RandomConfig, SimCLRConfig, SuperInfoConfig, SupervisedConfig
-from pretrain.views import ViewsConfig
+from pretrain.methods import (
+    BarlowTwinsConfig,
+    BYOLConfig,
+    CMCConfig,
+    CMCV2Config,
+    InfoMinConfig,
+    InstDisConfig,
+    MoCoConfig,
+    MoCoV2Config,
+    MoCoV2SuperInfoConfig,
+    PIRLConfig,
+    RandomConfig,
+    SimCLRConfig,
+    SimSiamConfig,
+    SuperInfoConfig,
+    SupervisedConfig,
+    VICRegConfig,
+)
+from pretrain.views import VIEWS, ViewsConfig
 
 # Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(
@@ -31,6 +49,8 @@ _DEMO = PretrainConfig(
 )
 # κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
 _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
+# Queue: 16 batches, and a key encoder that in 445 steps can follow. Bank: about a third of the images.
+_NO_GREY = replace(_EMBEDDED_VIEWS, grey=0.0)
 _DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-3, lambda_b=1e-3)
 _C_SIMCLR = SuperInfoConfig(lambda_warmup=0.0)  # κe 1024, κb 10, d 256, λ 1 from the first step
 
@@ -41,16 +61,101 @@ PRESETS: dict[str, PretrainConfig] = {
     "demo-simclr": _DEMO,
     "demo-supervised": replace(_DEMO, method=SupervisedConfig(), steps=250),
     "demo-random": replace(_DEMO, method=RandomConfig(), steps=0, zero_init_residual=False),
-    # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
-    # κe 1024, κb 10, d 256, λ 1.
-    "superinfo-r50-100ep": PretrainConfig(method=SuperInfoConfig(), epochs=100, warmup=10 / 100),
-    "superinfo-r50-200ep": PretrainConfig(method=SuperInfoConfig()),
-    "superinfo-r50-800ep": PretrainConfig(method=SuperInfoConfig(), epochs=800, warmup=10 / 800),
-    # google-research/compressive-visual-representations scripts/csimclr.sh, with our crops and colours.
-    "csimclr-r50-300ep": PretrainConfig(method=_C_SIMCLR, batch_size=4096, epochs=300, warmup=10 / 300),
+    "demo-instdis": replace(_DEMO, method=InstDisConfig(negatives=1024, temperature=0.2)),
+    "demo-moco": replace(_DEMO, method=MoCoConfig(queue=1024, momentum=0.99, temperature=0.2)),
+    "demo-mocov2": replace(_DEMO, method=MoCoV2Config(queue=1024, momentum=0.99)),
+    "demo-mocov2-superinfo": replace(
+        _DEMO,
+        method=MoCoV2SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01, queue=1024, momentum=0.99),
+    ),
+    "demo-pirl": replace(_DEMO, method=PIRLConfig(negatives=1024, temperature=0.2)),
+    "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GREY),
+    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=1024, momentum=0.99), views=_NO_GREY),
+    "demo-infomin": replace(
+        _DEMO, method=InfoMinConfig(queue=1024, momentum=0.99), views=replace(_EMBEDDED_VIEWS, rand_augment=2)
+    ),
+    "demo-byol": replace(
+        _DEMO,
+        method=BYOLConfig(dim=128, hidden_dim=512, target_momentum=0.97),
+        views2=replace(_EMBEDDED_VIEWS, solarise=0.2),
+    ),
+    "demo-simsiam": replace(_DEMO, method=SimSiamConfig(dim=512, hidden_dim=512, predictor_dim=128)),
+    "demo-barlowtwins": replace(_DEMO, method=BarlowTwinsConfig(dim=512, hidden_dim=512)),
+    "demo-vicreg": replace(_DEMO, method=VICRegConfig(dim=512, hidden_dim=512)),
 }
 PRESETS |= {
     name.replace("demo", "smoke"): replace(demo, steps=min(demo.steps, 10), batch_size=32)
     for name, demo in PRESETS.items()
-    if name.startswith("demo") and demo.steps is not None
+    if demo.steps is not None
+}
+
+# PyContrast's, for its whole family: batch 256, SGD 0.03, a tenth at epochs 120 and 160 of 200; crops of its queues.
+_PYCONTRAST = PretrainConfig(
+    method=MoCoConfig(),
+    zero_init_residual=False,
+    optimizer="sgd",
+    learning_rate=0.03,
+    weight_decay=1e-4,
+    warmup=0.0,
+    schedule="steps",
+    views=VIEWS["A"],
+)
+_MOCOV2 = replace(_PYCONTRAST, method=MoCoV2Config(), schedule="cosine", views=VIEWS["B"])
+_INFOMIN = replace(_PYCONTRAST, method=InfoMinConfig(), schedule="cosine", views=VIEWS["D"])
+_BANK_VIEWS = replace(VIEWS["A"], crop_scale=(0.08, 1.0))
+_SIMCLR = PretrainConfig(method=SimCLRConfig(), views=VIEWS["simclr"])
+_BYOL = PretrainConfig(
+    method=BYOLConfig(),
+    batch_size=4096,
+    epochs=300,
+    warmup=10 / 300,
+    views=VIEWS["byol1"],
+    views2=VIEWS["byol2"],
+)
+_BARLOW = replace(_BYOL, method=BarlowTwinsConfig(), batch_size=2048, epochs=1000, warmup=10 / 1000, learning_rate=0.2)
+
+PRESETS |= {
+    # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
+    # κe 1024, κb 10, d 256, λ 1.
+    "superinfo-r50-100ep": replace(_SIMCLR, method=SuperInfoConfig(), epochs=100, warmup=10 / 100),
+    "superinfo-r50-200ep": replace(_SIMCLR, method=SuperInfoConfig()),
+    "superinfo-r50-800ep": replace(_SIMCLR, method=SuperInfoConfig(), epochs=800, warmup=10 / 800),
+    # google-research/compressive-visual-representations scripts/csimclr.sh, with our crops and colours.
+    "csimclr-r50-300ep": replace(_SIMCLR, method=_C_SIMCLR, batch_size=4096, epochs=300, warmup=10 / 300),
+    "simclr-r50-200ep": _SIMCLR,
+    "simclr-r50-800ep": replace(_SIMCLR, epochs=800, warmup=10 / 800),
+    "instdis-r50-200ep": replace(_PYCONTRAST, method=InstDisConfig(), views=_BANK_VIEWS),
+    "moco-r50-200ep": _PYCONTRAST,
+    "mocov2-r50-200ep": _MOCOV2,
+    "mocov2-r50-800ep": replace(_MOCOV2, epochs=800),
+    "mocov2-superinfo-r50-200ep": replace(_MOCOV2, method=MoCoV2SuperInfoConfig()),
+    "pirl-r50-200ep": replace(_PYCONTRAST, method=PIRLConfig(), views=_BANK_VIEWS),
+    "cmc-r50-200ep": replace(_PYCONTRAST, method=CMCConfig(), views=VIEWS["C"]),
+    "cmcv2-r50-200ep": replace(_PYCONTRAST, method=CMCV2Config(), schedule="cosine", views=VIEWS["E"]),
+    "infomin-r50-100ep": replace(_INFOMIN, epochs=100),
+    "infomin-r50-200ep": _INFOMIN,
+    "infomin-r50-800ep": replace(_INFOMIN, epochs=800),
+    "byol-r50-300ep": _BYOL,
+    "byol-r50-1000ep": replace(
+        _BYOL,
+        method=BYOLConfig(target_momentum=0.996),
+        epochs=1000,
+        warmup=10 / 1000,
+        learning_rate=0.2,
+        weight_decay=1.5e-6,
+    ),
+    "simsiam-r50-100ep": replace(
+        _MOCOV2, method=SimSiamConfig(), zero_init_residual=True, batch_size=512, epochs=100, learning_rate=0.05
+    ),
+    "barlowtwins-r50-1000ep": _BARLOW,
+    "vicreg-r50-1000ep": replace(_BARLOW, method=VICRegConfig()),
+    # torchvision's references/classification: SGD 0.1, a tenth every 30 of 90 epochs, crop and flip alone.
+    "supervised-r50-90ep": replace(
+        _PYCONTRAST,
+        method=SupervisedConfig(),
+        epochs=90,
+        learning_rate=0.1,
+        lr_drops=(1 / 3, 2 / 3),
+        views=ViewsConfig(jitter=0.0, grey=0.0, blur=0.0),
+    ),
 }

@@ -124,9 +124,7 @@ OPERATIONS: dict[str, Operation] = _SHAPE | {
 }
 
 
-def draw(
-    magnitude: float, operations: int, uniform: Callable[[float, float], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+def draw(magnitude: float, operations: int, uniform: Callable[[float, float], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """(which operation, −1 for none; level in [0, 1]; sign), each (N,); ``uniform(low, high)`` draws (N,)."""
     kind = uniform(0, operations).long().clamp(max=operations - 1)
     kind = torch.where(uniform(0, 1) < PROBABILITY, kind, torch.full_like(kind, -1))

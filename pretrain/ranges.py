@@ -44,6 +44,9 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "views.contrast": _AMOUNT,
     "views.saturation": _AMOUNT,
     "views.hue": (0, 0.5, "between 0 and 0.5"),
+    "views.rand_augment": _COUNT,
+    "views.rand_magnitude": (0, 10, "between 0 and 10"),
+    "views.solarise": _SHARE,
     "method.dim": _DIMENSION,
     "method.hidden_dim": _DIMENSION,
     "method.temperature": _POSITIVE,
@@ -55,8 +58,20 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "method.lambda_b": _AMOUNT,
     "method.lambda_warmup": _SHARE,
     "method.label_smoothing": _SHARE,
+    "method.queue": (1, math.inf, "at least 1"),
+    "method.momentum": _SHARE,
+    "method.negatives": (1, math.inf, "at least 1"),
+    "method.bank_momentum": _SHARE,
+    "method.jigsaw_weight": _SHARE,
+    "method.target_momentum": _SHARE,
+    "method.predictor_dim": _DIMENSION,
+    "method.redundancy_weight": _AMOUNT,
+    "method.invariance_weight": _AMOUNT,
+    "method.variance_weight": _AMOUNT,
+    "method.covariance_weight": _AMOUNT,
 }
 """Setting → least and greatest value, both allowed, and the two in words. Methods have some of those under method."""
+RANGES |= {name.replace("views.", "views2."): limits for name, limits in RANGES.items() if name.startswith("views.")}
 
 
 def require_ranges(config: Any) -> None:
@@ -71,9 +86,10 @@ def require_ranges(config: Any) -> None:
     if not all(0 < drop < 1 for drop in config.lr_drops):
         shown = " ".join(str(drop) for drop in config.lr_drops)
         raise InputError(f"--lr-drops {shown}: must be shares of the training, above 0 and under 1")
-    low, high = config.views.crop_scale
-    if not 0 < low <= high <= 1:
-        raise InputError(f"--views.crop-scale {low} {high}: must be two shares of the area, 0 < low <= high <= 1")
+    for name, views in (("views", config.views), ("views2", config.views2)):
+        low, high = views.crop_scale if views else (1.0, 1.0)
+        if not 0 < low <= high <= 1:
+            raise InputError(f"--{name}.crop-scale {low} {high}: must be two shares of the area, 0 < low <= high <= 1")
     _require_superinfo(config.method)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -150,7 +151,7 @@ def crops_of(
 def make_views(
     crops: Sequence[Tensor], views: ViewsConfig, views2: ViewsConfig | None, patches: bool, generator: torch.Generator
 ) -> list[Tensor]:
-    """Batch.views of crops_of's crops, each (N, 3, size, size) uint8: normalised views, and patches (N, 9, 3, P, P).
+    """Batch.views of crops_of's crops, each (N, 3, size, size) uint8: normalised views, and patches (9N, 3, P, P).
 
     Patches are flipped and normalised only, as in PyContrast (pycontrast/datasets/util.py, jigsaw_transform).
     """
@@ -160,3 +161,21 @@ def make_views(
         still = ViewsConfig(jitter=0.0, grey=0.0, blur=0.0)
         out.append(cut_patches(augment(crops[-1], still, generator), generator))
     return out
+
+
+_B = ViewsConfig(
+    crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, shuffle_jitter=True
+)
+_BYOL = replace(_B, crop_scale=(0.08, 1.0), saturation=0.2)
+VIEWS: dict[str, ViewsConfig] = {
+    "A": replace(_B, hue=0.4, jitter=1.0, blur=0.0),
+    "B": _B,
+    "C": replace(_B, crop_scale=(0.08, 1.0), jitter=1.0, grey=0.0, blur=0.0),
+    "D": replace(_B, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, rand_augment=2),
+    "E": replace(_B, grey=0.0, rand_augment=2, rand_colour=False),
+    "simclr": ViewsConfig(shuffle_jitter=True),
+    "byol1": replace(_BYOL, blur=1.0),
+    "byol2": replace(_BYOL, blur=0.1, solarise=0.2),
+}
+"""Published augmentation: A to E are PyContrast's (pycontrast/datasets/util.py; with a memory bank A's crops start at
+0.08), SimCLR's arXiv 2002.05709 appendix A, BYOL's two arXiv 2006.07733 table 6, which Barlow Twins takes over."""

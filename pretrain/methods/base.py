@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Batch:
     """One step's input: ``views`` a list of normalised N×3×H×W, ``index`` (N,) in the data set, ``label`` (N,).
 
-    With MethodEntry.patches the last entry of ``views`` is N×9×3×P×P, the jigsaw's patches of each image.
+    With MethodEntry.patches the last entry of ``views`` is 9N×3×P×P, nine patches of the jigsaw an image.
     """
 
     views: list[Tensor]

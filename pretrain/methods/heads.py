@@ -1,10 +1,15 @@
-"""Projection heads on top of the backbone's pooled features."""
+"""Projection and prediction heads on top of the backbone's pooled features."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pretrain.distributed import share, world_size
+from pretrain.jigsaw import PATCHES
 
 
 def projection_mlp(feature_dim: int, hidden_dim: int, dim: int) -> nn.Sequential:
@@ -21,6 +26,39 @@ def projection_mlp(feature_dim: int, hidden_dim: int, dim: int) -> nn.Sequential
         nn.Linear(hidden_dim, dim, bias=False),
         last,
     )
+
+
+def plain_head(feature_dim: int, hidden_dim: int | None, dim: int) -> nn.Module:
+    """(N, feature_dim) to (N, dim) without BatchNorm: MoCo v2's MLP, or with ``hidden_dim`` None one linear layer."""
+    if hidden_dim is None:
+        return nn.Linear(feature_dim, dim)
+    return nn.Sequential(nn.Linear(feature_dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, dim))
+
+
+def normalised_mlp(*widths: int, bias: bool = False) -> nn.Sequential:
+    """Linear layers of ``widths`` (input first), BatchNorm and ReLU after each but the last; ``bias`` is the last's."""
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths[:-1]):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=bias))
+
+
+class JigsawHead(nn.Module):
+    """PIRL's: ``each`` patch's features to d, the nine in random order joined, a linear layer to d again.
+
+    arXiv 1912.01991, section 3.2; pycontrast/networks/util.py, JigsawHead.
+    """
+
+    def __init__(self, each: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.each, self.joined = each, nn.Linear(PATCHES * dim, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(9N, feature_dim), image by image, to (N, d)."""
+        patches = self.each(features)
+        patches = patches.view(len(patches) // PATCHES, PATCHES, -1)
+        order = share(torch.rand(len(patches) * world_size(), PATCHES, device=patches.device)).argsort(1)
+        return self.joined(patches.gather(1, order[..., None].expand_as(patches)).flatten(1))
 
 
 def unit(embedding: Tensor) -> Tensor:

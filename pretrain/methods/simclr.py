@@ -10,6 +10,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from pretrain.distributed import gather
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread
@@ -35,7 +36,7 @@ class SimCLR(nn.Module):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms in nats: loss, score (log(2N−1) − loss, no bound), predictive (log N − two-tower loss); and spread."""
         # Both views in one pass, so that BatchNorm's statistics tell them no more apart than their content does.
-        z1, z2 = unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2)
+        z1, z2 = (gather(z) for z in unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2))
         loss, score = nt_xent(z1, z2, self.config.temperature)
         similarity = (z1 @ z2.T).detach() / self.config.temperature
         _, predictive = info_nce(similarity, similarity.T)

@@ -10,6 +10,7 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.distributed import gather, gather_constant
 from pretrain.errors import InputError
 from pretrain.methods.base import Batch, Sizes
 
@@ -33,6 +34,6 @@ class Supervised(nn.Module):
         """Terms: loss (nats) and accuracy (share of the batch, in [0, 1])."""
         if batch.label is None:
             raise InputError("supervised pretraining needs labels")
-        logits = self.classifier(self.backbone(batch.views[0])).float()
-        loss = F.cross_entropy(logits, batch.label, label_smoothing=self.config.label_smoothing)
-        return {"loss": loss, "accuracy": (logits.detach().argmax(1) == batch.label).float().mean()}
+        logits, label = gather(self.classifier(self.backbone(batch.views[0])).float()), gather_constant(batch.label)
+        loss = F.cross_entropy(logits, label, label_smoothing=self.config.label_smoothing)
+        return {"loss": loss, "accuracy": (logits.detach().argmax(1) == label).float().mean()}

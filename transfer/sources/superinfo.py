@@ -18,7 +18,7 @@ def recognise(loaded: Loaded) -> str | None:
 
 
 def take(loaded: Loaded, network: str | None) -> Taken:
-    """The tensors, with the pixel statistics of meta.json. InputError if meta.json is about other tensors."""
+    """The tensors, with the pixel statistics of meta.json. InputError for CMC, or if it is about other tensors."""
     choose(loaded, (NETWORK,), network)
     meta = loaded.meta or {}
     found = tensor_digest(loaded.content)
@@ -26,6 +26,11 @@ def take(loaded: Loaded, network: str | None) -> Taken:
         raise InputError(
             f"{loaded.path}: meta.json describes other tensors (sha256 {str(meta['sha256'])[:12]}, "
             f"these are {found[:12]}); one of the two files was replaced"
+        )
+    if any(key.startswith("encoder1.") for key in loaded.content):
+        raise InputError(
+            f"{loaded.path}: CMC has two ResNets of half the width (encoder1, encoder2) that see luminance and "
+            "chrominance; that cannot become a backbone of detectron2's"
         )
     state, dropped = without_classifier(loaded.content)
     try:

@@ -1,0 +1,52 @@
+"""CMC (Tian et al., arXiv 1906.05849): luminance finds the image's chrominance in a memory bank, and the reverse.
+
+``backbone`` is both encoders, for linear evaluation; it is no ResNet of detectron2's and is not converted. Negatives as
+in instdis.py. Run: ``python -m pretrain demo-cmc --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from pretrain.distributed import gather, gather_constant
+from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.heads import unit
+from pretrain.methods.instdis import BankConfig
+from pretrain.methods.memory import Bank
+from pretrain.methods.split import Space, TwoEncoders
+from pretrain.objectives import info_nce_stored, spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CMCConfig(BankConfig):
+    """CMC's settings: linear heads."""
+
+    space: Space = "lab"  # PyContrast takes ydbdr
+
+
+class CMC(nn.Module):
+    """Two half-width encoders, a linear head and a bank for each."""
+
+    def __init__(self, config: CMCConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.feature_dim = config, sizes.feature_dim
+        self.backbone = TwoEncoders(backbone, config.space)
+        self.head1, self.head2 = (nn.Linear(sizes.feature_dim // 2, config.dim) for _ in range(2))
+        self.bank1, self.bank2 = (Bank(sizes.num_images, config.dim) for _ in range(2))
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms: loss, the sum of luminance's and chrominance's, and the mean score, in nats; spread of luminance."""
+        config, index = self.config, gather_constant(batch.index)
+        h1, h2 = self.backbone(batch.views[0]).chunk(2, 1)
+        z1, z2 = gather(unit(self.head1(h1))), gather(unit(self.head2(h2)))
+        drawn = self.bank1.draw(config.negatives)
+        loss1, score1 = info_nce_stored(z1, self.bank2.of(index), self.bank2.of(drawn), config.temperature)
+        loss2, score2 = info_nce_stored(z2, self.bank1.of(index), self.bank1.of(drawn), config.temperature)
+        if self.training:
+            self.bank1.update(index, z1, config.bank_momentum)
+            self.bank2.update(index, z2, config.bank_momentum)
+        losses = {"luminance": loss1.detach(), "chrominance": loss2.detach()}
+        score = (score1 + score2).detach() / 2
+        return {"loss": loss1 + loss2, **losses, "score": score, "spread": spread(z1)}

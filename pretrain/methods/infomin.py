@@ -1,0 +1,48 @@
+"""InfoMin (Tian et al., arXiv 2005.10243): MoCo v2 with a jigsaw branch and views strong enough to share little.
+
+Run: ``python -m pretrain demo-infomin --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from pretrain.distributed import gather
+from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.heads import JigsawHead, plain_head, unit
+from pretrain.methods.moco import MoCo, QueueConfig
+from pretrain.objectives import info_nce_stored, spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InfoMinConfig(QueueConfig):
+    """InfoMin's settings in PyContrast (pycontrast/options/base_options.py, train_options.py)."""
+
+    temperature: float = 0.15
+    hidden_dim: int = 2048
+    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the view's has the rest
+
+
+class InfoMin(MoCo):
+    """Two contrasts with the keys of the second view: the first view's queries, and those of a crop's patches."""
+
+    def __init__(self, config: InfoMinConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        widths = (sizes.feature_dim, config.hidden_dim, config.dim)
+        super().__init__(config, backbone, sizes, plain_head(*widths))
+        self.jigsaw_weight = config.jigsaw_weight
+        self.jigsaw_head = JigsawHead(plain_head(*widths), config.dim)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms as MoCo's, and the two losses that make up loss: view and jigsaw."""
+        first, second, patches = batch.views
+        keys, stored = self.keys(second), self.queue.snapshot()
+        queries = gather(unit(self.head(self.backbone(first))))
+        puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
+        view, score = info_nce_stored(queries, keys, stored, self.temperature)
+        jigsaw, _ = info_nce_stored(puzzled, keys, stored, self.temperature)
+        self.remember(keys)
+        loss = (1 - self.jigsaw_weight) * view + self.jigsaw_weight * jigsaw
+        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
+        return {"loss": loss, **terms, "spread": spread(queries)}

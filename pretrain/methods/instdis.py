@@ -1,0 +1,53 @@
+"""InstDis (Wu et al., arXiv 1805.01978): every image is a class of its own, kept in a memory bank.
+
+One view an image; its positive is its own row of the bank. Softmax over m drawn rows as in PyContrast, where the paper
+has noise-contrastive estimation; the m negatives are the same for the whole batch (there: drawn for each image), and as
+there the draw may hold the image itself. Run: ``python -m pretrain demo-instdis --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from pretrain.distributed import gather, gather_constant
+from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.heads import unit
+from pretrain.methods.memory import Bank
+from pretrain.objectives import info_nce_stored, spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BankConfig:
+    """What methods with a memory bank have in common; PyContrast's values (pycontrast/options/base_options.py)."""
+
+    dim: int = 128
+    temperature: float = 0.07
+    negatives: int = 65536  # rows drawn from the bank a step
+    bank_momentum: float = 0.5  # of the bank's rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstDisConfig(BankConfig):
+    """InstDis' settings: a linear head."""
+
+
+class InstDis(nn.Module):
+    """Backbone, linear head, bank."""
+
+    def __init__(self, config: InstDisConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        self.head = nn.Linear(sizes.feature_dim, config.dim)
+        self.bank = Bank(sizes.num_images, config.dim)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms: loss and score (log(1 + negatives) − loss, no bound) in nats; spread of the embeddings."""
+        config, index = self.config, gather_constant(batch.index)
+        z = gather(unit(self.head(self.backbone(batch.views[0]))))
+        negatives = self.bank.of(self.bank.draw(config.negatives))
+        loss, score = info_nce_stored(z, self.bank.of(index), negatives, config.temperature)
+        if self.training:
+            self.bank.update(index, z, config.bank_momentum)
+        return {"loss": loss, "score": score.detach(), "spread": spread(z)}

@@ -1,0 +1,69 @@
+"""SuperInfo's terms with MoCo v2's candidates: z of the query against a queue of keys, and both superfluous terms.
+
+The key encoder gives p(z2|v2) without gradient, so S12 and S21 move the query encoder alone; both are the cross-view
+bound, because InfoNCE over a queue bounds nothing that ``rate`` could use (superinfo.py has the objective).
+Run: ``python -m pretrain demo-mocov2-superinfo --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.errors import InputError
+from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.embeddings import Embedding
+from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
+from pretrain.methods.superinfo import StochasticHead, SuperInfoConfig
+from pretrain.objectives import info_nce_stored, spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MoCoV2SuperInfoConfig(SuperInfoConfig):
+    """SuperInfo's settings (1 / kappa-b is the temperature) and MoCo's queue."""
+
+    queue: int = 65536  # keys
+    momentum: float = 0.999  # of the key encoder
+
+
+class MoCoV2SuperInfo(nn.Module):
+    """Query encoder to p(z1|v1), key encoder that follows it to p(z2|v2), queue of keys."""
+
+    def __init__(self, config: MoCoV2SuperInfoConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        super().__init__()
+        if config.bound != "cross_view":
+            raise InputError(f"--method.bound {config.bound}: with a queue it must be cross_view")
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        self.head = StochasticHead(config, sizes.feature_dim)
+        self.key_backbone, self.key_head = momentum_copy(backbone), momentum_copy(self.head)
+        self.queue = Queue(config.queue, config.dim)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms: in nats loss, nce, score (log(1 + queue) − nce, no bound) and the superfluous two; spread of μ."""
+        config = self.config
+        p2 = self.keys(batch.views[1])
+        p1 = self.head(self.backbone(batch.views[0])).gather()
+        z1, z2 = (p.mu if config.deterministic else p.sample() for p in (p1, p2))
+        keys = p2.keys(z2)
+        nce, score = info_nce_stored(p1.directions(z1), keys, self.queue.snapshot(), 1 / config.kappa_b)
+        if self.training:
+            self.queue.push(keys)
+        terms = {"nce": nce.detach(), "score": score.detach(), "spread": spread(p1.directions(p1.mu))}
+        if config.deterministic:
+            return {"loss": nce, **terms}
+        ramp, s12, s21 = config.ramp(progress), p1.cross_view(p2, z1), p2.cross_view(p1, z2)
+        loss = nce + ramp * (config.lambda_a * s12 + config.lambda_b * s21)
+        terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), **p1.noise()}
+        return {"loss": loss, **terms, "lambda_ramp": loss.new_tensor(ramp)}
+
+    @torch.no_grad()
+    def keys(self, images: Tensor) -> Embedding:
+        """p(z2|v2) of the whole batch; in training the key encoder first moves towards the query encoder."""
+        if self.training:
+            update_momentum(self.key_backbone, self.backbone, self.config.momentum)
+            update_momentum(self.key_head, self.head, self.config.momentum)
+        mine, restore = shuffle(images)
+        embedding: Embedding = self.key_head(self.key_backbone(mine))
+        return embedding.apply(restore)

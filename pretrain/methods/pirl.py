@@ -1,0 +1,51 @@
+"""PIRL (Misra and van der Maaten, arXiv 1912.01991): an image and its jigsaw both find the image's row of a bank.
+
+Softmax over drawn rows and a bank that takes the image's embedding, as in PyContrast (instdis.py has the details).
+Run: ``python -m pretrain demo-pirl --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from pretrain.distributed import gather, gather_constant
+from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.heads import JigsawHead, unit
+from pretrain.methods.instdis import BankConfig
+from pretrain.methods.memory import Bank
+from pretrain.objectives import info_nce_stored, spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PIRLConfig(BankConfig):
+    """PIRL's settings: linear heads, both losses with the same weight (arXiv 1912.01991, eq. 5)."""
+
+    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the view's has the rest
+
+
+class PIRL(nn.Module):
+    """Backbone, a head for the view, a head for its patches, bank."""
+
+    def __init__(self, config: PIRLConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        self.head = nn.Linear(sizes.feature_dim, config.dim)
+        self.jigsaw_head = JigsawHead(nn.Linear(sizes.feature_dim, config.dim), config.dim)
+        self.bank = Bank(sizes.num_images, config.dim)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms as InstDis', and the two losses that make up loss: view and jigsaw."""
+        config, index = self.config, gather_constant(batch.index)
+        first, patches = batch.views
+        z = gather(unit(self.head(self.backbone(first))))
+        puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
+        own, negatives = self.bank.of(index), self.bank.of(self.bank.draw(config.negatives))
+        view, score = info_nce_stored(z, own, negatives, config.temperature)
+        jigsaw, _ = info_nce_stored(puzzled, own, negatives, config.temperature)
+        if self.training:
+            self.bank.update(index, z, config.bank_momentum)
+        loss = (1 - config.jigsaw_weight) * view + config.jigsaw_weight * jigsaw
+        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
+        return {"loss": loss, **terms, "spread": spread(z)}

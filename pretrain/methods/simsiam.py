@@ -1,0 +1,49 @@
+"""SimSiam (Chen and He, arXiv 2011.10566): predict the other view's projection, whose gradient is stopped.
+
+Their code keeps the predictor's learning rate constant (facebookresearch/simsiam, --fix-pred-lr); here it follows the
+schedule, as in the paper's table 1. Run: ``python -m pretrain demo-simsiam --data FOLDER``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from pretrain.distributed import gather
+from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.heads import normalised_mlp, unit
+from pretrain.objectives import spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimSiamConfig:
+    """SimSiam's settings for ImageNet (section 3; facebookresearch/simsiam simsiam/builder.py)."""
+
+    dim: int = 2048  # of the projections
+    hidden_dim: int = 2048  # of the projector
+    predictor_dim: int = 512  # the predictor's bottleneck
+
+
+def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean of −cos(p, z), rows (N, d), in [−1, 1] (eq. 1). The target's gradient is stopped."""
+    return -(unit(predicted) * unit(target.detach())).sum(1).mean()
+
+
+class SimSiam(nn.Module):
+    """Backbone, three-layer projector with BatchNorm throughout, two-layer predictor."""
+
+    def __init__(self, config: SimSiamConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        widths = (sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
+        self.projector = nn.Sequential(normalised_mlp(*widths), nn.BatchNorm1d(config.dim, affine=False))
+        self.predictor = normalised_mlp(config.dim, config.predictor_dim, config.dim, bias=True)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Terms: loss in [−1, 1], the mean of both directions (eq. 2); spread of the projections, 0 on collapse."""
+        z1, z2 = (self.projector(self.backbone(view)) for view in batch.views)
+        p1, p2 = gather(self.predictor(z1)), gather(self.predictor(z2))
+        z1, z2 = gather(z1), gather(z2)
+        loss = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
+        return {"loss": loss, "spread": spread(unit(z1))}
