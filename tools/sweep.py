@@ -23,7 +23,7 @@ from benchmarks.datasets.layout import DataRoot
 from benchmarks.records import ResultsStore
 from pretrain.errors import InputError, RunError, run_cli
 from pretrain.files import replacing, results_dir
-from pretrain.state import read_metrics
+from pretrain.metrics import read_metrics
 
 DETERMINISTIC = "deterministic"
 GRID: dict[str, tuple[str, tuple[str, ...]]] = {
