@@ -64,6 +64,12 @@ def test_views_that_share_nothing_and_views_that_share_all():
     assert everything.predictive.value > 1.5
 
 
+def test_a_collapsed_checkpoint_carries_nothing():
+    found = measure(torch.full((200, 2, 32), 3.0), dim=4, resamples=100)
+    assert found.predictive.value == pytest.approx(0, abs=1e-6) and found.learned.value == pytest.approx(0, abs=1e-6)
+    assert found.carried.value == pytest.approx(0, abs=1e-6)
+
+
 def test_the_same_seed_measures_the_same_and_another_another():
     h = gaussian_features(200, 0.5)
     assert measure(h, dim=4, resamples=100) == measure(h, dim=4, resamples=100)
