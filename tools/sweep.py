@@ -32,6 +32,7 @@ GRID: dict[str, tuple[str, tuple[str, ...]]] = {
     "csimclr": ("csimclr", ("1",)),
 }
 TASKS = {"linear": "top1", "knn": "top1"}
+TERMS = ("predictive", "superfluous12", "superfluous21", "spread", "snr")
 LAST = 0.1  # share of the logged steps whose mean is shown
 COLUMNS = ("form", "λ", "linear top-1", "kNN top-1", "predictive, nats", "superfluous, nats", "spread of μ", "snr")
 
@@ -109,7 +110,7 @@ def nats(folder: Path) -> dict[str, float]:
     """Means of the terms over the last tenth of the logged steps; superfluous is the mean of both directions."""
     rows = read_metrics(folder / "metrics.jsonl")
     last = rows[-max(1, round(LAST * len(rows))) :]
-    means = {name: sum(row[name] for row in last) / len(last) for name in last[0]}
+    means = {name: sum(row[name] for row in last) / len(last) for name in TERMS if name in last[0]}
     if "superfluous12" in means:
         means["superfluous"] = (means["superfluous12"] + means["superfluous21"]) / 2
     return means
