@@ -108,7 +108,7 @@ def accuracies(done: list[Point], root: DataRoot, profile: str) -> dict[tuple[st
 
 def nats(folder: Path) -> dict[str, float]:
     """Means of the terms over the last tenth of the logged steps; superfluous is the mean of both directions."""
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = [row for row in read_metrics(folder / "metrics.jsonl") if "predictive" in row]  # not the probe's
     last = rows[-max(1, round(LAST * len(rows))) :]
     means = {name: sum(row[name] for row in last) / len(last) for name in TERMS if name in last[0]}
     if "superfluous12" in means:

@@ -49,6 +49,7 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
             "predictive": 1.25, "superfluous12": 3.0, "superfluous21": 4.0, "spread": 0.99, "snr": 2.0
         }  # fmt: skip
         rows = [{"step": step, **(terms if step >= 18 else dict.fromkeys(terms, 100.0))} for step in range(20)]
+        rows.append({"step": 19, "knn_top1": 30.0})
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return dataclasses.replace(point, folder=folder)
 
