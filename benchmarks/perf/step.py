@@ -114,7 +114,7 @@ def measure(arguments: Arguments) -> str:
         if arguments.workers:
             sides[f"ours, from JPEG files, {arguments.workers} processes"] = lambda: ours(loaded)
         seconds = medians(sides, arguments.rounds)
-    share = seconds["augmentation alone"] / seconds["ours, crops resident"]
+    share = seconds.pop("augmentation alone") / seconds["ours, crops resident"]
     cpu = f"{torch.get_num_threads()} core(s) of {processor()}"
     title = (
         f"{arguments.backbone}, batch {arguments.batch_size}, two views of {arguments.image_size} px, "
