@@ -18,10 +18,10 @@ FLAGS = {
     "benchmarks prepare voc": "name seed val-fraction",
     "benchmarks prepare coco": "annotations images name seed val-fraction",
     "benchmarks prepare imagenet": "name seed val-fraction",
-    "transfer convert": "network output source",
+    "transfer convert": "network output prefix source",
     "transfer verify": "detector",
     "transfer inspect": "",
-    "transfer export": "network output source",
+    "transfer export": "network output prefix source",
     "pretrain demo-superinfo": (
         "backbone batch-size data epochs image-size learning-rate lr-batch method.deterministic method.dim "
         "method.hidden-dim method.kappa-b method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup momentum "
