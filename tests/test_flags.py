@@ -25,10 +25,10 @@ FLAGS = {
     "benchmarks prepare imagenet": "name seed val-fraction",
     "benchmarks diagnose": _DIAGNOSE,
     "pretrain diagnose": _DIAGNOSE,
-    "transfer convert": "network output source",
+    "transfer convert": "network output prefix source",
     "transfer verify": "detector",
     "transfer inspect": "",
-    "transfer export": "network output source",
+    "transfer export": "network output prefix source",
     "pretrain demo-superinfo": (
         "backbone batch-size compile data decay-all epochs image-size keep learning-rate lr-batch lr-drops "
         "method.bound method.deterministic method.dim method.hidden-dim method.kappa-b method.kappa-e "

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pretrain.errors import run_cli
+from pretrain.errors import InputError, run_cli
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +32,12 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="checkpoint to detectron2 .pkl, with proof")
     convert.add_argument("file", type=Path, metavar="CHECKPOINT")
     convert.add_argument(
-        "-o", "--output", dest="out", type=Path, metavar="OUT.pkl", help="result (default: beside the input)"
+        "-o",
+        "--output",
+        dest="out",
+        type=Path,
+        metavar="OUT.pkl",
+        help="result, or a folder for it (default: beside the input)",
     )
     _add_choice(convert)
     convert.set_defaults(run=_convert)
@@ -59,6 +64,16 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
     )
+    command.add_argument("--prefix", metavar="PREFIX", help="what stands before the ResNet's names (see inspect)")
+
+
+def _choice(options: argparse.Namespace) -> dict[str, str | None]:
+    """What to take, as read_backbone has it: a prefix is the network of the source "prefix"."""
+    if options.prefix is None:
+        return {"source": options.source, "network": options.network}
+    if options.source or options.network:
+        raise InputError("--prefix takes what lies under it: leave --source and --network out")
+    return {"source": "prefix", "network": options.prefix}
 
 
 # Each command imports its own module: detectron2 takes seconds, and inspect does not need it.
@@ -67,7 +82,7 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
 def _convert(options: argparse.Namespace) -> int:
     from transfer import convert
 
-    converted = convert.convert(options.file, options.out, source=options.source, network=options.network)
+    converted = convert.convert(options.file, options.out, **_choice(options))
     for line in convert.summary(converted):
         print(line, file=sys.stderr)
     print(converted.path)
@@ -93,7 +108,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from transfer.export import export
 
-    backbone = export(options.file, options.out, source=options.source, network=options.network)
+    backbone = export(options.file, options.out, **_choice(options))
     network = f", its network {backbone.network}" if backbone.network else ""
     print(
         f"{backbone.architecture} of {backbone.source} ({backbone.reason}){network}, sha256 {backbone.sha256[:12]}",

@@ -8,13 +8,15 @@ right shape and detectron2's ResNet computes torchvision's feature maps (see tra
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
-from transfer import names, sources, verify, weights
+from transfer import names, sources, weights
 from transfer.architecture import first_few
 from transfer.read import find_checkpoint
 from transfer.sources import Backbone, read_backbone
@@ -28,17 +30,20 @@ def convert(
 ) -> ConvertedWeights:
     """Convert a checkpoint (file, or folder of a pretraining run); ``out`` is the .pkl (default: beside the input).
 
+    The default name is the input's, with the network's where it is not the published one.
+
     ``source`` and ``network`` as in sources.read_backbone. An existing result of the same tensors and pixel statistics
     is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when the result
-    cannot be written or would replace a file not ours.
+    cannot be written or would replace a file not ours, or the conversion of another file or network.
     """
     backbone = read_backbone(path, source, network)
     checkpoint = find_checkpoint(path)
-    target = _target(checkpoint, out)
+    target = _target(checkpoint, out, backbone)
     existing = weights.usable(target)
     if existing and existing.source_sha256 == backbone.sha256 and _same_input(existing, backbone):
         return existing
     _refuse_foreign(target)
+    _refuse_other_conversion(existing, checkpoint, backbone)
     return _write(backbone, checkpoint, target)
 
 
@@ -56,8 +61,15 @@ def summary(converted: ConvertedWeights) -> list[str]:
         f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
         f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} ({builds})",
         f"proof: {converted.json_path}",
-        f'next: make benchmark CHECKPOINTS="{converted.source_path.stem}={_file_to_benchmark(converted)}"',
+        f"next: {_next_command(converted)}",
     ]
+
+
+def _next_command(converted: ConvertedWeights) -> str:
+    checkpoint = f"{converted.source_path.stem}={_file_to_benchmark(converted)}"
+    if re.fullmatch(r"[\w./=+-]+", checkpoint):
+        return f'make benchmark CHECKPOINTS="{checkpoint}"'
+    return f"python -m benchmarks suite demo --checkpoint {shlex.quote(checkpoint)}"  # make splits at spaces
 
 
 def _choice(converted: ConvertedWeights) -> list[str]:
@@ -101,6 +113,8 @@ def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
 
 
 def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
+    from transfer import verify  # detectron2 takes seconds, and a refusal needs none of it
+
     arrays = renamed(backbone)
     build = verify.Build(architecture=backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
     try:
@@ -138,15 +152,26 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
     return converted
 
 
-def _target(checkpoint: Path, out: Path | str | None) -> Path:
-    target = Path(out) if out else checkpoint.with_suffix(".pkl")
+def _target(checkpoint: Path, out: Path | str | None, backbone: Backbone) -> Path:
+    published = not backbone.networks or backbone.network == backbone.networks[0]
+    name = f"{checkpoint.stem}.pkl" if published else f"{checkpoint.stem}-{backbone.network}.pkl"
+    target = Path(out) if out else checkpoint.with_name(name)
     if target.is_dir():
-        target = target / f"{checkpoint.stem}.pkl"
+        target = target / name
     if target.suffix != ".pkl":
         raise InputError(f"{target}: detectron2 knows the format by its name, so -o must end in .pkl")
     if checkpoint.resolve() in (target.resolve(), target.with_suffix(".json").resolve()):
         raise InputError(f"{checkpoint}: the result would replace the input; choose another name with -o")
     return target
+
+
+def _refuse_other_conversion(existing: ConvertedWeights | None, checkpoint: Path, backbone: Backbone) -> None:
+    """InputError if the result would take the place of another file's conversion, or of another network's."""
+    if existing and (existing.source_path != checkpoint.resolve() or existing.network != backbone.network):
+        network = f", its network {existing.network}" if existing.network else ""
+        raise InputError(
+            f"{existing.path}: holds the conversion of {existing.source_path}{network}; choose another name with -o"
+        )
 
 
 def _refuse_foreign(target: Path) -> None:

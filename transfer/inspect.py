@@ -6,20 +6,22 @@ python -m transfer inspect FILE
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from pretrain.errors import InputError
 from transfer import architecture, names, weights
 from transfer.pkl import read_detectron2_pkl
 from transfer.read import Loaded, find_checkpoint, load_checkpoint
-from transfer.sources import SOURCES, Backbone, backbone_of, take
+from transfer.sources import FIRST, SOURCES, Backbone, backbone_of, take
+from transfer.sources.base import flatten, under
+from transfer.sources.prefix import SEQUENTIAL_FIRST, named
 
-STEM, FIRST = "conv1.weight", "layer1.0.conv1.weight"
+STEM = "conv1.weight"
+SEVERAL = 3  # sources that all would map everything say nothing of where a file is from
 
 
 def inspect(path: Path) -> list[str]:
@@ -32,7 +34,7 @@ def inspect(path: Path) -> list[str]:
         loaded = load_checkpoint(path)
     except InputError as error:
         return [f"refused: {error}"]
-    flat = _tensors(loaded.content)
+    flat = architecture.shapes_of(flatten(loaded.content))
     head = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}", f"{len(flat)} tensors"]
     try:
         backbone = backbone_of(loaded)
@@ -56,10 +58,12 @@ def _explain_names(flat: dict[str, tuple[int, ...]]) -> list[str]:
     """What a file that no source reads has under torchvision's names."""
     lines, prefixes = [], _prefixes(flat)
     for prefix in prefixes[:4]:
-        inner = _under(flat, prefix)
+        inner = named(under(flat, prefix))
         where = f"under {prefix!r}" if prefix else "at the top level"
         lines.append(f"{where}: {len(inner)}, looks like: {architecture.describe(inner)}")
-    best = _under(flat, prefixes[0]) if prefixes else flat
+    if not prefixes:
+        return ["looks like: no ResNet under torchvision's names"]
+    best = named(under(flat, prefixes[0]))
     return [*lines, *_matches(set(best), architecture.identify(best), names.to_detectron2)]
 
 
@@ -76,17 +80,19 @@ def _explain_backbone(path: Path, backbone: Backbone) -> list[str]:
 
 
 def _advice(loaded: Loaded) -> list[str]:
-    """The sources that come nearest, and the command to try if one of them maps everything or a prefix does."""
+    """The sources that come nearest, and the commands to try: a source, and each prefix that holds a whole network."""
     counts = _nearest(loaded)
     lines = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
     whole = [name for name, (mapped, wanted) in counts.items() if mapped == wanted]
-    if whole:
-        return [*lines, f"try: python -m transfer convert {loaded.path} --source {whole[0]}"]
-    flat = _tensors(loaded.content)
+    command = f"python -m transfer convert {shlex.quote(str(loaded.path))}"
+    if whole and len(whole) < SEVERAL:
+        lines += [f"if {SOURCES[name].title} wrote it, try: {command} --source {name}" for name in whole]
+    flat = architecture.shapes_of(flatten(loaded.content))
     for prefix in _prefixes(flat):
-        inner = _under(flat, prefix)
-        if set(names.to_detectron2(architecture.identify(inner))) <= set(inner):
-            return [*lines, f"try: save what is under {prefix!r} by itself, without the prefix, and convert that"]
+        inner = named(under(flat, prefix))
+        unnamed = prefix or SEQUENTIAL_FIRST in flat
+        if unnamed and set(names.to_detectron2(architecture.identify(inner))) <= set(inner):
+            lines.append(f"to take what is under it, try: {command} --prefix {shlex.quote(prefix)}")
     return lines
 
 
@@ -112,23 +118,11 @@ def _matches(found: set[str], network: str, table: Callable[[str], dict[str, str
     ]
 
 
-def _tensors(content: dict[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, tuple[int, ...]]:
-    """Path → shape of the tensors in nested mappings; optimiser state is left out, whose keys are numbers."""
-    found: dict[str, tuple[int, ...]] = {}
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            found[f"{prefix}{key}"] = tuple(value.shape)
-        elif isinstance(value, dict) and depth and isinstance(key, str):
-            found |= _tensors(value, f"{prefix}{key}.", depth - 1)
-    return found
-
-
 def _prefixes(flat: dict[str, tuple[int, ...]]) -> list[str]:
     """What stands in front of a first block's convolution, or else of a stem's, most tensors first."""
-    found = {name.removesuffix(FIRST) for name in flat if name == FIRST or name.endswith("." + FIRST)}
+    firsts = (FIRST, SEQUENTIAL_FIRST)
+    found = {
+        name.removesuffix(first) for first in firsts for name in flat if name == first or name.endswith("." + first)
+    }
     stems = [name.removesuffix(STEM) for name in flat if name == STEM or name.endswith("." + STEM)]
-    return sorted(found or stems[:1], key=lambda prefix: (-len(_under(flat, prefix)), prefix))
-
-
-def _under(flat: dict[str, tuple[int, ...]], prefix: str) -> dict[str, tuple[int, ...]]:
-    return {name.removeprefix(prefix): shape for name, shape in flat.items() if name.startswith(prefix)}
+    return sorted(found or stems[:1], key=lambda prefix: (-len(under(flat, prefix)), prefix))

@@ -162,6 +162,8 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
 
     Returns what was proved, and what not, a line each.
     """
+    if path.is_file() and path.suffix != ".pkl":
+        raise InputError(f"{path}: verify takes the converted .pkl first, then the checkpoint it was made from")
     arrays = read_detectron2_pkl(path)["model"]
     network = names.nearest(arrays)
     table, faults = names.to_detectron2(network), array_problems(arrays)

@@ -26,6 +26,7 @@ from transfer.sources import (
     moco,
     openmmlab,
     pixpro,
+    prefix,
     pycontrast,
     simclr,
     solo_learn,
@@ -35,10 +36,11 @@ from transfer.sources import (
     torchvision,
     vissl,
 )
-from transfer.sources.base import Backbone, Source, Taken, find
+from transfer.sources.base import BESIDE, Backbone, Source, Taken, find, flatten
 
 __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take"]
 
+FIRST = "layer1.0.conv1.weight"
 FORCED = "as --source says"  # where a file has none of the marks of its source
 
 # torchvision's is the last: a bare network is whatever nothing else in the file tells it from.
@@ -65,6 +67,7 @@ SOURCES: dict[str, Source] = {
         timm.SOURCE,
         huggingface.SOURCE,
         byol.SOURCE,
+        prefix.SOURCE,
         torchvision.SOURCE,
     )
 }
@@ -80,6 +83,8 @@ def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
         reason = source.recognise(loaded)
         if reason:
             return source, reason
+    if not flatten(loaded.content):
+        raise InputError(f"{loaded.path}: holds no tensors (keys: {architecture.first_few(map(str, loaded.content))})")
     inner = find(loaded.content, ("state_dict",)) or find(loaded.content, ("model",)) or loaded.content
     keys = architecture.first_few(map(str, inner))
     raise InputError(
@@ -111,12 +116,25 @@ def backbone_of(loaded: Loaded, source: str | None = None, network: str | None =
     """As read_backbone, of a file that has been read."""
     family, reason = detect(loaded, source)
     taken = take(family, loaded, network)
+    _refuse_second_network(loaded, taken)
     found = architecture.identify(taken.state)
     faults = architecture.problems(taken.state, found)
     if faults:
         kind = architecture.describe(architecture.shapes_of(taken.state))
         raise InputError(f"{loaded.path}: not a usable {names.title(found)} (looks like: {kind}): {'; '.join(faults)}")
     return _checked(loaded, family.name, reason, taken, found)
+
+
+def _refuse_second_network(loaded: Loaded, taken: Taken) -> None:
+    """InputError where what would be left out as no weights is a network too, such as "model_ema" beside "model"."""
+    for key, reason in taken.dropped.items():
+        value = loaded.content.get(key) if reason == BESIDE else None
+        names_in = flatten(value) if isinstance(value, dict) else {}
+        if first := next((name for name in names_in if name.endswith(FIRST)), None):
+            raise InputError(
+                f"{loaded.path}: there is a second network in {key!r}; say which one, as in "
+                f"--prefix {key}.{first.removesuffix(FIRST)} (python -m transfer inspect {loaded.path} lists both)"
+            )
 
 
 def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str) -> Backbone:

@@ -86,6 +86,17 @@ def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | No
     return value if isinstance(value, dict) else None
 
 
+def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, Tensor]:
+    """Path → tensor of nested mappings, keys joined by dots; optimiser state is left out, whose keys are numbers."""
+    found: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            found[f"{prefix}{key}"] = value
+        elif isinstance(value, dict) and depth and isinstance(key, str):
+            found |= flatten(value, f"{prefix}{key}.", depth - 1)
+    return found
+
+
 def beside(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
     """{key: reason} of everything on the way along ``path`` that is not part of it; nested keys joined by a slash."""
     dropped: dict[str, str] = {}

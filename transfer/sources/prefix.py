@@ -1,0 +1,49 @@
+"""Whatever network lies under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
+
+For files that no other source knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
+mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it lie
+torchvision's names, or the numbers of ``nn.Sequential(*list(resnet.children())[:-1])``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pretrain.errors import InputError
+from transfer.read import Loaded
+from transfer.sources.base import IMAGENET_ASSUMED, WRITTEN_IN_TEST, Source, Taken, flatten, under, without_classifier
+
+OUTSIDE = "outside the prefix that was asked for"
+SEQUENTIAL_FIRST = "4.0.conv1.weight"
+_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
+
+
+def named(inner: Mapping[str, Any]) -> dict[str, Any]:
+    """``inner`` with torchvision's names for the numbers of its ResNet's children; as it is without such numbers."""
+    if SEQUENTIAL_FIRST not in inner:
+        return dict(inner)
+    parts = {key: key.partition(".") for key in inner}
+    return {f"{_CHILDREN.get(parts[key][0], parts[key][0])}.{parts[key][2]}": value for key, value in inner.items()}
+
+
+def take(loaded: Loaded, network: str | None) -> Taken:
+    """The tensors under ``network``, the prefix. InputError if there are none."""
+    flat = flatten(loaded.content)
+    inner = named(under(flat, network)) if network is not None else {}
+    if not inner:
+        raise InputError(
+            f"{loaded.path}: nothing lies under the prefix {network!r}; see: python -m transfer inspect {loaded.path}"
+        )
+    state, dropped = without_classifier(inner)
+    outside = {key: OUTSIDE for key in flat if not key.startswith(str(network))}
+    return Taken(state=state, dropped=dropped | outside, network=str(network), assumed=IMAGENET_ASSUMED)
+
+
+SOURCE = Source(
+    name="prefix",
+    title="any other file, by `--prefix`",
+    known_from=f"the user; {WRITTEN_IN_TEST}",
+    recognise=lambda loaded: None,
+    take=take,
+)
