@@ -117,7 +117,7 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
             ("missing", [name for name in wanted if name not in state]),
             ("not mapped", [name for name in state if name not in known]),
             ("wrong shape", misshaped),
-            ("not plain float32 or half (save model.float().state_dict())", wrong_type),
+            ("not plain float32 or half", wrong_type),
             ("NaN or infinite values in", broken),
             ("negative variance in", negative),
         )

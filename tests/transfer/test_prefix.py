@@ -126,5 +126,5 @@ def test_refused_uses(backbone, tmp_path):
     with pytest.raises(InputError, match=r"takes the converted \.pkl first"):
         verify(path)
     torch.save({name: value.double() for name, value in backbone.items()}, path)
-    with pytest.raises(InputError, match=r"not plain float32 or half \(save model\.float"):
+    with pytest.raises(InputError, match=r"not plain float32 or half .*; save model\.float\(\)"):
         convert(path)

@@ -121,8 +121,15 @@ def backbone_of(loaded: Loaded, source: str | None = None, network: str | None =
     faults = architecture.problems(taken.state, found)
     if faults:
         kind = architecture.describe(architecture.shapes_of(taken.state))
-        raise InputError(f"{loaded.path}: not a usable {names.title(found)} (looks like: {kind}): {'; '.join(faults)}")
+        advice = "; save model.float().state_dict()" if any(map(_is_of_type, faults)) else ""
+        raise InputError(
+            f"{loaded.path}: not a usable {names.title(found)} (looks like: {kind}): {'; '.join(faults)}{advice}"
+        )
     return _checked(loaded, family.name, reason, taken, found)
+
+
+def _is_of_type(fault: str) -> bool:
+    return fault.startswith("not plain float32 or half")
 
 
 def _refuse_second_network(loaded: Loaded, taken: Taken) -> None:
