@@ -9,35 +9,13 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from benchmarks.features import VIEWS, eval_precision, features
 from benchmarks.run import Context, Result
 from pretrain.config import best_device
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class KnnConfig:
-    """``k`` neighbours, ``temperature`` T of the vote."""
-
-    k: int
-    temperature: float = 0.1
-
+from pretrain.neighbours import KnnConfig, knn_predict
 
 CONFIGS = {"smoke": KnnConfig(k=20), "demo": KnnConfig(k=20), "paper": KnnConfig(k=200)}
-
-
-def knn_predict(train: Tensor, labels: Tensor, test: Tensor, classes: int, config: KnnConfig) -> Tensor:
-    """Predicted class (M,) of ``test`` M×D from ``train`` N×D with ``labels`` (N,) in [0, classes)."""
-    train, test = F.normalize(train), F.normalize(test)
-    predicted = []
-    for rows in test.split(256):
-        similarity, neighbours = (rows @ train.T).topk(min(config.k, len(train)))
-        votes = (similarity / config.temperature).exp()
-        scores = torch.zeros(len(rows), classes, device=rows.device).scatter_add_(1, labels[neighbours], votes)
-        predicted.append(scores.argmax(1))
-    return torch.cat(predicted)
 
 
 def run_knn(context: Context) -> Result:

@@ -108,7 +108,8 @@ class Plan:
                 if attempts and attempts[-1].start >= begun:
                     found.append(attempts[-1])
                     path = str(store.paths(spec)[-1])
-                    saved.extend([path] if path not in saved else [])  # two rows may have the same tensors
+                    if path not in saved:  # two rows may have the same tensors
+                        saved.append(path)
             return found
 
         return Job(

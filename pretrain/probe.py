@@ -10,17 +10,17 @@ from __future__ import annotations
 import hashlib
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.crops import Reader, central_box, cut
 from pretrain.data import ImageList, decode
 from pretrain.errors import InputError
+from pretrain.neighbours import KnnConfig, knn_predict
 from pretrain.views import normalise
 
 IMAGES = 5000  # at most, asking and asked together
 BATCH = 64
-NEIGHBOURS, TEMPERATURE = 20, 0.1  # of the vote: Wu et al., arXiv 1805.01978, section 3.4
+VOTE = KnnConfig(k=20)
 
 
 def split(images: ImageList) -> tuple[list[int], list[int]]:
@@ -32,10 +32,8 @@ def split(images: ImageList) -> tuple[list[int], list[int]]:
 
 def knn_top1(votes: Tensor, labels: Tensor, asking: Tensor, truth: Tensor) -> float:
     """Share of the rows of ``asking`` (M, D) whose weighted vote of the nearest rows of ``votes`` (N, D) is right."""
-    similarity, nearest = (F.normalize(asking) @ F.normalize(votes).T).topk(min(NEIGHBOURS, len(votes)))
-    scores = torch.zeros(len(asking), int(labels.max()) + 1, device=votes.device)
-    scores.scatter_add_(1, labels[nearest], (similarity / TEMPERATURE).exp())
-    return (scores.argmax(1) == truth).double().mean().item()
+    predicted = knn_predict(votes, labels, asking, int(labels.max()) + 1, VOTE)
+    return (predicted == truth).double().mean().item()
 
 
 @torch.no_grad()

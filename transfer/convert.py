@@ -80,8 +80,8 @@ def _choice(converted: ConvertedWeights) -> list[str]:
     return [f"taken: the network {converted.network}, {published}; --network takes {' or '.join(others)}"]
 
 
-def _as_published(converted: ConvertedWeights) -> bool:
-    return not converted.networks or converted.network == converted.networks[0]
+def _as_published(taken: Backbone | ConvertedWeights) -> bool:
+    return not taken.networks or taken.network == taken.networks[0]
 
 
 def _file_to_benchmark(converted: ConvertedWeights) -> Path:
@@ -153,8 +153,7 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
 
 
 def _target(checkpoint: Path, out: Path | str | None, backbone: Backbone) -> Path:
-    published = not backbone.networks or backbone.network == backbone.networks[0]
-    name = f"{checkpoint.stem}.pkl" if published else f"{checkpoint.stem}-{backbone.network}.pkl"
+    name = f"{checkpoint.stem}.pkl" if _as_published(backbone) else f"{checkpoint.stem}-{backbone.network}.pkl"
     target = Path(out) if out else checkpoint.with_name(name)
     if target.is_dir():
         target = target / name

@@ -39,7 +39,7 @@ def inspect(path: Path) -> list[str]:
     try:
         backbone = backbone_of(loaded)
     except InputError as error:
-        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(loaded)]
+        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(loaded, flat)]
     return [*head, *_explain_backbone(loaded.path, backbone)]
 
 
@@ -79,7 +79,7 @@ def _explain_backbone(path: Path, backbone: Backbone) -> list[str]:
     ]
 
 
-def _advice(loaded: Loaded) -> list[str]:
+def _advice(loaded: Loaded, flat: dict[str, tuple[int, ...]]) -> list[str]:
     """The sources that come nearest, and the commands to try: a source, and each prefix that holds a whole network."""
     counts = _nearest(loaded)
     lines = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
@@ -87,7 +87,6 @@ def _advice(loaded: Loaded) -> list[str]:
     command = f"python -m transfer convert {shlex.quote(str(loaded.path))}"
     if whole and len(whole) < SEVERAL:
         lines += [f"if {SOURCES[name].title} wrote it, try: {command} --source {name}" for name in whole]
-    flat = architecture.shapes_of(flatten(loaded.content))
     for prefix in _prefixes(flat):
         inner = named(under(flat, prefix))
         unnamed = prefix or SEQUENTIAL_FIRST in flat

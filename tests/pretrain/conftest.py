@@ -59,6 +59,15 @@ def flat_folder(tmp_path):
 
 
 @pytest.fixture
+def one_thread():
+    """A forked process must not use the threads of this one, and equality asks for the same number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
     return tmp_path / "results"

@@ -22,15 +22,7 @@ from pretrain.presets import PRESETS
 from tests.pretrain.conftest import write_images
 
 WORLD = 2
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A forked process must not use the threads of this one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def in_processes(action, folder):

@@ -26,20 +26,12 @@ from tests.pretrain.conftest import write_images
 
 replace = dataclasses.replace
 STEPS = 4
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def losses(folder):
     timing = ("images_per_second", "data_wait")
     return [{k: v for k, v in row.items() if k not in timing} for row in read_metrics(folder / "metrics.jsonl")]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A forked process must not use the threads of this one, and equality asks for the same number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def in_child(action):
