@@ -66,7 +66,9 @@ def run_main(argv: list[str]) -> int:
         root.section(needs)
     root.check_unchanged()
     sources = convert_first(parse_checkpoints(arguments.checkpoint), workers)
-    check_options(plan, sources[0], workers)
+    if idle := [source.label for source in sources if not plan.specs(source)]:
+        raise InputError(f"{idle[0]}: no detector can have CMC's two encoders; --task takes linear, few-label and knn")
+    check_options(plan, sources, workers)
     saved: list[str] = []
     ran = run_jobs([job for source in sources for job in plan.jobs(source, saved)], workers)
     print(*saved, sep="\n", end="\n" if saved else "")

@@ -50,8 +50,9 @@ def check_options(source: Source, root: Path, spec: RunSpec, num_gpus: int) -> N
 
 
 def _config(
-    spec: RunSpec, root: DataRoot, pkl: Path, folder: Path, num_gpus: int
+    spec: RunSpec, root: DataRoot, pkl: Path | None, folder: Path, num_gpus: int
 ) -> tuple[CfgNode, ConvertedWeights, Registered]:
+    assert pkl is not None  # a plan has no detectors without it
     converted = weights.load(pkl)
     if converted is None:
         raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")

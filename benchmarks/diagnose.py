@@ -1,4 +1,4 @@
-"""Predictive and superfluous nats of the features of any checkpoint that can be converted.
+"""Predictive and superfluous nats of the features of any checkpoint that can be converted, and of CMC's.
 
 Run: ``python -m benchmarks diagnose CHECKPOINT --data FOLDER``; what is measured is in pretrain/information.py.
 Tested by ``python -m pytest tests/benchmarks/test_diagnose.py``.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import tyro
 
-from benchmarks.features import build_backbone
+from benchmarks.features import build_backbone, read_frozen
 from pretrain.diagnose import DiagnoseArguments, report
 from pretrain.load import FrozenBackbone
 from transfer.read import load_checkpoint
-from transfer.sources import Backbone, backbone_of
+from transfer.sources import Backbone
 
 
 def frozen(backbone: Backbone, name: str) -> FrozenBackbone:
@@ -35,4 +35,4 @@ def main(argv: list[str]) -> int:
     loaded = load_checkpoint(arguments.checkpoint)
     own = loaded.path.name == "backbone.safetensors"
     name = loaded.path.absolute().parent.name if own else loaded.path.stem
-    return report(frozen(backbone_of(loaded), name), arguments.data, arguments.config)
+    return report(frozen(read_frozen(loaded), name), arguments.data, arguments.config)

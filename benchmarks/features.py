@@ -26,7 +26,9 @@ from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
 from pretrain.state import locked
 from transfer import architecture, names
-from transfer.sources import Backbone
+from transfer.read import Loaded
+from transfer.sources import Backbone, backbone_of
+from transfer.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,19 @@ def eval_precision() -> str:
     return "bf16" if has_bf16(best_device()) else "fp32"
 
 
+def read_frozen(loaded: Loaded) -> Backbone:
+    """What features can be taken from: any checkpoint that can be converted, and CMC's two encoders."""
+    return read_two_encoders(loaded) or backbone_of(loaded)
+
+
 def build_backbone(backbone: Backbone) -> nn.Module:
     """The frozen network in eval mode, N×3×H×W → N×D. RunError unless every tensor in it is the checkpoint's."""
-    model = architecture.build(backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
-    zeros = {name: torch.zeros((), dtype=torch.int64) for name in names.counters(backbone.architecture)}
+    if backbone.architecture.startswith(PREFIX):
+        model = build_two_encoders(backbone.architecture, backbone.meta or {})
+        zeros: dict[str, Tensor] = {}  # our own files have the counters
+    else:
+        model = architecture.build(backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
+        zeros = {name: torch.zeros((), dtype=torch.int64) for name in names.counters(backbone.architecture)}
     missing, unexpected = model.load_state_dict(zeros | dict(backbone.state), strict=False, assign=True)
     if unexpected or missing:
         raise RunError(f"the backbone did not load: missing {missing[:3]}, unexpected {unexpected[:3]}")

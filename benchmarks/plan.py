@@ -44,10 +44,14 @@ class Plan:
     opts: tuple[str, ...] = ()
 
     def specs(self, source: Source) -> list[RunSpec]:
-        """The specs of one checkpoint's row; a deterministic task has one, of seed 0."""
+        """The specs of one checkpoint's row; a deterministic task has one, of seed 0.
+
+        Without detectors where the checkpoint was not converted.
+        """
         return [
             self._spec(source, cell, seed)
             for cell in self.cells
+            if source.converted or TASKS[cell.task].needs == "imagenet"
             for seed in ((0,) if TASKS[cell.task].deterministic else cell.seeds)
         ]
 
@@ -131,9 +135,10 @@ class Plan:
         )
 
 
-def check_options(plan: Plan, source: Source, workers: int) -> None:
+def check_options(plan: Plan, sources: list[Source], workers: int) -> None:
     """InputError for ``opts`` that some detector of the plan would refuse, before anything is started."""
-    detectors = {spec.protocol: spec for spec in plan.specs(source) if spec.overrides}
+    source = next((source for source in sources if source.converted), None)
+    detectors = {spec.protocol: spec for spec in plan.specs(source) if spec.overrides} if source else {}
     checks = [
         Job(
             name=f"options of {protocol}",

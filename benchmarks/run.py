@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 import resource
 import shutil
@@ -19,7 +20,7 @@ from benchmarks.pool import one_line
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, RunError
-from pretrain.files import file_sha256, results_dir
+from pretrain.files import file_sha256, results_dir, write_json
 from pretrain.provenance import git_state, package_versions, utc_now
 from transfer.weights import usable
 
@@ -33,7 +34,7 @@ class Source:
 
     label: str
     path: Path
-    converted: Path
+    converted: Path | None  # None: no detector can have it, only its features are evaluated
     sha256: str
     architecture: str
 
@@ -45,7 +46,7 @@ class Context:
     spec: RunSpec
     root: DataRoot
     checkpoint: Path
-    converted: Path
+    converted: Path | None
     folder: Path  # for logs and other files of the run
     num_gpus: int
     loader_workers: int
@@ -58,9 +59,10 @@ class Context:
 @functools.lru_cache(maxsize=1)
 def _backbone(checkpoint: Path) -> Backbone:
     """Read and checked once for all the tasks of a job."""
-    from transfer.sources import read_backbone
+    from benchmarks.features import read_frozen
+    from transfer.read import load_checkpoint
 
-    return read_backbone(checkpoint)
+    return read_frozen(load_checkpoint(checkpoint))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,25 +84,42 @@ def converted_path(checkpoint: Path) -> Path:
 
 
 def source_of(label: str, checkpoint: Path) -> Source | None:
-    """The Source of a checkpoint whose conversion is there and whole, None if it must be converted (again)."""
+    """The Source of a checkpoint that was converted, or found fit for features alone; None if that is still to do."""
     converted = converted_path(checkpoint)
-    proof = usable(converted)
-    if proof is None:
+    if proof := usable(converted):
+        return Source(
+            label=label,
+            path=checkpoint,
+            converted=converted,
+            sha256=proof.source_sha256,
+            architecture=proof.architecture,
+        )
+    try:
+        found = json.loads(_features_only(converted).read_text(encoding="utf-8"))
+        return Source(label=label, path=checkpoint, converted=None, **found)
+    except (OSError, ValueError, TypeError):
         return None
-    return Source(
-        label=label,
-        path=checkpoint,
-        converted=converted,
-        sha256=proof.source_sha256,
-        architecture=proof.architecture,
-    )
+
+
+def _features_only(converted: Path) -> Path:
+    """Where it is kept which tensors the file has, if they cannot be converted."""
+    return converted.with_suffix(".features-only.json")
 
 
 def convert_checkpoint(checkpoint: Path) -> str:
-    """Convert ``checkpoint`` to where the suite looks for it (in a worker); what was proved, in a few words."""
-    from transfer.convert import convert
+    """Convert ``checkpoint`` to where the suite looks for it (in a worker); what was proved, in a few words.
 
-    converted = convert(checkpoint, converted_path(checkpoint))
+    CMC's encoders, which no detector can have, are read and checked only.
+    """
+    from transfer.convert import convert
+    from transfer.read import load_checkpoint
+    from transfer.two_encoders import read_two_encoders
+
+    path = converted_path(checkpoint)
+    if encoders := read_two_encoders(load_checkpoint(checkpoint)):
+        write_json(_features_only(path), {"sha256": encoders.sha256, "architecture": encoders.architecture})
+        return "CMC's two encoders: for features alone, no detector can have them"
+    converted = convert(checkpoint, path)
     return f"{converted.mapped}/{converted.expected} tensors, forward pass equal"
 
 

@@ -161,8 +161,7 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
         num_gpus=num_gpus,
         opts=opts,
     )
-    if given:
-        check_options(plan, given[0], workers)
+    check_options(plan, given, workers)
     sources: dict[str, Source] = {}
     saved: list[str] = []
     jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]

@@ -17,20 +17,32 @@ def recognise(loaded: Loaded) -> str | None:
     return None
 
 
+def holds_two_encoders(loaded: Loaded) -> bool:
+    """Whether the run was CMC's, whose backbone is no ResNet (see transfer/two_encoders.py)."""
+    return any(str(key).startswith("encoder1.") for key in loaded.content)
+
+
 def take(loaded: Loaded, network: str | None) -> Taken:
-    """The tensors, with the pixel statistics of meta.json. InputError for CMC, or if it is about other tensors."""
+    """As ``read``. InputError for CMC, too."""
     choose(loaded, (NETWORK,), network)
+    taken = read(loaded)
+    if holds_two_encoders(loaded):
+        raise InputError(
+            f"{loaded.path}: CMC has two ResNets of half the width (encoder1, encoder2) that see luminance and "
+            "chrominance; that cannot become a backbone of detectron2's (python -m benchmarks run takes it for linear, "
+            "few-label and knn)"
+        )
+    return taken
+
+
+def read(loaded: Loaded) -> Taken:
+    """The tensors, with the pixel statistics of meta.json. InputError if it is about other tensors."""
     meta = loaded.meta or {}
     found = tensor_digest(loaded.content)
     if meta["sha256"] != found:
         raise InputError(
             f"{loaded.path}: meta.json describes other tensors (sha256 {str(meta['sha256'])[:12]}, "
             f"these are {found[:12]}); one of the two files was replaced"
-        )
-    if any(key.startswith("encoder1.") for key in loaded.content):
-        raise InputError(
-            f"{loaded.path}: CMC has two ResNets of half the width (encoder1, encoder2) that see luminance and "
-            "chrominance; that cannot become a backbone of detectron2's"
         )
     state, dropped = without_classifier(loaded.content)
     try:
