@@ -36,6 +36,7 @@ class PretrainConfig:
     optimizer: Literal["lars", "sgd", "adamw"] = "lars"
     learning_rate: float = 0.3  # the peak, for lr_batch images a step
     lr_batch: int | None = 256  # the rate scales with batch-size / lr-batch; None: it does not
+    bias_rate: float = 1.0  # rate of tensors of one dimension (biases, BatchNorm), as a share of the weights'
     momentum: float = 0.9  # of LARS and SGD
     weight_decay: float = 1e-6
     decay_all: bool = True  # False: no decay on biases and BatchNorm, which LARS spares in any case

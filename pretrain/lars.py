@@ -5,12 +5,13 @@ Tested against plain arithmetic by ``python -m pytest tests/pretrain/test_lars.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 TRUST = 0.001  # the "eeta" of SimCLR's code
 
@@ -22,7 +23,7 @@ class LARS(Optimizer):
     rate multiplies the gradient before it enters the momentum buffer, as in SimCLR's code.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(self, params: ParamsT, lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -19,17 +19,25 @@ def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
 
     ``decay_all``, the default, is MoCo's SGD and torch's AdamW: weight decay on every tensor. Without it tensors of
     one dimension (biases, BatchNorm) are spared. LARS spares them always, and does not scale their steps (SimCLR,
-    BYOL, Barlow Twins, VICReg).
+    BYOL, Barlow Twins, VICReg). The rate is set by ``set_learning_rate`` before each step.
     """
     config = resolved.config
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": config.weight_decay}]
-    if not config.decay_all and config.optimizer != "lars":
+    groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": config.weight_decay, "share": 1.0}]
+    spared = not config.decay_all and config.optimizer != "lars"
+    if spared or config.bias_rate != 1:
         flat = [parameter for parameter in parameters if parameter.ndim <= 1]
         groups[0]["params"] = [parameter for parameter in parameters if parameter.ndim > 1]
-        groups.append({"params": flat, "weight_decay": 0.0})
+        decay = 0.0 if spared else config.weight_decay
+        groups.append({"params": flat, "weight_decay": decay, "share": config.bias_rate})
     if config.optimizer == "adamw":
         return AdamW(groups, lr=resolved.learning_rate, fused=True)
     if config.optimizer == "lars":
-        return LARS(parameters, lr=resolved.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return LARS(groups, lr=resolved.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
     return SGD(groups, lr=resolved.learning_rate, momentum=config.momentum)
+
+
+def set_learning_rate(optimizer: Optimizer, resolved: Resolved, step: int) -> None:
+    """The schedule's rate at ``step``, from 0; a group's "share" of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = resolved.learning_rate_at(step) * group["share"]

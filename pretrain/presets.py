@@ -52,7 +52,8 @@ _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=
 # Queue: 16 batches, and a key encoder that in 445 steps can follow. Bank: about a third of the images.
 _NO_GREY = replace(_EMBEDDED_VIEWS, grey=0.0)
 _DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-3, lambda_b=1e-3)
-_C_SIMCLR = SuperInfoConfig(lambda_warmup=0.0)  # κe 1024, κb 10, d 256, λ 1 from the first step
+# κe 1024, κb 10, d 256, β = 1 from the first step; the head of its run.py.
+_C_SIMCLR = SuperInfoConfig(lambda_a=0.5, lambda_b=0.5, lambda_warmup=0.0, hidden_dim=4096, output_norm=False)
 
 PRESETS: dict[str, PretrainConfig] = {
     "demo-superinfo": replace(_DEMO, method=_DEMO_SUPERINFO),
@@ -112,16 +113,16 @@ _BYOL = PretrainConfig(
     views=VIEWS["byol1"],
     views2=VIEWS["byol2"],
 )
-_BARLOW = replace(_BYOL, method=BarlowTwinsConfig(), batch_size=2048, epochs=1000, warmup=10 / 1000, learning_rate=0.2)
+_VICREG = replace(_BYOL, method=VICRegConfig(), batch_size=2048, epochs=1000, warmup=10 / 1000, learning_rate=0.2)
 
 PRESETS |= {
     # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
-    # κe 1024, κb 10, d 256, λ 1.
+    # κe 1024, κb 10, d 256, β = 1, which is λ 0.5.
     "superinfo-r50-100ep": replace(_SIMCLR, method=SuperInfoConfig(), epochs=100, warmup=10 / 100),
     "superinfo-r50-200ep": replace(_SIMCLR, method=SuperInfoConfig()),
     "superinfo-r50-800ep": replace(_SIMCLR, method=SuperInfoConfig(), epochs=800, warmup=10 / 800),
-    # google-research/compressive-visual-representations scripts/csimclr.sh, with our crops and colours.
-    "csimclr-r50-300ep": replace(_SIMCLR, method=_C_SIMCLR, batch_size=4096, epochs=300, warmup=10 / 300),
+    # google-research/compressive-visual-representations scripts/csimclr.sh and, for all else, the defaults of run.py.
+    "csimclr-r50-300ep": replace(_BYOL, method=_C_SIMCLR, learning_rate=0.3),
     "simclr-r50-200ep": _SIMCLR,
     "simclr-r50-800ep": replace(_SIMCLR, epochs=800, warmup=10 / 800),
     "instdis-r50-200ep": replace(_PYCONTRAST, method=InstDisConfig(), views=_BANK_VIEWS),
@@ -147,8 +148,8 @@ PRESETS |= {
     "simsiam-r50-100ep": replace(
         _MOCOV2, method=SimSiamConfig(), zero_init_residual=True, batch_size=512, epochs=100, learning_rate=0.05
     ),
-    "barlowtwins-r50-1000ep": _BARLOW,
-    "vicreg-r50-1000ep": replace(_BARLOW, method=VICRegConfig()),
+    "barlowtwins-r50-1000ep": replace(_VICREG, method=BarlowTwinsConfig(), bias_rate=0.0048 / 0.2),
+    "vicreg-r50-1000ep": _VICREG,
     # torchvision's references/classification: SGD 0.1, a tenth every 30 of 90 epochs, crop and flip alone.
     "supervised-r50-90ep": replace(
         _PYCONTRAST,

@@ -15,6 +15,7 @@ from pretrain.config import Resolved
 from pretrain.distributed import mean_over_ranks, world_size
 from pretrain.loader import Samples
 from pretrain.methods import METHODS, Batch
+from pretrain.optimizers import set_learning_rate
 from pretrain.views import make_views
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -63,8 +64,7 @@ def update(
     step: int,
 ) -> dict[str, Tensor]:
     """Forward, backward and the optimiser's step number ``step``, from 0; the method's terms, on the device."""
-    for group in optimizer.param_groups:
-        group["lr"] = resolved.learning_rate_at(step)
+    set_learning_rate(optimizer, resolved, step)
     device = batch.index.device.type
     with torch.autocast(device, AMP.get(resolved.precision), enabled=resolved.precision in AMP):
         terms = network(batch, step / resolved.steps)

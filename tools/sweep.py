@@ -29,7 +29,7 @@ DETERMINISTIC = "deterministic"
 GRID: dict[str, tuple[str, tuple[str, ...]]] = {
     "vmf": ("superinfo", (DETERMINISTIC, "0", "0.01", "0.1", "0.3", "1")),
     "bounded": ("superinfo-bounded", (DETERMINISTIC, "0", "1e-4", "3e-4", "1e-3", "3e-3", "1e-2")),
-    "csimclr": ("csimclr", ("1",)),
+    "csimclr": ("csimclr", ("0.5",)),  # their β = 1: superinfo.py
 }
 TASKS = {"linear": "top1", "knn": "top1"}
 TERMS = ("predictive", "superfluous12", "superfluous21", "spread", "snr")

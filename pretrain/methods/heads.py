@@ -12,20 +12,17 @@ from pretrain.distributed import share, world_size
 from pretrain.jigsaw import PATCHES
 
 
-def projection_mlp(feature_dim: int, hidden_dim: int, dim: int) -> nn.Sequential:
+def projection_mlp(feature_dim: int, hidden_dim: int, dim: int, *, output_norm: bool = True) -> nn.Sequential:
     """SimCLR's two-layer head, (N, feature_dim) to (N, dim), with BatchNorm after both layers.
 
-    The output's BatchNorm learns a scale but no offset: google-research/simclr model_util.py, projection_head.
+    The output's BatchNorm learns a scale but no offset (google-research/simclr model_util.py, projection_head); without
+    ``output_norm`` there is none.
     """
-    last = nn.BatchNorm1d(dim)
-    last.bias.requires_grad_(False)
-    return nn.Sequential(
-        nn.Linear(feature_dim, hidden_dim, bias=False),
-        nn.BatchNorm1d(hidden_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden_dim, dim, bias=False),
-        last,
-    )
+    head = normalised_mlp(feature_dim, hidden_dim, dim)
+    if output_norm:
+        head.append(nn.BatchNorm1d(dim))
+        head[-1].bias.requires_grad_(False)
+    return head
 
 
 def plain_head(feature_dim: int, hidden_dim: int | None, dim: int) -> nn.Module:

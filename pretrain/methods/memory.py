@@ -34,8 +34,9 @@ def update_momentum(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
 def shuffle(images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """A random share of the images of all processes, and what brings rows computed from it (N, …) back into order.
 
-    So no key shares its BatchNorm statistics with its query (MoCo, arXiv 1911.05722, section 3.3). The order comes
-    from the global RNG, alike everywhere.
+    So a key's BatchNorm statistics are not its query's (MoCo, arXiv 1911.05722, section 3.3), where there are several
+    processes: one alone normalises the same images whatever their order. The order comes from the global RNG, alike
+    everywhere.
     """
     everyone = gather_constant(images)
     order = torch.randperm(len(everyone), device=images.device)

@@ -54,7 +54,8 @@ class MoCoV2SuperInfo(nn.Module):
         if config.deterministic:
             return {"loss": nce, **terms}
         ramp, s12, s21 = config.ramp(progress), p1.cross_view(p2, z1), p2.cross_view(p1, z2)
-        loss = nce + ramp * (config.lambda_a * s12 + config.lambda_b * s21)
+        weight_a, weight_b = config.weights
+        loss = nce + ramp * (weight_a * s12 + weight_b * s21)
         terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), **p1.noise()}
         return {"loss": loss, **terms, "lambda_ramp": loss.new_tensor(ramp)}
 

@@ -38,6 +38,7 @@ class SimCLR(nn.Module):
         # Both views in one pass, so that BatchNorm's statistics tell them no more apart than their content does.
         z1, z2 = (gather(z) for z in unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2))
         loss, score = nt_xent(z1, z2, self.config.temperature)
-        similarity = (z1 @ z2.T).detach() / self.config.temperature
+        with torch.autocast(z1.device.type, enabled=False):
+            similarity = (z1 @ z2.T).detach() / self.config.temperature
         _, predictive = info_nce(similarity, similarity.T)
         return {"loss": loss, "score": score.detach(), "predictive": predictive, "spread": spread(z1)}

@@ -55,15 +55,17 @@ def luminance_and_chrominance(x: Tensor, space: Space) -> tuple[Tensor, Tensor]:
 
 
 class _HalfResNet(ResNet):
-    """torchvision's ResNet with half its channels throughout, for ``channels`` input channels, without classifier."""
+    """torchvision's ResNet for ``channels`` input channels, without classifier; behind its stem half the channels.
+
+    The stem keeps its 64 (pycontrast/networks/resnet.py, max(64 · width, 64); HobbitLong/CMC models/resnet.py).
+    """
 
     def __init__(self, like: ResNet, channels: int) -> None:
         layers = [like.layer1, like.layer2, like.layer3, like.layer4]
         block = type(like.layer1[0])
         super().__init__(block, [len(layer) for layer in layers])
-        self.conv1 = nn.Conv2d(channels, 32, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1 = nn.BatchNorm2d(32)
         self.fc = nn.Identity()
         # Residual branches start as those of ``like`` do: zero_init_residual is a setting of the run.
         last = "bn3" if hasattr(like.layer1[0], "bn3") else "bn2"
@@ -72,8 +74,6 @@ class _HalfResNet(ResNet):
                 nn.init.constant_(getattr(ours, last).weight, float(getattr(theirs, last).weight[0].detach()))
 
     def _make_layer(self, block: Any, planes: int, *arguments: Any, **more: Any) -> nn.Sequential:
-        if planes == 64:  # the first, behind a stem of half the width
-            self.inplanes = 32
         return cast(nn.Sequential, super()._make_layer(block, planes // 2, *arguments, **more))
 
 

@@ -1,9 +1,11 @@
 """SuperInfo: predictive information minus superfluous information, J = I(z1;z2) − λa I(v1;z1|v2) − λb I(v2;z2|v1).
 
 The objective is that of Yu et al., arXiv 2408.10292, whose heads and weights are not known here. The cross-view bound
-with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909: C-SimCLR is this file at λa = λb = 1, no warm-up.
-The Gaussian forms are embeddings.py's. With bound rate-… the loss is InfoNCE with a rate penalty of weight
-λ/(1+λa+λb), no other kind of term. Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
+with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909. C-SimCLR is this file at λa = λb = β/2 without
+warm-up: their loss is the sum of both directions' contrasts, of which ours has the mean (google-research/
+compressive-visual-representations objective.py, add_contrastive_ceb_loss). The Gaussian forms are embeddings.py's. With
+bound rate-… the loss is InfoNCE with a rate penalty of weight λ/(1+λa+λb), no other kind of term.
+Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
 """
 
 from __future__ import annotations
@@ -23,20 +25,27 @@ from pretrain.objectives import info_nce, nt_xent, spread
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperInfoConfig:
-    """SuperInfo; d, κe, κb and λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
+    """SuperInfo; d, κe, κb and for vmf λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
 
     parameterisation: Literal["vmf", "bounded", "free"] = "vmf"  # of p(z|v)
     bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded and free
     dim: int = 256  # of z; for vmf on the unit sphere
     hidden_dim: int = 2048  # of the projection head
+    output_norm: bool = True  # BatchNorm after the head's last layer, as SimCLR; C-SimCLR has none
     kappa_e: float = 1024.0  # vmf: concentration of p(z|v), how little noise a view's embedding carries
     kappa_b: float = 10.0  # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
     sigma_min: float = 0.1  # bounded: least noise, against μ of length √d
     sigma_max: float = 1.0  # bounded: most noise
-    lambda_a: float = 1.0  # weight per nat of I(v1; z1 | v2)
-    lambda_b: float = 1.0  # weight per nat of I(v2; z2 | v1)
+    lambda_a: float | None = None  # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 0.001
+    lambda_b: float | None = None  # weight per nat of I(v2; z2 | v1); None: likewise
     lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
     deterministic: bool = False  # z is μ itself and both weights are off: SimCLR at 1 / kappa-b
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf and a thousandth for the Gaussian forms."""
+        usual = 0.5 if self.parameterisation == "vmf" else 1e-3
+        return tuple(usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))  # type: ignore[return-value]
 
     def ramp(self, progress: float) -> float:
         """Share of both weights that is on at ``progress`` in [0, 1)."""
@@ -49,20 +58,22 @@ class StochasticHead(nn.Module):
     def __init__(self, config: SuperInfoConfig, feature_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.mean = projection_mlp(feature_dim, config.hidden_dim, config.dim)
+        self.mean = projection_mlp(feature_dim, config.hidden_dim, config.dim, output_norm=config.output_norm)
         self.sigma: nn.Linear | None = None
         if config.parameterisation != "vmf":
             self.sigma = nn.Linear(config.hidden_dim, config.dim)
             nn.init.zeros_(self.sigma.weight)  # every σ starts in the middle
             nn.init.zeros_(self.sigma.bias)
+            # Without noise nothing reads σ, and DistributedDataParallel would wait for its gradient.
+            self.sigma.requires_grad_(not config.deterministic)
 
     def forward(self, h: Tensor) -> Embedding:
         """p(z|v) of each row."""
         config = self.config
         if self.sigma is None:
             return VMF(mu=unit(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
-        hidden = self.mean[:-2](h)
-        raw_mu, raw_sigma = self.mean[-2:](hidden), self.sigma(hidden)
+        hidden = self.mean[:3](h)  # after the ReLU
+        raw_mu, raw_sigma = self.mean[3:](hidden), self.sigma(hidden)
         if config.parameterisation == "free":
             return free(raw_mu, raw_sigma)
         return bounded(raw_mu, raw_sigma, config.sigma_min, config.sigma_max)
@@ -80,8 +91,9 @@ class SuperInfo(nn.Module):
         """Terms: in nats loss, nce, score and predictive as SimCLR's, superfluous12 and superfluous21; spreads, snr.
 
         predictive = log N − two-tower loss is a lower bound on I(z1; z2) (vmf: I(z1; v2)) on the batch that is trained
-        on, and under ``cosine_cap(N, 1/κb)``. spread, z_spread and h_spread, in [0, 1], are those of the directions of
-        μ, z and h.
+        on, and under ``cosine_cap(N, 1/κb)``. With a rate bound both superfluous terms subtract the mean of the two
+        directions' InfoNCE: their mean is a bound, each alone is not. spread, z_spread and h_spread, in [0, 1], are
+        those of the directions of μ, z and h.
         """
         config = self.config
         h = self.backbone(torch.cat(batch.views))
@@ -91,7 +103,8 @@ class SuperInfo(nn.Module):
         anchors, keys = (p1.directions(z1), p2.directions(z2)), (p1.keys(z1), p2.keys(z2))
         # For vmf the logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
         nce, score = nt_xent(*anchors, 1 / config.kappa_b, keys=keys)
-        logits = [config.kappa_b * (a @ k.T).detach() for a, k in zip(anchors, reversed(keys), strict=True)]
+        with torch.autocast(h.device.type, enabled=False):
+            logits = [config.kappa_b * (a @ k.T).detach() for a, k in zip(anchors, reversed(keys), strict=True)]
         _, predictive = info_nce(*logits)
         terms = {
             "nce": nce.detach(),
@@ -105,6 +118,7 @@ class SuperInfo(nn.Module):
             return {"loss": nce, **terms}
         ramp, bound = config.ramp(progress), math.log(len(z1)) - nce
         s12, s21 = superfluous(config.bound, p1, p2, z1, bound), superfluous(config.bound, p2, p1, z2, bound)
-        loss = nce + ramp * (config.lambda_a * s12 + config.lambda_b * s21)
+        weight_a, weight_b = config.weights
+        loss = nce + ramp * (weight_a * s12 + weight_b * s21)
         terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(anchors[0])}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}

@@ -52,10 +52,17 @@ def test_two_encoders_of_half_the_width_share_out_the_channels(architecture, rgb
     whole.fc = nn.Identity()
     both = TwoEncoders(whole, "lab")
     for channels, encoder in ((1, both.encoder1), (2, both.encoder2)):
+        halves = encoder.state_dict()
+        assert halves["conv1.weight"].shape == (64, channels, 7, 7)
+        # The stem has 64 channels whatever the width: pycontrast/networks/resnet.py, max(64 * width, 64).
+        assert halves["bn1.weight"].shape == (64,)
+        assert halves["layer1.0.downsample.0.weight"].shape[:2] == (32 * (4 if architecture == "resnet50" else 1), 64)
         for name, tensor in whole.state_dict().items():
-            half = encoder.state_dict()[name].shape
-            wanted = tuple(size // 2 for size in tensor.shape[:2]) + tuple(tensor.shape[2:])
-            assert tuple(half) == ((32, channels, 7, 7) if name == "conv1.weight" else wanted), name
+            if name.startswith("layer") and tensor.ndim:
+                behind_stem = name in ("layer1.0.conv1.weight", "layer1.0.downsample.0.weight")
+                inputs = [size if behind_stem else size // 2 for size in tensor.shape[1:2]]
+                wanted = (tensor.shape[0] // 2, *inputs, *tensor.shape[2:])
+                assert tuple(halves[name].shape) == wanted, name
     last = "bn3" if architecture == "resnet50" else "bn2"
     assert not getattr(both.encoder1.layer2[1], last).weight.any() and both.encoder1.layer2[1].bn1.weight.all()
     both.eval()

@@ -16,7 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from pretrain import distributed, train
 from pretrain.config import resolve
 from pretrain.errors import InputError, RunError
-from pretrain.methods import METHODS
+from pretrain.methods import METHODS, Batch, Sizes, SuperInfoConfig
+from pretrain.methods.superinfo import SuperInfo
 from pretrain.metrics import read_metrics
 from pretrain.presets import PRESETS
 from tests.pretrain.conftest import write_images
@@ -92,6 +93,24 @@ def test_an_error_on_one_process_ends_all_with_one_line(tmp_path, capfd):
 
     assert in_processes(action, tmp_path) == [1, 2]
     assert capfd.readouterr().err.count("error: only here") == 1
+
+
+@pytest.mark.parametrize("form", ["vmf", "bounded"])
+def test_without_noise_no_parameter_waits_for_a_gradient(form, tmp_path):
+    """DistributedDataParallel stops at the second step where a parameter had none at the first."""
+
+    def action():
+        torch.manual_seed(0)
+        config = SuperInfoConfig(dim=4, hidden_dim=8, parameterisation=form, deterministic=True)
+        sizes = Sizes(feature_dim=12, num_classes=0, num_images=8)
+        method = SuperInfo(config, nn.Sequential(nn.Flatten(), nn.Linear(12, 12)), sizes)
+        wrapped = nn.parallel.DistributedDataParallel(method)
+        for _ in range(2):
+            views = [torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)]
+            wrapped(Batch(views=views, index=torch.arange(4), label=None), 0.5)["loss"].backward()
+        return True
+
+    assert in_processes(action, tmp_path) == [True, True]
 
 
 class PerProcess(nn.Module):

@@ -8,7 +8,8 @@ from torch import nn
 
 from pretrain.config import PretrainConfig, resolve
 from pretrain.methods import SimCLRConfig
-from pretrain.optimizers import build_optimizer
+from pretrain.optimizers import build_optimizer, set_learning_rate
+from pretrain.presets import PRESETS
 
 
 def decayed(optimizer, all_tensors):
@@ -32,6 +33,28 @@ def test_weight_decay_and_its_exclusions(optimizer):
     everything = {"0.weight", "1.weight", "1.bias"}  # what needs no gradient is not touched
     assert decayed(optimizer, True) == ({"0.weight"} if optimizer == "lars" else everything)
     assert decayed(optimizer, False) == {"0.weight"}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+def test_biases_may_have_a_rate_of_their_own(optimizer):
+    """Barlow Twins: 0.2 for weights and 0.0048 for biases and BatchNorm (facebookresearch/barlowtwins main.py)."""
+    assert PRESETS["barlowtwins-r50-1000ep"].bias_rate == pytest.approx(0.024)
+    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.BatchNorm2d(2))
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    config = PretrainConfig(
+        method=SimCLRConfig(), optimizer=optimizer, bias_rate=0.1, weight_decay=0.0, learning_rate=0.5, warmup=0.0
+    )
+    resolved = resolve(config, 1000, torch.device("cpu"))
+    built = build_optimizer(net, resolved)
+    set_learning_rate(built, resolved, 0)
+    built.step()
+    moved = {name: (before[name] - parameter).abs().max().item() for name, parameter in net.named_parameters()}
+    assert moved["1.weight"] == pytest.approx(0.05, rel=1e-3)
+    assert moved["1.bias"] == pytest.approx(0.05, rel=1e-3)
+    if optimizer != "lars":  # which scales the step by the weights
+        assert moved["0.weight"] == pytest.approx(0.5, rel=1e-3)
 
 
 def test_one_group_is_torchs_own_adamw():

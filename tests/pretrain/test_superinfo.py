@@ -111,6 +111,33 @@ def test_loss_is_the_sum_of_its_terms_with_both_weights_and_warmup(form, bound):
         assert terms["lambda_ramp"] == pytest.approx(ramp)
 
 
+def ceb_loss(z1, z2, mu1, mu2, kappa_e, kappa_b, beta):
+    """C-SimCLR's loss, image by image: google-research/compressive-visual-representations, add_contrastive_ceb_loss."""
+    n, total = len(z1), 0.0
+    for z, own, other in ((z1, mu1, mu2), (z2, mu2, mu1)):
+        for i in range(n):
+            residual = vmf.log_prob(z[i], own[i], kappa_e) - vmf.log_prob(z[i], other[i], kappa_b)
+            candidates = [vmf.log_prob(z[i], other[k], kappa_b) for k in range(n)]
+            candidates += [vmf.log_prob(z[i], own[k], kappa_b) for k in range(n) if k != i]
+            contrast = math.log(2 * n - 1) - (torch.stack(candidates).logsumexp(0) - candidates[i])
+            total = total + (beta * residual - contrast) / n
+    return total
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_lambda_is_half_of_csimclrs_beta(beta):
+    """With the same draws C-SimCLR's gradient is twice that of SuperInfo at λ = β/2."""
+    method, batch = built(small(lambda_a=beta / 2, lambda_b=beta / 2, lambda_warmup=0.0, output_norm=False))
+    torch.manual_seed(1)
+    ours = gradients(method, method(batch, 0.0)["loss"])
+    torch.manual_seed(1)
+    p1, p2 = method.head(method.backbone(torch.cat(batch.views))).halves()
+    theirs = gradients(method, ceb_loss(p1.sample(), p2.sample(), p1.mu, p2.mu, 1024.0, 5.0, beta))
+    assert ours.keys() == theirs.keys() and len(ours) == 6
+    for name, gradient in ours.items():
+        torch.testing.assert_close(theirs[name], 2 * gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max()))
+
+
 def test_weights_without_warmup_are_on_at_once():
     assert small(lambda_warmup=0.0).ramp(0.0) == 1.0 and small(lambda_warmup=0.5).ramp(0.25) == 0.5
 
@@ -263,9 +290,11 @@ def test_the_regulariser_on_a_queues_candidates(form):
 
 
 def test_presets():
-    assert PRESETS["csimclr-r50-300ep"].method == dataclasses.replace(SuperInfoConfig(), lambda_warmup=0.0)
-    assert PRESETS["csimclr-r50-300ep"].method.lambda_a == PRESETS["csimclr-r50-300ep"].method.lambda_b == 1
-    assert PRESETS["demo-csimclr"].method == PRESETS["csimclr-r50-300ep"].method
+    published = PRESETS["csimclr-r50-300ep"]
+    assert published.method.weights == SuperInfoConfig().weights == (0.5, 0.5)
+    assert published.views.blur == 1.0 and published.views2.solarise == 0.2 and published.learning_rate == 0.3
+    assert PRESETS["demo-csimclr"].method == published.method
+    assert SuperInfoConfig(parameterisation="bounded", lambda_b=0.1).weights == (1e-3, 0.1)
     assert PRESETS["demo-superinfo-bounded"].method.parameterisation == "bounded"
 
 
