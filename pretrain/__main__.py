@@ -40,8 +40,9 @@ class Arguments:
 
 def usage() -> str:
     """The help text with one line a preset."""
+    width = max(map(len, PRESETS)) + 2
     lines = [
-        f"  {name:24}{config.backbone}, {config.image_size} px, batch {config.batch_size}, "
+        f"  {name:{width}}{config.backbone}, {config.image_size} px, batch {config.batch_size}, "
         + (f"{config.steps} steps" if config.steps is not None else f"{config.epochs} epochs")
         for name, config in PRESETS.items()
     ]
@@ -66,6 +67,9 @@ def main(argv: list[str]) -> int:
         args=flags,
         default=Arguments(data=tyro.MISSING, config=PRESETS[preset]),
     )
+    steps = arguments.config.steps
+    if steps is not None and any(flag.partition("=")[0] == "--epochs" for flag in flags):
+        raise InputError(f"--epochs: {preset} counts steps ({steps}); give --steps N, or --steps None with --epochs")
     from pretrain.distributed import joined, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 

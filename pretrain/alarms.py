@@ -26,9 +26,10 @@ def check_finite(step: int, terms: Mapping[str, float]) -> None:
 class CollapseWatch:
     """Looks at the terms "spread", "predictive" and "sigma_at_bound", averaged over the last WINDOW logged steps.
 
-    Stops the run when the spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN, when the
-    predictive information is under PREDICTIVE_WARN, and when more than AT_BOUND_WARN of the σ are at a bound. Methods
-    without these terms are not watched.
+    Stops the run when the spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN in a method
+    that contrasts the batch (one with the term "predictive": with a queue or without negatives healthy embeddings fill
+    less of the sphere), when the predictive information is under PREDICTIVE_WARN, and when more than AT_BOUND_WARN of
+    the σ are at a bound. Methods without these terms are not watched.
     """
 
     def __init__(self, steps: int) -> None:
@@ -43,15 +44,17 @@ class CollapseWatch:
             if name in terms:
                 values.append(terms[name])
                 if len(values) == WINDOW:
-                    self._judge(step, name, sum(values) / WINDOW)
+                    self._judge(step, name, sum(values) / WINDOW, contrast="predictive" in terms)
 
-    def _judge(self, step: int, name: str, mean: float) -> None:
+    def _judge(self, step: int, name: str, mean: float, *, contrast: bool) -> None:
         if name == "spread" and mean < SPREAD_STOP and step >= STOP_FROM * self.steps:
             raise RunError(
                 f"collapsed: spread of the embeddings {mean:.3f} < {SPREAD_STOP} (mean of {WINDOW} logged steps up to "
                 f"step {step}); lower λ or the learning rate, or look at the images"
             )
-        if step >= WARN_FROM * self.steps and name not in self.warned and (reason := _doubt(name, mean)):
+        if name in self.warned or step < WARN_FROM * self.steps or (name == "spread" and not contrast):
+            return
+        if reason := _doubt(name, mean):
             self.warned.add(name)
             print(f"warning: {reason} at step {step}: the run may be collapsing", file=sys.stderr)
 

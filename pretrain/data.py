@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,15 @@ class ImageList:
 
 
 def list_images(root: Path) -> ImageList:
-    """The images under ``root``, hidden files left out. InputError if there are none, or both layouts at once."""
+    """The images under ``root``, hidden files and folders left out.
+
+    InputError if there are none, both layouts at once, or a folder that cannot be read.
+    """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give an ImageFolder or a flat folder of images as --data")
     found = sorted(
         Path(folder, name).relative_to(root).as_posix()
-        for folder, _, names in os.walk(root, followlinks=True)
+        for folder, names in _visible(root)
         for name in names
         if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
     )
@@ -58,6 +62,17 @@ def list_images(root: Path) -> ImageList:
     if len(flat) < len(found):
         raise InputError(f"{root} holds both images ({flat[0]}) and class folders with images: keep one of the two")
     return ImageList(root=root, paths=tuple(found), labels=None, classes=())
+
+
+def _visible(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of its files) of ``root`` and all below it but hidden folders, such as .ipynb_checkpoints."""
+
+    def unreadable(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}): change its permissions or move it away")
+
+    for folder, inside, names in os.walk(root, followlinks=True, onerror=unreadable):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        yield folder, names
 
 
 def describe(images: ImageList) -> dict[str, Any]:

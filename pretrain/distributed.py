@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pretrain.errors import InputError
+
 T = TypeVar("T")
 # A process may wait this long for another: rank 0 probes, saves and exports while the others stand by.
 TIMEOUT = timedelta(minutes=60)
@@ -134,10 +136,18 @@ def say(line: str) -> None:
 
 
 def local_device() -> torch.device:
-    """This process's GPU, by torchrun's LOCAL_RANK where it is set; the CPU without one."""
+    """This process's GPU, by torchrun's LOCAL_RANK where it is set; the CPU without one.
+
+    InputError where torchrun started more processes than there are GPUs.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else torch.device("cuda")
+    if "LOCAL_RANK" not in os.environ:
+        return torch.device("cuda")
+    place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if place >= there:
+        raise InputError(f"torchrun --nproc-per-node asks for {place + 1} GPUs or more, this machine has {there}")
+    return torch.device("cuda", place)
 
 
 @contextmanager

@@ -46,6 +46,11 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         status = 130
+    except RuntimeError as error:
+        if not (line := _of_memory(error)):
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        status = 1
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0) or _no_results_folder(error)
         if not advice:
@@ -54,6 +59,16 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
         print(f"error: {error.strerror}{what}: {advice}", file=sys.stderr)
         status = 1
     sys.exit(status)
+
+
+def _of_memory(error: RuntimeError) -> str | None:
+    """torch's errors for too little memory in a line; None for any other."""
+    first = str(error).split("\n")[0]
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first:
+        return f"out of memory ({first[:80]}): lower --batch-size or --image-size"
+    if first.startswith("DataLoader worker") and "killed" in first:
+        return f"a loader process was killed, as happens when memory runs out ({first[:80]}): lower --workers"
+    return None
 
 
 def _no_results_folder(error: OSError) -> str | None:

@@ -25,7 +25,7 @@ from pretrain.superfluous import gaussian_kl, log_normal, rate_mixture
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)  # shares of the features' mean variance
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 HEAD_SHARE = 3 / 4  # of the fitting half goes to the head, the rest to what must not be fitted on the same images
-IMAGES_PER_DIMENSION = 8
+IMAGES_PER_DIMENSION = 32  # four go to critic, q, prior and τ; with one the nats are absurd (I_nce below −9)
 BOUNDS = ("cross_view", "learned", "rate")
 
 
@@ -197,7 +197,7 @@ def measure(h: Tensor, *, dim: int = 16, noise: float = 1.0, resamples: int = 10
     """Bounds for features ``h`` (n, 2, D) of n images' two views; half of the images, drawn by ``seed``, are fitted on.
 
     ``dim`` is d and ``noise`` σ: z carries at most about d/2 · log(1 + 1/σ²) nats. ``resamples`` of the bootstrap
-    over images. InputError for fewer than 8 images a dimension.
+    over images. InputError for fewer than IMAGES_PER_DIMENSION.
     """
     if len(h) < IMAGES_PER_DIMENSION * dim:
         raise InputError(f"{len(h)} images are too few for --dim {dim}: give {IMAGES_PER_DIMENSION * dim}, or lower it")

@@ -46,26 +46,32 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics.jsonl, up to the first line that is not whole; none if the file is absent."""
     rows: list[dict[str, float]] = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError:
                 break
+            if not (isinstance(row, dict) and "step" in row):
+                break
+            rows.append(row)
     return rows
 
 
 def draw_curves(metrics: Path, png: Path, title: str) -> None:
-    """Draw every term of metrics.jsonl over the steps, one small panel each."""
+    """Draw every term of metrics.jsonl over the steps, one small panel each; nothing where there are no rows."""
     from matplotlib.figure import Figure
 
     rows = read_metrics(metrics)
     names = list(dict.fromkeys(name for row in rows for name in row))
     names = [name for name in names if name not in ("step", "images_per_second", "data_wait")]
+    if not names:
+        return
     figure = Figure(figsize=(3.2 * min(4, len(names)), 2.4 * -(-len(names) // 4)), layout="constrained")
     axes = figure.subplots(-(-len(names) // 4), min(4, len(names)), squeeze=False).ravel().tolist()
     for name, axis in zip(names, axes, strict=False):
         shown = [row for row in rows if name in row]
-        axis.plot([row["step"] for row in shown], [row[name] for row in shown], linewidth=0.8)
+        dots = "." if len(shown) < 10 else ""
+        axis.plot([row["step"] for row in shown], [row[name] for row in shown], linewidth=0.8, marker=dots)
         axis.set(title=name.replace("_", " "), xlabel="step")
     for axis in axes[len(names) :]:
         axis.set_visible(False)

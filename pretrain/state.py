@@ -111,7 +111,7 @@ def _newest_usable(folder: Path, parts: Mapping[str, Stateful]) -> tuple[Path | 
 
 def discard(folder: Path) -> None:
     """Remove what an earlier run left, the finished checkpoint's meta.json first: from then on it is unfinished."""
-    for name in ("meta.json", "backbone.safetensors", "metrics.jsonl"):
+    for name in ("meta.json", "backbone.safetensors", "metrics.jsonl", "settings.json"):
         (folder / name).unlink(missing_ok=True)
     for path in saves(folder):
         path.unlink()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -35,12 +37,14 @@ def for_processes(method: nn.Module, resolved: Resolved, device: torch.device) -
         return method
     if device.type == "cuda" and METHODS[resolved.method].sync_batchnorm:
         method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    return DistributedDataParallel(
-        method,
-        device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # queues and banks are alike already
-        gradient_as_bucket_view=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 renames broadcast_buffers, which 2.11 needs
+        return DistributedDataParallel(
+            method,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # queues and banks are alike already
+            gradient_as_bucket_view=True,
+        )
 
 
 def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: torch.Generator) -> Batch:

@@ -8,7 +8,7 @@ from (seed, step), so on the CPU, with the same number of threads, it ends in th
 from __future__ import annotations
 
 import time
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,7 +32,7 @@ from pretrain.distributed import (
     world_size,
 )
 from pretrain.errors import InputError, RunError
-from pretrain.files import digest, results_dir
+from pretrain.files import digest, results_dir, write_json
 from pretrain.loader import CropDataset, StepSampler, Unreadable, load_batches
 from pretrain.methods import METHODS, Method, Sizes
 from pretrain.metrics import Metrics, Progress, draw_curves, read_metrics
@@ -85,16 +85,35 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
             raise InputError(
                 f"{resolved.method} needs labels, but {data} is flat: give a folder with one subfolder a class"
             )
+        if METHODS[resolved.method].needs_labels and len(images.classes) < 2:
+            raise InputError(f"{resolved.method} needs two classes or more, but {data} has {images.classes[0]} alone")
+        if config.probe_every and images.labels is None:
+            raise InputError(f"the kNN probe needs labels, but {data} is flat: leave out --probe-every")
         dataset = describe(images)
     folder = run_folder(preset_name, resolved, dataset)
-    finished = folder / "meta.json"
-    if resume == "never" or not from_first(finished.exists()):
+    if resume == "never" or not from_first(_finished(folder)):
         with locked(folder) if rank() == 0 else nullcontext():
             if resume == "never" and rank() == 0:
                 discard(folder)
-            if not from_first(finished.exists()):
+            if not from_first(_finished(folder)):
+                with together():
+                    if rank() == 0:
+                        _note_settings(folder, preset_name, images.root, resolved)
                 _train_and_export(images, resolved, dataset, folder, device)
     return folder / "backbone.safetensors"
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "meta.json").exists() and (folder / "backbone.safetensors").exists()
+
+
+def _note_settings(folder: Path, preset_name: str, data: Path, resolved: Resolved) -> None:
+    """Write settings.json, which tells an unfinished run's folder from others, and name those others, if any."""
+    if not saves(folder):
+        beside = [path for path in folder.parent.glob(f"{preset_name}-*") if path != folder and saves(path)]
+        if others := [path.name for path in beside if not _finished(path)]:
+            say(f"a new run; unfinished with other settings, images or processes: {', '.join(sorted(others))}")
+    write_json(folder / "settings.json", {"preset": preset_name, "data": str(data.absolute()), **resolved.values()})
 
 
 def _train_and_export(
@@ -104,12 +123,19 @@ def _train_and_export(
     method = cast(nn.Module, build_method(resolved, len(images.classes), len(images))).to(device)
     method = method.to(memory_format=torch.channels_last)
     unreadable = Unreadable(len(images))
+    title = f"{folder.name} on {dataset['name']}"
     if resolved.steps:
-        train(method, images, resolved, folder, device, unreadable)
+        try:
+            train(method, images, resolved, folder, device, unreadable)
+        except BaseException:  # a collapse is worth a look, too
+            if rank() == 0:
+                with suppress(OSError):
+                    draw_curves(folder / "metrics.jsonl", folder / "loss.png", title)
+            raise
     with together():
         if rank() == 0:
             if resolved.steps:
-                draw_curves(folder / "metrics.jsonl", folder / "loss.png", f"{folder.name} on {dataset['name']}")
+                draw_curves(folder / "metrics.jsonl", folder / "loss.png", title)
             if unreadable.indices:
                 dataset = {**dataset, "unreadable": len(unreadable.indices)}
             export(method, resolved, dataset, folder)
@@ -146,7 +172,7 @@ def train(
         world=world_size(),
     )
     loaded = load_batches(dataset, sampler, workers=config.workers, pin=device.type == "cuda")
-    probe_steps = (config.probe_every or 0) * resolved.steps_per_epoch if images.labels is not None else 0
+    probe_steps = (config.probe_every or 0) * resolved.steps_per_epoch
     generator, progress = torch.Generator(device), Progress(resolved.steps, config.batch_size)
     say(f"{folder.name}: {len(images)} images, steps {start + 1} to {resolved.steps}")
     say(f"on {device} in {resolved.precision}, {world_size()} process(es), results in {folder}")
@@ -197,6 +223,7 @@ def train(
                     if metrics:
                         top1 = probe(cast(Method, method).backbone, images, config.image_size, config.reader)
                         metrics.write({"step": step, "knn_top1": top1})
+                        say(f"step {done}/{resolved.steps} kNN probe {top1:.1%} of held-out training images")
             if save:
                 with together():
                     if first:

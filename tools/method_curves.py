@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pretrain.errors import InputError, RunError, run_cli
 from pretrain.files import replacing, results_dir
 from pretrain.methods import METHODS
 from pretrain.metrics import read_metrics
@@ -21,6 +22,7 @@ from pretrain.metrics import read_metrics
 CHECKOUT = Path(__file__).resolve().parent.parent
 LEARNING = [name for name in METHODS if name != "random"]
 COLUMNS = 5
+Curve = tuple[list[float], list[float]]  # steps and losses
 
 
 def main(argv: list[str]) -> int:
@@ -32,11 +34,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, help="the picture (default: method-curves.png under the results)")
     split = argv.index("--") if "--" in argv else len(argv)
     options = parser.parse_args(argv[:split])
-    curves: dict[str, list[float]] = {}
+    if not options.data.is_dir():
+        raise InputError(f"{options.data} is not a folder: give a folder of images as --data")
+    curves: dict[str, Curve] = {}
     for name in options.method:
         metrics = train(name, options.data, options.steps, argv[split + 1 :])
         if metrics is not None:
-            curves[name] = [row["loss"] for row in read_metrics(metrics) if "loss" in row]
+            rows = [row for row in read_metrics(metrics) if "loss" in row]
+            curves[name] = [row["step"] for row in rows], [row["loss"] for row in rows]
+    if not curves:
+        raise RunError("no method was trained, see above")
     output = options.output or results_dir() / "method-curves.png"
     draw(curves, output, f"{options.steps} steps on {options.data}")
     print(output)
@@ -50,15 +57,15 @@ def train(name: str, data: Path, steps: int, more: list[str]) -> Path | None:
     return Path(done.stdout.strip()).parent / "metrics.jsonl" if done.returncode == 0 else None
 
 
-def draw(curves: dict[str, list[float]], output: Path, title: str) -> None:
+def draw(curves: dict[str, Curve], output: Path, title: str) -> None:
     """One panel a method, each with its own scale: the losses are of different kinds."""
     from matplotlib.figure import Figure
 
     rows = max(1, -(-len(curves) // COLUMNS))
     figure = Figure(figsize=(2.6 * COLUMNS, 2.1 * rows), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel().tolist()
-    for axis, (name, losses) in zip(axes, curves.items(), strict=False):
-        axis.plot(losses, linewidth=0.8)
+    for axis, (name, (steps, losses)) in zip(axes, curves.items(), strict=False):
+        axis.plot(steps, losses, linewidth=0.8)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in axes[len(curves) :]:
@@ -70,4 +77,4 @@ def draw(curves: dict[str, list[float]], output: Path, title: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_cli(main)

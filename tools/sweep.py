@@ -7,7 +7,7 @@
 ROOT is a data root of `python -m benchmarks prepare` with images in class folders. Each run is one of the presets
 PROFILE-superinfo, PROFILE-superinfo-bounded and PROFILE-csimclr with λa = λb = λ; finished runs and records are not
 made again, so the same command continues an interrupted sweep. A run that stops, as a collapse does, is a row that
-says so. The table goes to stderr and to results/tables/sweep-NAME-PROFILE.md, whose path goes to stdout.
+says so. The table goes to stderr and to results/tables/sweep-NAME-PROFILE-seedN[-FORM].md, whose path goes to stdout.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def points(forms: list[str]) -> list[Point]:
     return [Point(form=form, weight=weight) for form in GRID if form in forms for weight in GRID[form][1]]
 
 
-def pretrain(point: Point, arguments: list[str]) -> Point:
+def pretrain(point: Point, arguments: list[str], name: str) -> Point:
     """Run or finish one point; its log is under results/logs. InputError for flags that no run would take."""
-    log = results_dir() / "logs" / f"sweep-{point.form}-{point.weight}.log"
+    log = results_dir() / "logs" / f"{name}-{point.form}-{point.weight}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=stream, text=True)
@@ -86,16 +86,17 @@ def _reason(log: Path) -> str:
     return errors[-1].removeprefix("error: ") if errors else f"see {log}"
 
 
-def evaluate(done: list[Point], root: Path, profile: str) -> None:
-    """Linear and kNN of every checkpoint that has no record yet."""
+def evaluate(done: list[Point], root: Path, profile: str) -> int:
+    """Linear and kNN of every checkpoint that has no record yet; 1 if one failed."""
     checkpoints = [f"{point.label}={point.folder}/backbone.safetensors" for point in done]
     command = [sys.executable, "-m", "benchmarks", "run", "--task", *TASKS, "--checkpoint", *checkpoints]
     status = subprocess.run([*command, "--data", str(root), "--profile", profile], stdout=subprocess.DEVNULL).returncode
     if status == 2:
         raise InputError("the evaluation could not start, see above")
+    return status
 
 
-def accuracies(done: list[Point], root: DataRoot, profile: str) -> dict[tuple[str, str], float]:
+def accuracies(root: DataRoot, profile: str) -> dict[tuple[str, str], float]:
     """(tensors' sha256, task) to percent, from the newest records on this data."""
     frame = ResultsStore().frame()
     if frame.empty:
@@ -116,10 +117,11 @@ def nats(folder: Path) -> dict[str, float]:
     return means
 
 
-def table(done: list[Point], root: DataRoot, profile: str, seed: int) -> str:
-    """The sweep as Markdown."""
-    found = accuracies(done, root, profile)
-    lines = [f"## λ on {root.name} ({profile}, pretraining seed {seed}, one run a row)", ""]
+def table(done: list[Point], root: DataRoot, profile: str, seed: int, more: list[str]) -> str:
+    """The sweep as Markdown; ``more`` are the further flags of pretraining."""
+    found = accuracies(root, profile)
+    how = f"{profile}, pretraining seed {seed}{''.join(f' {flag}' for flag in more)}"
+    lines = [f"## λ on {root.name}", "", f"{how}; one run a row; commit {', '.join(_commits(done))}.", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for point in done:
         if point.folder is None:
@@ -131,6 +133,14 @@ def table(done: list[Point], root: DataRoot, profile: str, seed: int) -> str:
             cells += [_cell(terms.get(name), 2) for name in ("predictive", "superfluous", "spread", "snr")]
         lines.append("| " + " | ".join([point.form, point.weight, *cells]) + " |")
     return "\n".join([*lines, ""])
+
+
+def _commits(done: list[Point]) -> list[str]:
+    """Of the pretraining runs, in their order."""
+    metas = [json.loads((point.folder / "meta.json").read_text(encoding="utf-8")) for point in done if point.folder]
+    states = [meta.get("git") for meta in metas]
+    found = [git["commit"][:12] + ("+changes" if git["dirty"] else "") if git else "outside-git" for git in states]
+    return list(dict.fromkeys(found))
 
 
 def _cell(value: float | None, decimals: int) -> str:
@@ -147,21 +157,23 @@ def main(argv: list[str]) -> int:
     options, more = parser.parse_known_args(argv)
     root = DataRoot.load(options.root)
     root.section("imagenet")
-    data, done = options.root / "imagenet" / "train", []
+    data, done, status = options.root / "imagenet" / "train", [], 0
     todo = points(options.form)
+    forms = "" if len({point.form for point in todo}) == len(GRID) else "-" + "-".join(options.form)
+    name = f"sweep-{root.name}-{options.profile}-seed{options.seed}{forms}"
     for number, point in enumerate(todo, 1):
         print(f"{number}/{len(todo)} {point.label}", file=sys.stderr, flush=True)
-        done.append(pretrain(point, point.command(options.profile, data, options.seed, more)))
+        done.append(pretrain(point, point.command(options.profile, data, options.seed, more), name))
     finished = [point for point in done if point.folder]
     if finished:
-        evaluate(finished, options.root, options.profile)
-    text = table(done, root, options.profile, options.seed)
-    path = results_dir() / "tables" / f"sweep-{root.name}-{options.profile}.md"
+        status = evaluate(finished, options.root, options.profile)
+    text = table(done, root, options.profile, options.seed, more)
+    path = results_dir() / "tables" / f"{name}.md"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text, file=sys.stderr)
     print(path)
-    return 0 if len(finished) == len(done) else 1
+    return status if len(finished) == len(done) else 1
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pretrain.errors import InputError
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.embeddings import Embedding
+from pretrain.methods.heads import unit
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
 from pretrain.methods.superinfo import StochasticHead, SuperInfoConfig
 from pretrain.objectives import info_nce_stored, spread
@@ -41,23 +42,25 @@ class MoCoV2SuperInfo(nn.Module):
         self.queue = Queue(config.queue, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: in nats loss, nce, score (log(1 + queue) − nce, no bound) and the superfluous two; spread of μ."""
+        """In nats loss, nce, score (log(1 + queue) − nce, no bound), the superfluous two; spreads of μ, z, h; snr."""
         config = self.config
         p2 = self.keys(batch.views[1])
-        p1 = self.head(self.backbone(batch.views[0])).gather()
+        h = self.backbone(batch.views[0])
+        p1 = self.head(h).gather()
         z1, z2 = (p.mu if config.deterministic else p.sample() for p in (p1, p2))
         keys = p2.keys(z2)
         nce, score = info_nce_stored(p1.directions(z1), keys, self.queue.snapshot(), 1 / config.kappa_b)
         if self.training:
             self.queue.push(keys)
         terms = {"nce": nce.detach(), "score": score.detach(), "spread": spread(p1.directions(p1.mu))}
+        terms["h_spread"] = spread(unit(h))
         if config.deterministic:
             return {"loss": nce, **terms}
         ramp, s12, s21 = config.ramp(progress), p1.cross_view(p2, z1), p2.cross_view(p1, z2)
         weight_a, weight_b = config.weights
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
-        terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), **p1.noise()}
-        return {"loss": loss, **terms, "lambda_ramp": loss.new_tensor(ramp)}
+        terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(p1.directions(z1))}
+        return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> Embedding:

@@ -16,7 +16,7 @@ from tests.pretrain.conftest import write_images
 @pytest.mark.slow
 def test_another_projects_file_is_diagnosed_as_its_plain_backbone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
-    write_images(tmp_path / "images", 40)
+    write_images(tmp_path / "images", 64)
     torch.manual_seed(0)
     state = torchvision.models.resnet18(weights=None).state_dict()
     torch.save(state, tmp_path / "plain.pth")

@@ -31,6 +31,25 @@ def test_folders_that_cannot_be_used(tmp_path, class_folders):
         data.list_images(class_folders)
 
 
+def test_hidden_folders_are_no_classes(class_folders):
+    write_images(class_folders / ".ipynb_checkpoints", 2)
+    write_images(class_folders / "cat" / ".trash", 2)
+    images = data.list_images(class_folders)
+    assert images.classes == ("cat", "dog") and len(images) == 24
+
+
+def test_a_folder_that_cannot_be_read_is_named(class_folders, monkeypatch):
+    walk = os.walk
+
+    def refused(root, followlinks, onerror):
+        yield from walk(root, followlinks=followlinks)
+        onerror(PermissionError(13, "Permission denied", str(class_folders / "dog")))
+
+    monkeypatch.setattr(os, "walk", refused)
+    with pytest.raises(InputError, match=r"dog cannot be read \(Permission denied\): change its"):
+        data.list_images(class_folders)
+
+
 def test_prepared_root_gives_its_name_and_fingerprint(tmp_path):
     write_images(tmp_path / "root" / "imagenet" / "train" / "cat", 2)
     train = tmp_path / "root" / "imagenet" / "train"

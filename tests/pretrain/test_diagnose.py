@@ -77,7 +77,7 @@ def test_the_same_seed_measures_the_same_and_another_another():
 
 
 def test_too_few_images():
-    with pytest.raises(InputError, match=r"30 images are too few for --dim 4: give 32"):
+    with pytest.raises(InputError, match=r"30 images are too few for --dim 4: give 128"):
         measure(gaussian_features(30, 0.5), dim=4)
 
 
@@ -172,17 +172,17 @@ def test_features_are_those_of_two_views_of_each_image(tmp_path, results):
 
 @pytest.mark.slow
 def test_the_command_writes_what_it_found_and_extracts_once(tmp_path, results, capsys, monkeypatch):
-    write_images(tmp_path / "images", 40)
+    write_images(tmp_path / "images", 64)
     run = write_run(tmp_path / "demo-x", resnet18())
     arguments = ["diagnose", str(run), "--data", str(tmp_path / "images"), "--dim", "2", "--resamples", "100"]
     assert main(arguments) == 0
     captured = capsys.readouterr()
     path = captured.out.strip()
-    assert "| predictive: I_nce" in captured.err and "log K = 3.00" in captured.err and captured.out.count("\n") == 1
+    assert "| predictive: I_nce" in captured.err and "log K = 3.47" in captured.err and captured.out.count("\n") == 1
     found = json.loads(Path(path).read_text())
-    assert found["settings"]["image_size"] == 32 and found["data"]["images_used"] == 40
+    assert found["settings"]["image_size"] == 32 and found["data"]["images_used"] == 64
     nats = found["information"]
-    assert nats["candidates"] == 20 and nats["predictive"]["low"] <= nats["predictive"]["high"] <= nats["cap"]
+    assert nats["candidates"] == 32 and nats["predictive"]["low"] <= nats["predictive"]["high"] <= nats["cap"]
     monkeypatch.setattr(diagnose, "_extract", None)
     assert main(arguments) == 0 and capsys.readouterr().out.strip() == path
     assert main([*arguments, "--noise", "0.5"]) == 0 and capsys.readouterr().out.strip() != path

@@ -4,6 +4,7 @@ import errno
 import sys
 
 import pytest
+import torch
 
 from pretrain.errors import run_cli
 from pretrain.files import results_dir, write_json
@@ -45,3 +46,28 @@ def test_a_full_disk_and_an_unreadable_file_get_different_advice(tmp_path, monke
     assert "images/secret.jpg" in unreadable and "cannot be read" in unreadable and "space" not in unreadable
     with pytest.raises(FileNotFoundError):  # a fault of ours keeps its traceback
         run_cli(failing(errno.ENOENT))
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore"), "--batch-size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), "--batch-size"),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. \nIt is"), "--workers"),
+    ],
+)
+def test_too_little_memory_is_one_line_with_a_remedy(error, remedy, monkeypatch, capsys):
+    def main(argv):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["x"])
+    assert remedy in shown(main, capsys)
+
+
+def test_other_faults_keep_their_traceback(monkeypatch):
+    def main(argv):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_cli(main)

@@ -18,6 +18,13 @@ def test_metrics_are_cut_to_the_step_resumed_at(tmp_path):
     assert read_metrics(path) == [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.6}]
 
 
+def test_damaged_rows_end_what_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for damage in (b"\xff\xfe\x00", b"17", b'{"loss": 1.0}', b'{"step": 1, "lo'):
+        path.write_bytes(b'{"step": 0, "loss": 2.0}\n' + damage + b'\n{"step": 2, "loss": 1.0}\n')
+        assert read_metrics(path) == [{"step": 0, "loss": 2.0}]
+
+
 def test_tensorboard_shows_the_same_numbers_and_hides_what_was_done_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with closing(Metrics(path, 0)) as metrics:

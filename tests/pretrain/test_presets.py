@@ -8,6 +8,7 @@ import tyro
 
 from pretrain import __main__ as cli
 from pretrain import train
+from pretrain.errors import InputError
 from pretrain.methods import METHODS
 from pretrain.presets import PRESETS
 from pretrain.views import VIEWS
@@ -34,6 +35,16 @@ def test_the_second_view_and_the_method_have_flags():
     config = parsed("byol-r50-300ep", "--views2.solarise", "0.5", "--method.target-momentum", "0.9")
     assert config.views2 == dataclasses.replace(VIEWS["byol2"], solarise=0.5)
     assert config.method.target_momentum == 0.9 and config.views == VIEWS["byol1"]
+
+
+def test_epochs_of_a_preset_that_counts_steps_are_not_ignored(tmp_path):
+    with pytest.raises(InputError, match=r"counts steps \(445\); give --steps"):
+        cli.main(["demo-simclr", "--data", str(tmp_path), "--epochs", "3"])
+    assert parsed("demo-simclr", "--steps", "None", "--epochs", "3").steps is None
+
+
+def test_the_list_of_presets_is_readable():
+    assert all(f"  {name}  " in cli.usage() for name in PRESETS)
 
 
 def test_every_method_has_its_two_small_presets():

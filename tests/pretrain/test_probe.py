@@ -1,11 +1,14 @@
 """The online kNN probe: ``python -m pytest tests/pretrain/test_probe.py``."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from pretrain import train
 from pretrain.data import list_images
 from pretrain.errors import InputError
 from pretrain.probe import knn_top1, probe, split
@@ -73,3 +76,9 @@ def test_the_vote_against_a_loop():
 def test_a_flat_folder_has_no_labels(flat_folder):
     with pytest.raises(InputError, match="flat"):
         probe(Colour(), list_images(flat_folder), 16, "torch")
+
+
+def test_a_run_that_could_not_be_probed_is_not_begun(flat_folder, results, tiny):
+    with pytest.raises(InputError, match="leave out --probe-every"):
+        train.run("x", dataclasses.replace(tiny, probe_every=1), flat_folder)
+    assert not results.exists()

@@ -64,7 +64,7 @@ def test_a_full_disk_leaves_the_previous_save(tmp_path):
 
 def test_discarding_leaves_an_unfinished_folder_without_saves(tmp_path):
     save_state(tmp_path, 1, parts(), keep=1)
-    for name in ("meta.json", "backbone.safetensors", "metrics.jsonl"):
+    for name in ("meta.json", "backbone.safetensors", "metrics.jsonl", "settings.json"):
         (tmp_path / name).touch()
     discard(tmp_path)
     assert list(tmp_path.iterdir()) == []

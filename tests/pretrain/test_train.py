@@ -60,7 +60,7 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(method, class_folders, res
     folder = path.parent
     assert folder.parent == results / "pretrain" and folder.name.startswith("x-")
     assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
-        "backbone.safetensors", "loss.png", "meta.json", "metrics.jsonl", "tensorboard"
+        "backbone.safetensors", "loss.png", "meta.json", "metrics.jsonl", "settings.json", "tensorboard"
     ]  # fmt: skip
     assert [row["step"] for row in losses(folder)] == [0, 1, 2]
     meta = json.loads((folder / "meta.json").read_text())
@@ -116,6 +116,10 @@ def test_collapse_watch_waits_and_warns_once(capsys):
     for step in range(280, 400):
         watch.check(step, {"spread": 0.5, "predictive": 1.0})
     assert capsys.readouterr().err.count("warning: spread 0.500") == 1
+    watch = CollapseWatch(1000)  # with a queue or without negatives half of the sphere may be healthy
+    for step in range(280, 400):
+        watch.check(step, {"spread": 0.5})
+    assert capsys.readouterr().err == ""
     for step in range(10):
         CollapseWatch(10).check(step, {"spread": 0.0})  # too short a run to judge
 
@@ -143,15 +147,50 @@ def test_one_unreadable_image_in_a_hundred_is_named_and_counted_and_two_end_the_
     assert "\n" not in str(caught.value)
 
 
-def test_the_probe_is_logged_every_so_many_epochs_and_changes_no_weight(class_folders, flat_folder, results, tiny):
+def test_the_probe_is_logged_every_so_many_epochs_and_changes_no_weight(class_folders, results, tiny, capsys):
     config = replace(tiny, steps=7, probe_every=1)
     without = tensor_digest(load_file(train.run("x", replace(config, probe_every=None), class_folders)))
     path = train.run("x", config, class_folders, "never")
     probed = {row["step"]: row["knn_top1"] for row in losses(path.parent) if "knn_top1" in row}
     assert list(probed) == [2, 5, 6] and all(0 <= value <= 1 for value in probed.values())
     assert tensor_digest(load_file(path)) == without
-    rows = losses(train.run("x", config, flat_folder).parent)
-    assert not any("knn_top1" in row for row in rows)
+    assert capsys.readouterr().err.count("kNN probe") == 3
+
+
+def test_a_deleted_checkpoint_is_made_again(flat_folder, results, tiny):
+    path = train.run("x", tiny, flat_folder)
+    digest = tensor_digest(load_file(path))
+    path.unlink()
+    assert train.run("x", tiny, flat_folder) == path and tensor_digest(load_file(path)) == digest
+
+
+def test_one_class_is_nothing_to_be_supervised_by(tmp_path, results, tiny):
+    write_images(tmp_path / "images" / "cat", 12)
+    with pytest.raises(InputError, match="two classes or more"):
+        train.run("x", replace(tiny, method=SupervisedConfig()), tmp_path / "images")
+
+
+def test_an_unfinished_run_is_drawn_says_its_settings_and_is_named_by_the_next(flat_folder, results, tiny, capsys):
+    """The run is stopped after its first save; a flag more is another run, which names the first."""
+    save_state = train.save_state
+
+    def stopped(folder, *more):
+        save_state(folder, *more)
+        raise RunError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "save_state", stopped)
+        with pytest.raises(RunError, match="stopped"):
+            train.run("x", replace(tiny, steps=3, save_every=2), flat_folder)
+    (folder,) = (results / "pretrain").iterdir()
+    assert (folder / "loss.png").exists()
+    noted = json.loads((folder / "settings.json").read_text())
+    assert noted["preset"] == "x" and noted["data"] == str(flat_folder) and noted["config"]["seed"] == 0
+    capsys.readouterr()
+    train.run("x", replace(tiny, steps=3, seed=1), flat_folder)
+    assert f"unfinished with other settings, images or processes: {folder.name}" in capsys.readouterr().err
+    train.run("x", replace(tiny, steps=3, save_every=2), flat_folder)
+    assert "unfinished with" not in capsys.readouterr().err
 
 
 def test_compilation_covers_every_resnet(flat_folder, results, tiny, monkeypatch):

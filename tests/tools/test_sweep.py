@@ -38,13 +38,14 @@ def test_commands(tmp_path):
 
 
 def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monkeypatch, capsys):
-    def pretrained(point, arguments):
+    def pretrained(point, arguments, name):
+        assert name == "sweep-toy-smoke-seed0-vmf"
         if point.weight == "1":
             return dataclasses.replace(point, failure="collapsed: spread 0.05")
         folder = root.parent / point.label.replace(" ", "-")
         folder.mkdir()
         sha = f"{len(point.weight):064d}"
-        (folder / "meta.json").write_text(json.dumps({"sha256": sha}))
+        (folder / "meta.json").write_text(json.dumps({"sha256": sha, "git": {"commit": "c" * 40, "dirty": True}}))
         terms = {"predictive": 1.5, "spread": 0.9} if point.weight == sweep.DETERMINISTIC else {
             "predictive": 1.25, "superfluous12": 3.0, "superfluous21": 4.0, "spread": 0.99, "snr": 2.0
         }  # fmt: skip
@@ -57,6 +58,7 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
         for task, value in (("linear", 41.0), ("knn", 32.0)):
             spec = make_spec(task=task, profile=profile, checkpoint_sha256=f"{len(sweep.DETERMINISTIC):064d}")
             ResultsStore().save(make_record(spec, {"top1": value}))
+        return 0
 
     monkeypatch.setattr(sweep, "pretrain", pretrained)
     monkeypatch.setattr(sweep, "evaluate", evaluated)
@@ -65,11 +67,12 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
     assert "| vmf | deterministic | 41.0 | 32.0 | 1.50 | – | 0.90 | – |" in lines
     assert "| vmf | 0.1 | – | – | 1.25 | 3.50 | 0.99 | 2.00 |" in lines
     assert lines[-1].startswith("| vmf | 1 | collapsed: spread 0.05 |")
-    assert all(line.count("|") == len(sweep.COLUMNS) + 1 for line in lines[2:])
+    assert all(line.count("|") == len(sweep.COLUMNS) + 1 for line in lines[4:])
+    assert lines[2] == f"smoke, pretraining seed 0; one run a row; commit {'c' * 12}+changes."
 
 
 def test_a_flag_that_no_run_takes_stops_the_sweep(root):
     point = sweep.points(["vmf"])[0]
     with pytest.raises(InputError, match="unknown preset nothing"):
-        sweep.pretrain(point, ["-m", "pretrain", "nothing"])
+        sweep.pretrain(point, ["-m", "pretrain", "nothing"], "sweep")
     assert DataRoot.load(root).name == "toy"
