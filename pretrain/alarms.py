@@ -12,6 +12,7 @@ from pretrain.errors import RunError
 WINDOW = 20  # logged steps averaged before anything is said
 STOP_FROM, WARN_FROM = 0.1, 0.3  # progress: early steps are not judged
 SPREAD_WARN, SPREAD_STOP = 0.8, 0.1  # of 1, the spread of directions that fill the sphere
+ALIKE_STOP = 0.02  # with a queue or without negatives: demo-infomin learns at 0.11
 PREDICTIVE_WARN = 0.05  # nats
 AT_BOUND_WARN = 0.5  # share of the σ within 1 % of the least or greatest allowed
 
@@ -26,10 +27,10 @@ def check_finite(step: int, terms: Mapping[str, float]) -> None:
 class CollapseWatch:
     """Looks at the terms "spread", "predictive" and "sigma_at_bound", averaged over the last WINDOW logged steps.
 
-    Stops the run when the spread is under SPREAD_STOP. Warns once, on stderr, when it is under SPREAD_WARN in a method
-    that contrasts the batch (one with the term "predictive": with a queue or without negatives healthy embeddings fill
-    less of the sphere), when the predictive information is under PREDICTIVE_WARN, and when more than AT_BOUND_WARN of
-    the σ are at a bound. Methods without these terms are not watched.
+    Stops the run when the spread is under SPREAD_STOP in a method that contrasts the batch, which is one with the term
+    "predictive", and under ALIKE_STOP in others, whose healthy embeddings fill less of the sphere. Warns once, on
+    stderr, when it is under SPREAD_WARN in the former, when the predictive information is under PREDICTIVE_WARN, and
+    when more than AT_BOUND_WARN of the σ are at a bound. Methods without these terms are not watched.
     """
 
     def __init__(self, steps: int) -> None:
@@ -47,9 +48,10 @@ class CollapseWatch:
                     self._judge(step, name, sum(values) / WINDOW, contrast="predictive" in terms)
 
     def _judge(self, step: int, name: str, mean: float, *, contrast: bool) -> None:
-        if name == "spread" and mean < SPREAD_STOP and step >= STOP_FROM * self.steps:
+        least = SPREAD_STOP if contrast else ALIKE_STOP
+        if name == "spread" and mean < least and step >= STOP_FROM * self.steps:
             raise RunError(
-                f"collapsed: spread of the embeddings {mean:.3f} < {SPREAD_STOP} (mean of {WINDOW} logged steps up to "
+                f"collapsed: spread of the embeddings {mean:.3f} < {least} (mean of {WINDOW} logged steps up to "
                 f"step {step}); lower λ or the learning rate, or look at the images"
             )
         if name in self.warned or step < WARN_FROM * self.steps or (name == "spread" and not contrast):

@@ -49,7 +49,8 @@ _DEMO = PretrainConfig(
 )
 # κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
 _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
-# Queue: 16 batches, and a key encoder that in 445 steps can follow. Bank: about a third of the images.
+# Queue: four batches, full before the rate has risen (against 16 batches of random first keys the queries learnt to be
+# all alike), and a key encoder that in 445 steps can follow. Bank: about a third of the images.
 _NO_GREY = replace(_EMBEDDED_VIEWS, grey=0.0)
 _DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-3, lambda_b=1e-3)
 # κe 1024, κb 10, d 256, β = 1 from the first step; the head of its run.py.
@@ -63,17 +64,17 @@ PRESETS: dict[str, PretrainConfig] = {
     "demo-supervised": replace(_DEMO, method=SupervisedConfig(), steps=250),
     "demo-random": replace(_DEMO, method=RandomConfig(), steps=0, zero_init_residual=False),
     "demo-instdis": replace(_DEMO, method=InstDisConfig(negatives=1024, temperature=0.2)),
-    "demo-moco": replace(_DEMO, method=MoCoConfig(queue=1024, momentum=0.99, temperature=0.2)),
-    "demo-mocov2": replace(_DEMO, method=MoCoV2Config(queue=1024, momentum=0.99)),
+    "demo-moco": replace(_DEMO, method=MoCoConfig(queue=256, momentum=0.99, temperature=0.2)),
+    "demo-mocov2": replace(_DEMO, method=MoCoV2Config(queue=256, momentum=0.99)),
     "demo-mocov2-superinfo": replace(
         _DEMO,
-        method=MoCoV2SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01, queue=1024, momentum=0.99),
+        method=MoCoV2SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01, queue=256, momentum=0.99),
     ),
     "demo-pirl": replace(_DEMO, method=PIRLConfig(negatives=1024, temperature=0.2)),
     "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GREY),
-    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=1024, momentum=0.99), views=_NO_GREY),
+    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=256, momentum=0.99), views=_NO_GREY),
     "demo-infomin": replace(
-        _DEMO, method=InfoMinConfig(queue=1024, momentum=0.99), views=replace(_EMBEDDED_VIEWS, rand_augment=2)
+        _DEMO, method=InfoMinConfig(queue=256, momentum=0.99), views=replace(_EMBEDDED_VIEWS, rand_augment=2)
     ),
     "demo-byol": replace(
         _DEMO,

@@ -22,7 +22,7 @@ _KAPPA = (_LEAST, 1e6, "above 0 and at most 1e6")
 
 RANGES: dict[str, tuple[float, float, str]] = {
     "batch_size": (2, math.inf, "at least 2"),
-    "image_size": (8, math.inf, "at least 8"),
+    "image_size": (17, math.inf, "at least 17"),  # see LEAST_CELL in jigsaw.py
     "steps": _COUNT,
     "epochs": _COUNT,
     "workers": _COUNT,

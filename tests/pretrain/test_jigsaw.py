@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import torchvision
 
 from pretrain.jigsaw import cut_patches, jigsaw_sizes
+from pretrain.ranges import RANGES
 
 
 def coordinates(n, side):
@@ -14,10 +16,23 @@ def coordinates(n, side):
 
 def test_sizes_are_the_published_ones_and_scale():
     assert jigsaw_sizes(224) == (255, 64)  # PyContrast: pycontrast/datasets/util.py, JigsawCrop
-    assert jigsaw_sizes(48) == (54, 14)
-    for size in range(8, 300):
+    assert jigsaw_sizes(96) == (108, 27)
+    for size in range(17, 300):
         side, patch = jigsaw_sizes(size)
-        assert side % 3 == 0 and abs(side - size * 255 / 224) <= 3 and 1 <= patch < side // 3
+        assert side % 3 == 0 and abs(side - max(68, size * 255 / 224)) <= 3 and 17 <= patch < side // 3
+
+
+@pytest.mark.parametrize("size", [17, 48])
+def test_no_patch_or_image_is_so_small_that_its_gradient_is_garbage(size):
+    """A 3×3 convolution of stride 2 must meet more than one pixel: LEAST_CELL says why."""
+    network = torchvision.models.resnet18(weights=None)
+    met = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.stride == (2, 2) and module.kernel_size == (3, 3):
+            module.register_forward_hook(lambda _, given, out: met.append(min(given[0].shape[2:])))
+    network.eval()(torch.rand(1, 3, size, size))
+    network(torch.rand(1, 3, *[jigsaw_sizes(size)[1]] * 2))
+    assert len(met) == 6 and min(met) > 1 and RANGES["image_size"][0] == 17
 
 
 @pytest.mark.parametrize("image_size", [224, 48])

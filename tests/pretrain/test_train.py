@@ -111,7 +111,7 @@ def test_collapse_watch_waits_and_warns_once(capsys):
         watch.check(step, {"spread": 0.01, "predictive": 0.0})
     assert capsys.readouterr().err == ""
     with pytest.raises(RunError, match="step 100"):
-        watch.check(100, {"spread": 0.01})
+        watch.check(100, {"spread": 0.01, "predictive": 0.0})
     watch = CollapseWatch(1000)
     for step in range(280, 400):
         watch.check(step, {"spread": 0.5, "predictive": 1.0})
@@ -119,7 +119,12 @@ def test_collapse_watch_waits_and_warns_once(capsys):
     watch = CollapseWatch(1000)  # with a queue or without negatives half of the sphere may be healthy
     for step in range(280, 400):
         watch.check(step, {"spread": 0.5})
+    for step in range(400, 500):
+        watch.check(step, {"spread": 0.05})
     assert capsys.readouterr().err == ""
+    with pytest.raises(RunError, match=r"spread of the embeddings .* < 0\.02"):
+        for step in range(500, 600):
+            watch.check(step, {"spread": 0.001})
     for step in range(10):
         CollapseWatch(10).check(step, {"spread": 0.0})  # too short a run to judge
 
