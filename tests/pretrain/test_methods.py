@@ -5,6 +5,7 @@
 
 import copy
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.transforms.functional import pil_to_tensor
 
+from benchmarks.datasets.scenes import EmojiConfig, classification_image
 from pretrain.methods import METHODS, Batch, Sizes
 from pretrain.methods.barlowtwins import barlow_terms
 from pretrain.methods.byol import regression_loss, target_momentum
@@ -63,15 +66,22 @@ def build(name, seed=0):
     return METHODS[name].build(config_of(name), backbone, sizes).train()
 
 
+@functools.cache
+def embedded():
+    """IMAGES pictures of the embedded set, (N, 3, SIZE, SIZE) in [0, 1]."""
+    config = EmojiConfig(train_images=40, val_images=40, train_scenes=40, val_scenes=20, image_size=SIZE, scene_size=64)
+    pictures = [classification_image(config, "imagenet-train", number)[0] for number in range(IMAGES)]
+    return torch.stack([pil_to_tensor(picture.convert("RGB")) for picture in pictures]).float() / 255
+
+
 def batch_of(name, seed, n=8):
-    """n of IMAGES smooth random images, their views flipped and slightly brighter or darker."""
-    entry, rng = METHODS[name], torch.Generator().manual_seed(99)
-    images = F.interpolate(torch.rand(IMAGES, 3, 4, 4, generator=rng), size=SIZE, mode="bicubic").clamp(0, 1)
+    """n pictures of the embedded set, their views flipped and slightly brighter or darker."""
+    entry, images = METHODS[name], embedded()
     index = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(seed))[:n]
     pixels = (images[index] * 255).byte()
     crops = [pixels] * entry.views
     if entry.patches:
-        crops.append((F.interpolate(images[index], size=36) * 255).byte())
+        crops.append((F.interpolate(images[index], size=69) * 255).byte())
     gentle = ViewsConfig(jitter=1.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0, grey=0.0, blur=0.0)
     views = make_views(crops, gentle, None, entry.patches, torch.Generator().manual_seed(seed))
     return Batch(views=views, index=index, label=index % 4)
