@@ -52,7 +52,7 @@ _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=
 # Queue: four batches, full before the rate has risen (against 16 batches of random first keys the queries learnt to be
 # all alike), and a key encoder that in 445 steps can follow. Bank: about a third of the images.
 _NO_GREY = replace(_EMBEDDED_VIEWS, grey=0.0)
-_DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-3, lambda_b=1e-3)
+_DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-4, lambda_b=1e-4)
 # κe 1024, κb 10, d 256, β = 1 from the first step; the head of its run.py.
 _C_SIMCLR = SuperInfoConfig(lambda_a=0.5, lambda_b=0.5, lambda_warmup=0.0, hidden_dim=4096, output_norm=False)
 

@@ -36,15 +36,15 @@ class SuperInfoConfig:
     kappa_b: float = 10.0  # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
     sigma_min: float = 0.1  # bounded: least noise, against μ of length √d
     sigma_max: float = 1.0  # bounded: most noise
-    lambda_a: float | None = None  # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 0.001
+    lambda_a: float | None = None  # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 1e-4
     lambda_b: float | None = None  # weight per nat of I(v2; z2 | v1); None: likewise
     lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
     deterministic: bool = False  # z is μ itself and both weights are off: SimCLR at 1 / kappa-b
 
     @property
     def weights(self) -> tuple[float, float]:
-        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf and a thousandth for the Gaussian forms."""
-        usual = 0.5 if self.parameterisation == "vmf" else 1e-3
+        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf, and for the Gaussian forms docs/demo.md's sweep."""
+        usual = 0.5 if self.parameterisation == "vmf" else 1e-4
         return tuple(usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))  # type: ignore[return-value]
 
     def ramp(self, progress: float) -> float:

@@ -294,7 +294,7 @@ def test_presets():
     assert published.method.weights == SuperInfoConfig().weights == (0.5, 0.5)
     assert published.views.blur == 1.0 and published.views2.solarise == 0.2 and published.learning_rate == 0.3
     assert PRESETS["demo-csimclr"].method == published.method
-    assert SuperInfoConfig(parameterisation="bounded", lambda_b=0.1).weights == (1e-3, 0.1)
+    assert SuperInfoConfig(parameterisation="bounded", lambda_b=0.1).weights == (1e-4, 0.1)
     assert PRESETS["demo-superinfo-bounded"].method.parameterisation == "bounded"
 
 
