@@ -72,7 +72,8 @@ PRESETS: dict[str, PretrainConfig] = {
     ),
     "demo-pirl": replace(_DEMO, method=PIRLConfig(negatives=1024, temperature=0.2)),
     "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GREY),
-    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=256, momentum=0.99), views=_NO_GREY),
+    # At 1e-3 its embeddings collapse.
+    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=256, momentum=0.99), views=_NO_GREY, learning_rate=3e-4),
     "demo-infomin": replace(
         _DEMO, method=InfoMinConfig(queue=256, momentum=0.99), views=replace(_EMBEDDED_VIEWS, rand_augment=2)
     ),

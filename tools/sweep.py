@@ -121,7 +121,7 @@ def table(done: list[Point], root: DataRoot, profile: str, seed: int, more: list
     """The sweep as Markdown; ``more`` are the further flags of pretraining."""
     found = accuracies(root, profile)
     how = f"{profile}, pretraining seed {seed}{''.join(f' {flag}' for flag in more)}"
-    lines = [f"## λ on {root.name}", "", f"{how}; one run a row; commit {', '.join(_commits(done))}.", ""]
+    lines = [f"## λ on {root.name}", "", f"{how}; one run a row; commit {', '.join(_commits(done)) or 'none'}.", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for point in done:
         if point.folder is None:
