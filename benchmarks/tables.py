@@ -19,6 +19,7 @@ from benchmarks.records import RunRecord, RunSpec
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
 from pretrain.files import replacing, results_dir
+from pretrain.provenance import short_commit
 
 MEANING = {
     "smoke": "it proves that the pipeline works; its numbers mean nothing",
@@ -64,7 +65,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
                 "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),
                 "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
                 "seeds": _joined(str(spec.seed) for spec in specs),
-                "commit": _joined(_commit(record) for record in cell.records),
+                "commit": _joined(short_commit(record.git) for record in cell.records),
                 "runs": _joined(spec.spec_id for spec in specs),
             }
         )
@@ -73,12 +74,6 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _joined(values: Iterable[str]) -> str:
     return " ".join(dict.fromkeys(values))
-
-
-def _commit(record: RunRecord) -> str:
-    if record.git is None:
-        return "outside-git"
-    return record.git["commit"][:12] + ("+changes" if record.git["dirty"] else "")
 
 
 def caption(cells: Sequence[Cell], profile: str) -> str:
@@ -92,7 +87,7 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     described = "; ".join(f"{heading}, fingerprints {', '.join(prints)}" for heading, prints in data.items())
     protocols = dict.fromkeys(f"{record.spec.task}/{record.spec.protocol}" for record in records)
     overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
-    commits = dict.fromkeys(_commit(record) for record in records)
+    commits = dict.fromkeys(short_commit(record.git) for record in records)
     return (
         f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
         "run, one pretraining run a row; without ± where n = 1. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,13 @@ def git_state() -> dict[str, Any] | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return {"commit": commit, "dirty": dirty}
+
+
+def short_commit(state: Mapping[str, Any] | None) -> str:
+    """What tables say of a ``git_state``: 12 digits, "+changes" where files had changed; "outside-git" for None."""
+    if state is None:
+        return "outside-git"
+    return state["commit"][:12] + ("+changes" if state["dirty"] else "")
 
 
 def package_versions(*names: str) -> dict[str, str | None]:

@@ -24,6 +24,7 @@ from benchmarks.records import ResultsStore
 from pretrain.errors import InputError, RunError, run_cli
 from pretrain.files import replacing, results_dir
 from pretrain.metrics import read_metrics
+from pretrain.provenance import short_commit
 
 DETERMINISTIC = "deterministic"
 GRID: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -138,9 +139,7 @@ def table(done: list[Point], root: DataRoot, profile: str, seed: int, more: list
 def _commits(done: list[Point]) -> list[str]:
     """Of the pretraining runs, in their order."""
     metas = [json.loads((point.folder / "meta.json").read_text(encoding="utf-8")) for point in done if point.folder]
-    states = [meta.get("git") for meta in metas]
-    found = [git["commit"][:12] + ("+changes" if git["dirty"] else "") if git else "outside-git" for git in states]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(short_commit(meta["git"]) for meta in metas))
 
 
 def _cell(value: float | None, decimals: int) -> str:

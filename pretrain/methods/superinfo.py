@@ -45,7 +45,8 @@ class SuperInfoConfig:
     def weights(self) -> tuple[float, float]:
         """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf, and for the Gaussian forms docs/demo.md's sweep."""
         usual = 0.5 if self.parameterisation == "vmf" else 1e-4
-        return tuple(usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))  # type: ignore[return-value]
+        weight_a, weight_b = (usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))
+        return weight_a, weight_b
 
     def ramp(self, progress: float) -> float:
         """Share of both weights that is on at ``progress`` in [0, 1)."""
