@@ -41,7 +41,7 @@ _DEMO = PretrainConfig(
     steps=445,
     optimizer="adamw",
     learning_rate=1e-3,
-    lr_batch=None,
+    lr_scaling="none",
     weight_decay=0.01,
     views=_EMBEDDED_VIEWS,
     reader="pillow",
@@ -147,8 +147,15 @@ PRESETS |= {
         learning_rate=0.2,
         weight_decay=1.5e-6,
     ),
+    # The command in the README of facebookresearch/simsiam, with --fix-pred-lr.
     "simsiam-r50-100ep": replace(
-        _MOCOV2, method=SimSiamConfig(), zero_init_residual=True, batch_size=512, epochs=100, learning_rate=0.05
+        _MOCOV2,
+        method=SimSiamConfig(),
+        zero_init_residual=True,
+        batch_size=512,
+        epochs=100,
+        learning_rate=0.05,
+        fixed_lr_modules=("predictor",),
     ),
     "barlowtwins-r50-1000ep": replace(_VICREG, method=BarlowTwinsConfig(), bias_rate=0.0048 / 0.2),
     "vicreg-r50-1000ep": _VICREG,

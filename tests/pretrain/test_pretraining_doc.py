@@ -39,7 +39,7 @@ def test_the_settings_are_the_presets():
         for family in re.findall(r"`([^`]+)`", row[0]):
             for name, preset in PRESETS.items():
                 if name.startswith(f"{family}-r50"):
-                    assert row[1] == f"{preset.batch_size:,}" and preset.lr_batch == 256, name
+                    assert row[1] == f"{preset.batch_size:,}" and preset.lr_scaling == "linear", name
                     assert str(preset.learning_rate) in row[3].split() + row[3].replace("(", " ").split(), name
                     assert preset.optimizer.upper() in row[2].upper(), name
                     assert ("cosine" in row[5]) == (preset.schedule == "cosine"), name
