@@ -23,15 +23,15 @@ def config(**changes):
 
 
 def test_the_promised_presets_exist_and_resolve():
-    promised = {f"{size}-{method}" for size in ("smoke", "demo") for method in METHODS} | {"superinfo-r50-200ep"}
+    promised = {f"{size}-{method}" for size in ("smoke", "demo") for method in METHODS} | {"superinfo-r50-200ep-b4096"}
     assert promised <= set(PRESETS)
     for name, preset in PRESETS.items():
         assert resolve(preset, 6000, CPU).method in name.replace("csimclr", "superinfo")
 
 
 def test_the_imagenet_preset_resolves_to_its_published_schedule():
-    resolved = resolve(PRESETS["superinfo-r50-200ep"], 1_281_167, CPU)
-    assert resolved.steps == 200 * 5004 and resolved.warmup_steps == 10 * 5004 and resolved.learning_rate == 0.3
+    resolved = resolve(PRESETS["superinfo-r50-200ep-b4096"], 1_281_167, CPU)
+    assert resolved.steps == 200 * 312 and resolved.warmup_steps == 10 * 312 and resolved.learning_rate == 4.8
 
 
 def test_learning_rate_scales_and_follows_warmup_and_cosine():
