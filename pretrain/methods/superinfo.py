@@ -99,7 +99,7 @@ class SuperInfo(nn.Module):
         config = self.config
         h = self.backbone(torch.cat(batch.views))
         p1, p2 = (half.gather() for half in self.head(h).halves())
-        # The same z in both terms: were the contrast to read μ, λ would buy nothing (superinfo.md).
+        # The same z in both terms: were the contrast to read μ, noise would be free (docs/information.md).
         z1, z2 = (p.mu if config.deterministic else p.sample() for p in (p1, p2))
         anchors, keys = (p1.directions(z1), p2.directions(z2)), (p1.keys(z1), p2.keys(z2))
         # For vmf the logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
