@@ -35,8 +35,8 @@ class PretrainConfig:
     steps: int | None = None  # wins over epochs
     epochs: int = 200
     optimizer: Literal["lars", "sgd", "adamw"] = "lars"
-    learning_rate: float = 0.3  # the base of the peak rate, see lr-scaling
-    lr_scaling: Scaling = "linear"  # peak: base × batch-size / 256; sqrt: base × √batch-size; none: the base itself
+    learning_rate: float = 0.3  # the base of the peak rate: see lr-scaling
+    lr_scaling: Scaling = "linear"  # the peak is base × batch-size / 256; sqrt: base × √batch-size; none: the base
     bias_rate: float = 1.0  # rate of tensors of one dimension (biases, BatchNorm) over the rate of the weights
     fixed_lr_modules: tuple[str, ...] = ()  # parts of the method that keep the peak rate throughout, e.g. predictor
     momentum: float = 0.9  # of LARS and SGD

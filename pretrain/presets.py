@@ -107,7 +107,7 @@ _PYCONTRAST = PretrainConfig(
 _MOCOV2 = replace(_PYCONTRAST, method=MoCoV2Config(), schedule="cosine", views=VIEWS["B"])
 _INFOMIN = replace(_PYCONTRAST, method=InfoMinConfig(), schedule="cosine", views=VIEWS["D"])
 _BANK_VIEWS = replace(VIEWS["A"], crop_scale=(0.08, 1.0))
-# Their loss is the sum of both directions, ours the mean. LARS hides that from the weights alone.
+# SimCLR and C-SimCLR add up the losses of both directions, ours is the mean: LARS evens that out for weights alone.
 _SUM_OF_DIRECTIONS = 2.0
 # The paper's, for batch 4,096: 0.3·B/256 and weight decay 1e-6 (arXiv 2002.05709, section 2.3). For small batches the
 # README of google-research/simclr recommends 0.075·√B, in a command with weight decay 1e-4.
