@@ -1,4 +1,7 @@
-"""When to stop a run: a term that is not a number, or embeddings that are all the same (superinfo.md's stop rule)."""
+"""When to stop a run: a term that is not a number, or embeddings that are all the same.
+
+Why a run with superfluous terms can end there, and the thresholds: docs/information.md, "Collapse and the stop rule".
+"""
 
 from __future__ import annotations
 

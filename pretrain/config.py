@@ -18,6 +18,7 @@ from pretrain.ranges import require_ranges
 from pretrain.views import ViewsConfig
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Scaling = Literal["linear", "sqrt", "none"]
 FEATURE_DIM = {"resnet50": 2048, "resnet18": 512}
 
 
@@ -34,9 +35,10 @@ class PretrainConfig:
     steps: int | None = None  # wins over epochs
     epochs: int = 200
     optimizer: Literal["lars", "sgd", "adamw"] = "lars"
-    learning_rate: float = 0.3  # the peak, for lr_batch images a step
-    lr_batch: int | None = 256  # the rate scales with batch-size / lr-batch; None: it does not
-    bias_rate: float = 1.0  # rate of tensors of one dimension (biases, BatchNorm), as a share of the weights'
+    learning_rate: float = 0.3  # the base of the peak rate: see lr-scaling
+    lr_scaling: Scaling = "linear"  # the peak is base × batch-size / 256; sqrt: base × √batch-size; none: the base
+    bias_rate: float = 1.0  # rate of tensors of one dimension (biases, BatchNorm) over the rate of the weights
+    fixed_lr_modules: tuple[str, ...] = ()  # parts of the method that keep the peak rate throughout, e.g. predictor
     momentum: float = 0.9  # of LARS and SGD
     weight_decay: float = 1e-6
     decay_all: bool = True  # False: no decay on biases and BatchNorm, which LARS spares in any case
@@ -111,12 +113,20 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, pro
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         warmup_steps=round(config.warmup * steps),
-        learning_rate=config.learning_rate * (config.batch_size / config.lr_batch if config.lr_batch else 1),
+        learning_rate=config.learning_rate * lr_scale(config.lr_scaling, config.batch_size),
         feature_dim=FEATURE_DIM[config.backbone],
         precision=("bf16" if has_bf16(device) else "fp32") if config.precision == "auto" else config.precision,
         processes=processes,
         log_every=max(1, steps // 2000),
     )
+
+
+def lr_scale(scaling: Scaling, batch_size: int) -> float:
+    """The factor from the base rate to the peak rate: SimCLR's two rules, or 1.
+
+    google-research/simclr:model_util.py, learning_rate_schedule. Linear is Goyal et al.'s, arXiv 1706.02677.
+    """
+    return {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size), "none": 1.0}[scaling]
 
 
 def best_device() -> torch.device:

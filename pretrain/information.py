@@ -2,8 +2,9 @@
 
 Of features h (n images, 2 views, D) this fits, on one half of the images, a head to z = μ(h) + σ ε, the learned
 q(z1|v2), a critic, a prior r and τ, and reports on the other half I_nce ≤ I(v2; z1), the rate R ≥ I(v1; z1) and three
-upper bounds of I(v1; z1 | v2), the smallest chosen before (superinfo.md). All of it is about this z: nothing bounds
-I(v1; h | v2). The head is linear, closed form: the directions whose correlation between the views is largest.
+upper bounds of I(v1; z1 | v2), of which the fitting half chooses the smallest (docs/information.md, "Which bound is
+smallest"). All of it is about this z: nothing bounds I(v1; h | v2). The head is linear, closed form: the directions
+whose correlation between the views is largest.
 
 d dimensions of z, μ of unit variance, σ the same for all; nats, means over images and both directions; float64.
 Run: ``python -m pretrain diagnose CHECKPOINT --data FOLDER``.

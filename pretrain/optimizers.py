@@ -11,25 +11,19 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from pretrain.config import Resolved
+from pretrain.errors import InputError
 from pretrain.lars import LARS
 
 
 def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
-    """The configured optimiser of every parameter that asks for a gradient.
+    """The configured optimiser of every parameter that asks for a gradient. ``set_learning_rate`` precedes each step.
 
     ``decay_all``, the default, is MoCo's SGD and torch's AdamW: weight decay on every tensor. Without it tensors of
     one dimension (biases, BatchNorm) are spared. LARS spares them always, and does not scale their steps (SimCLR,
-    BYOL, Barlow Twins, VICReg). The rate is set by ``set_learning_rate`` before each step.
+    BYOL, Barlow Twins, VICReg). InputError for ``fixed_lr_modules`` that the method does not have.
     """
     config = resolved.config
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": config.weight_decay, "share": 1.0}]
-    spared = not config.decay_all and config.optimizer != "lars"
-    if spared or config.bias_rate != 1:
-        flat = [parameter for parameter in parameters if parameter.ndim <= 1]
-        groups[0]["params"] = [parameter for parameter in parameters if parameter.ndim > 1]
-        decay = 0.0 if spared else config.weight_decay
-        groups.append({"params": flat, "weight_decay": decay, "share": config.bias_rate})
+    groups = parameter_groups(method, resolved)
     if config.optimizer == "adamw":
         return AdamW(groups, lr=resolved.learning_rate, fused=True)
     if config.optimizer == "lars":
@@ -37,7 +31,29 @@ def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
     return SGD(groups, lr=resolved.learning_rate, momentum=config.momentum)
 
 
+def parameter_groups(method: nn.Module, resolved: Resolved) -> list[dict[str, Any]]:
+    """One group per combination of weight decay, "lr_ratio" to the method's rate and "fixed_lr", in parameter order."""
+    config = resolved.config
+    modules = dict(method.named_children())
+    for name in config.fixed_lr_modules:
+        if name not in modules:
+            raise InputError(f"--fixed-lr-modules {name}: {resolved.method} has {', '.join(modules)}")
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            one_dimensional = parameter.ndim <= 1
+            spared = one_dimensional and not config.decay_all and config.optimizer != "lars"
+            decay, ratio = 0.0 if spared else config.weight_decay, config.bias_rate if one_dimensional else 1.0
+            fixed = name.partition(".")[0] in config.fixed_lr_modules
+            groups.setdefault((decay, ratio, fixed), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_ratio": ratio, "fixed_lr": fixed}
+        for (decay, ratio, fixed), parameters in groups.items()
+    ]
+
+
 def set_learning_rate(optimizer: Optimizer, resolved: Resolved, step: int) -> None:
-    """The schedule's rate at ``step``, from 0; a group's "share" of it."""
+    """Give each group the schedule's rate at ``step``, from 0, or the peak rate if it is fixed, times its ratio."""
+    scheduled = resolved.learning_rate_at(step)
     for group in optimizer.param_groups:
-        group["lr"] = resolved.learning_rate_at(step) * group["share"]
+        group["lr"] = (resolved.learning_rate if group["fixed_lr"] else scheduled) * group["lr_ratio"]

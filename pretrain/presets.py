@@ -1,7 +1,8 @@
 """The presets: every name that ``python -m pretrain NAME`` knows, as values derived from one another.
 
 demo-… and smoke-… are for the embedded set on a CPU; …-r50-…ep are the published settings for ImageNet on GPUs, with
-sources in docs/pretraining.md. ``python -m pretrain --help`` lists them.
+sources in docs/pretraining.md. A name ends in the batch, …-b4096 or …-b256, where a method has a recipe for each.
+``python -m pretrain --help`` lists them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _DEMO = PretrainConfig(
     steps=445,
     optimizer="adamw",
     learning_rate=1e-3,
-    lr_batch=None,
+    lr_scaling="none",
     weight_decay=0.01,
     views=_EMBEDDED_VIEWS,
     reader="pillow",
@@ -106,7 +107,12 @@ _PYCONTRAST = PretrainConfig(
 _MOCOV2 = replace(_PYCONTRAST, method=MoCoV2Config(), schedule="cosine", views=VIEWS["B"])
 _INFOMIN = replace(_PYCONTRAST, method=InfoMinConfig(), schedule="cosine", views=VIEWS["D"])
 _BANK_VIEWS = replace(VIEWS["A"], crop_scale=(0.08, 1.0))
-_SIMCLR = PretrainConfig(method=SimCLRConfig(), views=VIEWS["simclr"])
+# SimCLR and C-SimCLR add up the losses of both directions, ours is the mean: LARS evens that out for weights alone.
+_SUM_OF_DIRECTIONS = 2.0
+# The paper's, for batch 4,096: 0.3·B/256 and weight decay 1e-6 (arXiv 2002.05709, section 2.3). For small batches the
+# README of google-research/simclr recommends 0.075·√B, in a command with weight decay 1e-4.
+_SIMCLR = PretrainConfig(method=SimCLRConfig(), batch_size=4096, bias_rate=_SUM_OF_DIRECTIONS, views=VIEWS["simclr"])
+_SIMCLR_SMALL = replace(_SIMCLR, batch_size=256, learning_rate=0.075, lr_scaling="sqrt", weight_decay=1e-4)
 _BYOL = PretrainConfig(
     method=BYOLConfig(),
     batch_size=4096,
@@ -116,17 +122,19 @@ _BYOL = PretrainConfig(
     views2=VIEWS["byol2"],
 )
 _VICREG = replace(_BYOL, method=VICRegConfig(), batch_size=2048, epochs=1000, warmup=10 / 1000, learning_rate=0.2)
+# 0.0048 beside the weights' 0.2, for a gradient that its code divides by its 16 GPUs: docs/pretraining.md.
+_BARLOW_TWINS = replace(_VICREG, method=BarlowTwinsConfig(), bias_rate=0.0048 / 0.2 / 16)
 
+# SuperInfo is SimCLR's recipe with C-SimCLR's κe 1024, κb 10, d 256, β = 1, which is λ 0.5.
 PRESETS |= {
-    # SimCLR's recipe (LARS 0.3·B/256, weight decay 1e-6, 10 epochs of warm-up, full augmentation) with C-SimCLR's
-    # κe 1024, κb 10, d 256, β = 1, which is λ 0.5.
-    "superinfo-r50-100ep": replace(_SIMCLR, method=SuperInfoConfig(), epochs=100, warmup=10 / 100),
-    "superinfo-r50-200ep": replace(_SIMCLR, method=SuperInfoConfig()),
-    "superinfo-r50-800ep": replace(_SIMCLR, method=SuperInfoConfig(), epochs=800, warmup=10 / 800),
+    f"{method}-r50-{epochs}ep-b{recipe.batch_size}": replace(recipe, method=config, epochs=epochs, warmup=10 / epochs)
+    for method, config in (("superinfo", SuperInfoConfig()), ("simclr", SimCLRConfig()))
+    for recipe in (_SIMCLR, _SIMCLR_SMALL)
+    for epochs in (100, 200, 800)
+}
+PRESETS |= {
     # google-research/compressive-visual-representations scripts/csimclr.sh and, for all else, the defaults of run.py.
-    "csimclr-r50-300ep": replace(_BYOL, method=_C_SIMCLR, learning_rate=0.3),
-    "simclr-r50-200ep": _SIMCLR,
-    "simclr-r50-800ep": replace(_SIMCLR, epochs=800, warmup=10 / 800),
+    "csimclr-r50-300ep": replace(_BYOL, method=_C_SIMCLR, bias_rate=_SUM_OF_DIRECTIONS),
     "instdis-r50-200ep": replace(_PYCONTRAST, method=InstDisConfig(), views=_BANK_VIEWS),
     "moco-r50-200ep": _PYCONTRAST,
     "mocov2-r50-200ep": _MOCOV2,
@@ -147,10 +155,17 @@ PRESETS |= {
         learning_rate=0.2,
         weight_decay=1.5e-6,
     ),
+    # The command in the README of facebookresearch/simsiam, with --fix-pred-lr.
     "simsiam-r50-100ep": replace(
-        _MOCOV2, method=SimSiamConfig(), zero_init_residual=True, batch_size=512, epochs=100, learning_rate=0.05
+        _MOCOV2,
+        method=SimSiamConfig(),
+        zero_init_residual=True,
+        batch_size=512,
+        epochs=100,
+        learning_rate=0.05,
+        fixed_lr_modules=("predictor",),
     ),
-    "barlowtwins-r50-1000ep": replace(_VICREG, method=BarlowTwinsConfig(), bias_rate=0.0048 / 0.2),
+    "barlowtwins-r50-1000ep": _BARLOW_TWINS,
     "vicreg-r50-1000ep": _VICREG,
     # torchvision's references/classification: SGD 0.1, a tenth every 30 of 90 epochs, crop and flip alone.
     "supervised-r50-90ep": replace(

@@ -33,7 +33,6 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, 2**63 - 1, "between 0 and 2^63 - 1"),
     "learning_rate": _POSITIVE,
     "bias_rate": _POSITIVE,
-    "lr_batch": (1, math.inf, "at least 1, or None"),
     "momentum": (0, math.nextafter(1, 0), "at least 0 and under 1"),
     "weight_decay": _AMOUNT,
     "warmup": _SHARE,

@@ -49,6 +49,16 @@ def cross_view_vmf(z1: Tensor, mu1: Tensor, mu2: Tensor, kappa_e: float, kappa_b
         return (vmf.log_prob(z1, mu1, kappa_e) - vmf.log_prob(z1, mu2, kappa_b)).mean()
 
 
+def cross_view_vmf_floor(d: int, kappa_e: float, kappa_b: float) -> float:
+    """The expectation of ``cross_view_vmf`` where both views' means agree, in nats: the least it can be.
+
+    log C_d(κe) − log C_d(κb) + (κe − κb) A_d(κe), a constant of the noise; at means with cosine c the expectation is
+    κb A_d(κe) (1 − c) more. At κe 1024, κb 10, d 256: 184.7 of at most 193.5 for orthogonal means.
+    """
+    normalisers = vmf.log_normaliser(d, kappa_e) - vmf.log_normaliser(d, kappa_b)
+    return normalisers + (kappa_e - kappa_b) * vmf.mean_resultant(d, kappa_e)
+
+
 def symmetrised(s12: Tensor, s21: Tensor) -> Tensor:
     """(S12 + S21)/2: with ``cross_view_gaussian`` for both, MIB's D_SKL, a bound of the mean of the two terms.
 

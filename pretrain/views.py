@@ -178,4 +178,5 @@ VIEWS: dict[str, ViewsConfig] = {
     "byol2": replace(_BYOL, blur=0.1, solarise=0.2),
 }
 """Published augmentation: A to E are PyContrast's (pycontrast/datasets/util.py; with a memory bank A's crops start at
-0.08), SimCLR's arXiv 2002.05709 appendix A, BYOL's two arXiv 2006.07733 table 6, which Barlow Twins takes over."""
+0.08), SimCLR's arXiv 2002.05709 appendix A, BYOL's two arXiv 2006.07733 table 6, which are also C-SimCLR's, Barlow
+Twins' and VICReg's (facebookresearch/vicreg:augmentations.py)."""

@@ -30,11 +30,11 @@ FLAGS = {
     "transfer inspect": "",
     "transfer export": "network output prefix source",
     "pretrain demo-superinfo": (
-        "backbone batch-size bias-rate compile data decay-all epochs image-size keep learning-rate lr-batch lr-drops "
-        "method.bound method.deterministic method.dim method.hidden-dim method.kappa-b method.kappa-e "
-        "method.lambda-a method.lambda-b method.lambda-warmup method.output-norm method.parameterisation "
-        "method.sigma-max method.sigma-min momentum optimizer precision probe-every reader resume save-every "
-        "save-seconds schedule "
+        "backbone batch-size bias-rate compile data decay-all epochs fixed-lr-modules image-size keep learning-rate "
+        "lr-drops lr-scaling method.bound method.deterministic method.dim method.hidden-dim method.kappa-b "
+        "method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup method.output-norm "
+        "method.parameterisation method.sigma-max method.sigma-min momentum optimizer precision probe-every reader "
+        "resume save-every save-seconds schedule "
         "seed steps views.blur views.brightness views.contrast views.crop-scale views.flip views.grey views.hue "
         "views.jitter views.rand-augment views.rand-colour views.rand-magnitude views.saturation "
         "views.shuffle-jitter views.solarise warmup weight-decay workers zero-init-residual"

@@ -33,9 +33,16 @@ GRID: dict[str, tuple[str, tuple[str, ...]]] = {
     "csimclr": ("csimclr", ("0.5",)),  # their β = 1: superinfo.py
 }
 TASKS = {"linear": "top1", "knn": "top1"}
-TERMS = ("predictive", "superfluous12", "superfluous21", "spread", "snr")
+TERMS = ("predictive", "superfluous12", "superfluous21", "excess12", "excess21", "spread", "snr")
 LAST = 0.1  # share of the logged steps whose mean is shown
-COLUMNS = ("form", "λ", "linear top-1", "kNN top-1", "predictive, nats", "superfluous, nats", "spread of μ", "snr")
+SHOWN = {
+    "predictive": "predictive, nats",
+    "superfluous": "superfluous, nats",
+    "excess": "excess, nats",  # over the least that vmf's fixed noise allows
+    "spread": "spread of μ",
+    "snr": "snr",
+}
+COLUMNS = ("form", "λ", "linear top-1", "kNN top-1", *SHOWN.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,12 +116,13 @@ def accuracies(root: DataRoot, profile: str) -> dict[tuple[str, str], float]:
 
 
 def nats(folder: Path) -> dict[str, float]:
-    """Means of the terms over the last tenth of the logged steps; superfluous is the mean of both directions."""
+    """Means over the last tenth of the logged steps; superfluous and excess are means of both directions."""
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if "predictive" in row]  # not the probe's
     last = rows[-max(1, round(LAST * len(rows))) :]
     means = {name: sum(row[name] for row in last) / len(last) for name in TERMS if name in last[0]}
-    if "superfluous12" in means:
-        means["superfluous"] = (means["superfluous12"] + means["superfluous21"]) / 2
+    for name in ("superfluous", "excess"):
+        if f"{name}12" in means:
+            means[name] = (means[f"{name}12"] + means[f"{name}21"]) / 2
     return means
 
 
@@ -126,12 +134,12 @@ def table(done: list[Point], root: DataRoot, profile: str, seed: int, more: list
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for point in done:
         if point.folder is None:
-            cells = [point.failure, *[""] * 5]
+            cells = [point.failure, *[""] * (len(COLUMNS) - 3)]
         else:
             sha = json.loads((point.folder / "meta.json").read_text(encoding="utf-8"))["sha256"]
             terms = nats(point.folder)
             cells = [_cell(found.get((sha, task)), 1) for task in TASKS]
-            cells += [_cell(terms.get(name), 2) for name in ("predictive", "superfluous", "spread", "snr")]
+            cells += [_cell(terms.get(name), 2) for name in SHOWN]
         lines.append("| " + " | ".join([point.form, point.weight, *cells]) + " |")
     return "\n".join([*lines, ""])
 

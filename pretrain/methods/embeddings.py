@@ -58,6 +58,11 @@ class Embedding(ABC):
     def cross_view(self, other: Self, z: Tensor) -> Tensor:
         """Upper bound (for vMF its one-sample estimate) on I(v; z | other view): see superfluous.py."""
 
+    @property
+    @abstractmethod
+    def cross_view_floor(self) -> float:
+        """The least expectation of ``cross_view``, in nats, whatever the means are."""
+
     @abstractmethod
     def rate_normal(self) -> Tensor:
         """(N,) KL to N(0, I)."""
@@ -121,6 +126,11 @@ class VMF(Embedding):
         """See Embedding."""
         return bounds.cross_view_vmf(z, self.mu, other.mu, self.kappa_e, self.kappa_b)
 
+    @property
+    def cross_view_floor(self) -> float:
+        """See Embedding."""
+        return bounds.cross_view_vmf_floor(self.mu.shape[1], self.kappa_e, self.kappa_b)
+
     def rate_normal(self) -> Tensor:
         """Raise ValueError: no normal prior on the sphere, and the rate to its uniform one is a constant."""
         raise ValueError("rate-normal is for Gaussian embeddings")
@@ -169,6 +179,11 @@ class Gaussian(Embedding):
     def cross_view(self, other: Self, z: Tensor) -> Tensor:
         """See Embedding; the KL in closed form, so z is not read."""
         return bounds.cross_view_gaussian(self.mu, self.sigma, other.mu, other.sigma)
+
+    @property
+    def cross_view_floor(self) -> float:
+        """A KL's: 0, where both distributions are the same."""
+        return 0.0
 
     def rate_normal(self) -> Tensor:
         """See Embedding."""
@@ -220,3 +235,15 @@ def superfluous(bound: Bound, own: Embedding, other: Embedding, z: Tensor, predi
         return bounds.superfluous_rate(own.rate_normal().mean(), predictive)
     densities = torch.cat([own.log_densities(z), other.log_densities(z)], 1)
     return bounds.superfluous_rate(bounds.rate_mixture(own.log_density(z), densities).mean(), predictive)
+
+
+def logged(bound: Bound, embedding: Embedding, s12: Tensor, s21: Tensor) -> dict[str, Tensor]:
+    """The log's scalars of the two superfluous terms, in nats: "superfluous12" and "superfluous21".
+
+    Beside each "excess12" and "excess21", what it has above the least that this noise allows: for vMF's cross-view
+    bound alone, because elsewhere the least is 0 or not known.
+    """
+    terms = {"superfluous12": s12.detach(), "superfluous21": s21.detach()}
+    if bound == "cross_view" and embedding.cross_view_floor:
+        terms |= {f"excess{way}": terms[f"superfluous{way}"] - embedding.cross_view_floor for way in ("12", "21")}
+    return terms

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.errors import InputError
 from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.embeddings import Embedding
+from pretrain.methods.embeddings import Embedding, logged
 from pretrain.methods.heads import unit
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
 from pretrain.methods.superinfo import StochasticHead, SuperInfoConfig
@@ -42,7 +42,7 @@ class MoCoV2SuperInfo(nn.Module):
         self.queue = Queue(config.queue, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """In nats loss, nce, score (log(1 + queue) − nce, no bound), the superfluous two; spreads of μ, z, h; snr."""
+        """In nats loss, nce, score (log(1 + queue) − nce, no bound), those of ``logged``; spreads of μ, z, h; snr."""
         config = self.config
         p2 = self.keys(batch.views[1])
         h = self.backbone(batch.views[0])
@@ -59,7 +59,7 @@ class MoCoV2SuperInfo(nn.Module):
         ramp, s12, s21 = config.ramp(progress), p1.cross_view(p2, z1), p2.cross_view(p1, z2)
         weight_a, weight_b = config.weights
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
-        terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(p1.directions(z1))}
+        terms |= {**logged(config.bound, p1, s12, s21), "z_spread": spread(p1.directions(z1))}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}
 
     @torch.no_grad()

@@ -1,7 +1,8 @@
 """SimSiam (Chen and He, arXiv 2011.10566): predict the other view's projection, whose gradient is stopped.
 
-Their code keeps the predictor's learning rate constant (facebookresearch/simsiam, --fix-pred-lr); here it follows the
-schedule, as in the paper's table 1. Run: ``python -m pretrain demo-simsiam --data FOLDER``.
+The ImageNet preset keeps the predictor's learning rate at its peak, as --fix-pred-lr of facebookresearch/simsiam does
+(the last row of the paper's table 1); demo-simsiam lets it follow the schedule.
+Run: ``python -m pretrain demo-simsiam --data FOLDER``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.embeddings import VMF, Bound, Embedding, bounded, free, superfluous
+from pretrain.methods.embeddings import VMF, Bound, Embedding, bounded, free, logged, superfluous
 from pretrain.methods.heads import projection_mlp, unit
 from pretrain.objectives import info_nce, nt_xent, spread
 
@@ -89,17 +89,17 @@ class SuperInfo(nn.Module):
         self.head = StochasticHead(config, sizes.feature_dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: in nats loss, nce, score and predictive as SimCLR's, superfluous12 and superfluous21; spreads, snr.
+        """Terms: in nats loss, nce, score and predictive as SimCLR's, and those of ``logged``; spreads, snr.
 
         predictive = log N − two-tower loss is a lower bound on I(z1; z2) (vmf: I(z1; v2)) on the batch that is trained
-        on, and under ``cosine_cap(N, 1/κb)``. With a rate bound both superfluous terms subtract the mean of the two
+        on, and at most ``cosine_cap(N, 1/κb)``. With a rate bound both superfluous terms subtract the mean of the two
         directions' InfoNCE: their mean is a bound, each alone is not. spread, z_spread and h_spread, in [0, 1], are
         those of the directions of μ, z and h.
         """
         config = self.config
         h = self.backbone(torch.cat(batch.views))
         p1, p2 = (half.gather() for half in self.head(h).halves())
-        # The same z in both terms: were the contrast to read μ, λ would buy nothing (superinfo.md).
+        # The same z in both terms: were the contrast to read μ, noise would be free (docs/information.md).
         z1, z2 = (p.mu if config.deterministic else p.sample() for p in (p1, p2))
         anchors, keys = (p1.directions(z1), p2.directions(z2)), (p1.keys(z1), p2.keys(z2))
         # For vmf the logits are log vMF(z1; μ2k, κb) up to their common normaliser, hence τ = 1/κb.
@@ -121,5 +121,5 @@ class SuperInfo(nn.Module):
         s12, s21 = superfluous(config.bound, p1, p2, z1, bound), superfluous(config.bound, p2, p1, z2, bound)
         weight_a, weight_b = config.weights
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
-        terms |= {"superfluous12": s12.detach(), "superfluous21": s21.detach(), "z_spread": spread(anchors[0])}
+        terms |= {**logged(config.bound, p1, s12, s21), "z_spread": spread(anchors[0])}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}

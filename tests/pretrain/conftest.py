@@ -84,7 +84,7 @@ def tiny():
         steps=3,
         optimizer="adamw",
         learning_rate=1e-3,
-        lr_batch=None,
+        lr_scaling="none",
         weight_decay=0.01,
         views=ViewsConfig(blur=0.0),
         workers=0,

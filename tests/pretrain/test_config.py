@@ -23,15 +23,15 @@ def config(**changes):
 
 
 def test_the_promised_presets_exist_and_resolve():
-    promised = {f"{size}-{method}" for size in ("smoke", "demo") for method in METHODS} | {"superinfo-r50-200ep"}
+    promised = {f"{size}-{method}" for size in ("smoke", "demo") for method in METHODS} | {"superinfo-r50-200ep-b4096"}
     assert promised <= set(PRESETS)
     for name, preset in PRESETS.items():
         assert resolve(preset, 6000, CPU).method in name.replace("csimclr", "superinfo")
 
 
 def test_the_imagenet_preset_resolves_to_its_published_schedule():
-    resolved = resolve(PRESETS["superinfo-r50-200ep"], 1_281_167, CPU)
-    assert resolved.steps == 200 * 5004 and resolved.warmup_steps == 10 * 5004 and resolved.learning_rate == 0.3
+    resolved = resolve(PRESETS["superinfo-r50-200ep-b4096"], 1_281_167, CPU)
+    assert resolved.steps == 200 * 312 and resolved.warmup_steps == 10 * 312 and resolved.learning_rate == 4.8
 
 
 def test_learning_rate_scales_and_follows_warmup_and_cosine():
@@ -40,7 +40,15 @@ def test_learning_rate_scales_and_follows_warmup_and_cosine():
     rates = [resolved.learning_rate_at(step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.01 * (i + 1) for i in range(10)])
     assert rates[10] == pytest.approx(0.1) and rates[55] == pytest.approx(0.05) and 0 < rates[99] < 1e-4
-    assert resolve(config(batch_size=64, lr_batch=None), 1000, CPU).learning_rate == 0.3
+
+
+@pytest.mark.parametrize(
+    ("scaling", "batch", "peak"),
+    [("linear", 256, 0.3), ("linear", 4096, 4.8), ("sqrt", 256, 4.8), ("sqrt", 1024, 9.6), ("none", 64, 0.3)],
+)
+def test_the_peak_rate_follows_the_rule_that_is_named(scaling, batch, peak):
+    resolved = resolve(config(batch_size=batch, learning_rate=0.3, lr_scaling=scaling), 5000, CPU)
+    assert resolved.learning_rate == pytest.approx(peak, rel=1e-12)
 
 
 def test_steps_win_over_epochs():
@@ -66,7 +74,6 @@ def test_only_settings_that_decide_the_weights_name_the_run():
         ({"learning_rate": 0.0}, "--learning-rate 0.0"),
         ({"learning_rate": math.nan}, "--learning-rate nan"),
         ({"learning_rate": math.inf}, "--learning-rate inf"),
-        ({"lr_batch": 0}, "--lr-batch 0"),
         ({"momentum": 1.0}, "--momentum 1.0"),
         ({"weight_decay": -1.0}, "--weight-decay -1.0"),
         ({"warmup": 3.0}, "--warmup 3.0"),

@@ -113,6 +113,38 @@ def test_without_noise_no_parameter_waits_for_a_gradient(form, tmp_path):
     assert in_processes(action, tmp_path) == [True, True]
 
 
+@pytest.mark.parametrize(("differentiable", "share"), [(False, 1 / WORLD), (True, 1.0)])
+def test_barlow_twins_published_code_divides_its_gradient_by_the_processes(differentiable, share, tmp_path):
+    """facebookresearch/barlowtwins main.py sums the correlations outside of autograd, then takes DDP's mean.
+
+    So its rate for biases, 0.0048, belongs to a gradient of 1/16 on its 16 GPUs; ours, by ``gather``, is whole.
+    """
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 2 * WORLD, 6, generator=generator)
+    linear = nn.Linear(6, 3)
+    nn.init.normal_(linear.weight, generator=generator)
+
+    def loss_of(z1, z2):
+        correlation = z1.T @ z2 / inputs.shape[1]
+        if not differentiable and distributed.world_size() > 1:
+            torch.distributed.all_reduce(correlation)
+        on, everything = correlation.diagonal(), correlation.square().sum()
+        return (1 - on).square().sum() + 0.0051 * (everything - on.square().sum())
+
+    def action():
+        z1, z2 = (linear(distributed.share(view)) for view in inputs)
+        loss = loss_of(*(distributed.gather(z) for z in (z1, z2))) if differentiable else loss_of(z1, z2)
+        loss.backward()
+        return distributed.mean_over_ranks(linear.bias.grad), loss.detach()
+
+    found = in_processes(action, tmp_path)
+    loss = loss_of(*(linear(view) for view in inputs))
+    loss.backward()
+    for gradient, value in found:
+        torch.testing.assert_close(value, loss.detach())
+        torch.testing.assert_close(gradient, share * linear.bias.grad)
+
+
 class PerProcess(nn.Module):
     """BatchNorm of the whole batch as WORLD processes compute it: each over its own share of every view."""
 

@@ -58,24 +58,43 @@ def test_in_batch_keys_as_stored_candidates_are_the_two_tower_loss():
     assert float(loss) == pytest.approx(float(row))
 
 
-@pytest.mark.parametrize(("k", "temperature"), [(16, 0.1), (256, 0.1), (256, 0.5), (65536, 0.5)])
-def test_the_cap_is_what_perfect_cosines_reach(k, temperature):
-    """Positives equal, negatives orthogonal: the loss then, and 2 nats at τ = 0.5 whatever K is."""
-    logits = torch.tensor([1 / temperature] + [0.0] * (k - 1), dtype=torch.float64)
-    best = math.log(k) - float(torch.logsumexp(logits, 0) - logits[0])
+@pytest.mark.parametrize(("k", "temperature"), [(2, 10.0), (16, 0.1), (256, 0.1), (256, 0.5), (65536, 0.5)])
+def test_the_cap_is_under_both_its_limits(k, temperature):
     cap = objectives.cosine_cap(k, temperature)
-    assert cap == pytest.approx(best, abs=1e-9) and cap < min(math.log(k), 1 / temperature)
+    assert 0 < cap < min(math.log(k), 1 / temperature)
     assert k < 65536 or cap == pytest.approx(2, abs=1e-3)
 
 
-def test_no_batch_of_one_marginal_reports_more_than_the_cap():
-    (z,) = directions(64, 64, 1)
-    basis = torch.linalg.qr(z).Q.T  # orthogonal directions, both views the same: the best there is
-    logits = basis @ basis.T / 0.2
-    _, bound = objectives.info_nce(logits, logits)
-    assert float(bound) == pytest.approx(objectives.cosine_cap(64, 0.2))
-    noisy = F.normalize(z + 0.3 * directions(64, 64, 1, seed=1)[0], dim=1)
-    assert float(objectives.info_nce(z @ noisy.T / 0.2, noisy @ z.T / 0.2)[1]) < float(bound)
+def two_tower(z1, z2, temperature):
+    return float(objectives.info_nce(z1 @ z2.T / temperature, z2 @ z1.T / temperature)[1])
+
+
+def test_a_simplex_reaches_the_cap_which_orthogonal_negatives_do_not():
+    """K equal views with pairwise cosines −1/(K−1): 3.828 nats at K 64, τ 0.2, where orthogonal ones give 3.805."""
+    orthogonal = torch.eye(64, dtype=torch.float64)
+    simplex = F.normalize(orthogonal - 1 / 64, dim=1)
+    torch.testing.assert_close((simplex @ simplex.T)[0, 1:], torch.full((63,), -1 / 63, dtype=torch.float64))
+    cap = objectives.cosine_cap(64, 0.2)
+    assert two_tower(simplex, simplex, 0.2) == pytest.approx(cap, rel=1e-12) and cap == pytest.approx(3.828, abs=5e-4)
+    assert two_tower(orthogonal, orthogonal, 0.2) == pytest.approx(3.805, abs=5e-4)
+    loss, _ = objectives.nt_xent(simplex, simplex, 0.2)
+    assert math.log(64) - float(loss) < cap
+
+
+def test_no_two_sets_of_directions_report_more_than_the_cap():
+    """Ascent on z1 and z2 themselves, from few dimensions to more than a simplex needs, ends at or under the cap."""
+    for dim in (2, 4, 12):
+        z1, z2 = (z.requires_grad_() for z in directions(6, dim, 2, seed=dim))
+        optimizer = torch.optim.Adam([z1, z2], 0.05)
+        for _ in range(400):
+            unit1, unit2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
+            loss, bound = objectives.info_nce(unit1 @ unit2.T / 0.5, unit2 @ unit1.T / 0.5)
+            assert bound.item() <= objectives.cosine_cap(6, 0.5) + 1e-9
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        reached = bound.item() > objectives.cosine_cap(6, 0.5) - 1e-3
+        assert reached == (dim >= 5)
 
 
 def test_permutation_and_symmetry():

@@ -5,6 +5,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -67,6 +68,38 @@ def test_cross_view_vmf_averages_to_the_closed_form_kl():
     truth = vmf.log_normaliser(d, kappa_e) - vmf.log_normaliser(d, kappa_b)
     truth += mean_cosine(d, kappa_e) * (kappa_e - kappa_b * overlap)
     assert float(found) == pytest.approx(truth, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("d", "kappa_e", "kappa_b", "published"),
+    [(256, 1024.0, 10.0, 184.684), (128, 1024.0, 5.0, 132.164), (16, 60.0, 5.0, None)],
+)
+def test_the_floor_of_cross_view_vmf_is_its_closed_form_at_equal_means(d, kappa_e, kappa_b, published):
+    """By mpmath's Bessel functions: log C(κe) − log C(κb) + (κe − κb) A(κe), and κb A(κe) more for orthogonal means."""
+
+    def log_normaliser(kappa):
+        order = d / 2 - 1
+        return order * mpmath.log(kappa) - d / 2 * mpmath.log(2 * mpmath.pi) - mpmath.log(mpmath.besseli(order, kappa))
+
+    with mpmath.workdps(40):
+        truth = float(log_normaliser(kappa_e) - log_normaliser(kappa_b)) + (kappa_e - kappa_b) * mean_cosine(d, kappa_e)
+    floor = superfluous.cross_view_vmf_floor(d, kappa_e, kappa_b)
+    assert floor == pytest.approx(truth, abs=1e-9) and (
+        published is None or floor == pytest.approx(published, abs=5e-4)
+    )
+
+
+def test_the_excess_of_cross_view_vmf_grows_with_the_angle_of_the_means():
+    d, kappa_e, kappa_b, n = 16, 60.0, 5.0, 50_000
+    mu1 = directions(1, d, 1)[0].expand(n, d)
+    z1 = vmf.sample(mu1, kappa_e, torch.Generator().manual_seed(1))
+    for cosine in (1.0, 0.3, -1.0):
+        side = torch.zeros(d, dtype=torch.float64)
+        side[0], side[1] = -mu1[0, 1], mu1[0, 0]  # orthogonal to mu1
+        mu2 = cosine * mu1 + math.sqrt(1 - cosine**2) * side / side.norm()
+        found = float(superfluous.cross_view_vmf(z1, mu1, mu2, kappa_e, kappa_b))
+        excess = found - superfluous.cross_view_vmf_floor(d, kappa_e, kappa_b)
+        assert excess == pytest.approx(kappa_b * mean_cosine(d, kappa_e) * (1 - cosine), abs=0.05)
 
 
 def test_log_normal_is_scipys():

@@ -12,7 +12,7 @@ from pretrain import objectives, superfluous, vmf
 from pretrain.alarms import WINDOW, CollapseWatch
 from pretrain.config import PretrainConfig
 from pretrain.errors import InputError
-from pretrain.methods import Batch, SimCLRConfig, Sizes, SuperInfoConfig, embeddings
+from pretrain.methods import METHODS, Batch, SimCLRConfig, Sizes, SuperInfoConfig, embeddings
 from pretrain.methods.embeddings import VMF, Gaussian
 from pretrain.methods.simclr import SimCLR
 from pretrain.methods.superinfo import StochasticHead, SuperInfo
@@ -261,6 +261,25 @@ def test_the_log_says_what_the_noise_is():
         assert {"nce", "score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
         assert {"spread", "z_spread", "h_spread", "lambda_ramp"} <= named
         assert ("sigma_at_bound" in named) == (form != "vmf")
+        assert ({"excess12", "excess21"} <= named) == (form == "vmf")
+
+
+@pytest.mark.parametrize("name", ["superinfo", "mocov2-superinfo"])
+def test_the_log_has_the_excess_over_the_floor(name):
+    """Views whose means agree have an excess of 0 but for the draws' noise; with other bounds there is none."""
+    config = METHODS[name].config(dim=8, hidden_dim=16, kappa_b=5.0, kappa_e=500.0)
+    torch.manual_seed(0)
+    method = METHODS[name].build(config, nn.Sequential(nn.Flatten(), nn.Linear(48, 24)), SIZES)
+    view = torch.randn(12, 3, 4, 4)
+    terms = method(Batch(views=[view, view.clone()], index=torch.arange(12), label=None), 0.5)
+    floor = superfluous.cross_view_vmf_floor(8, 500.0, 5.0)
+    for way in ("12", "21"):
+        assert float(terms[f"superfluous{way}"] - terms[f"excess{way}"]) == pytest.approx(floor, rel=1e-5)
+        assert (
+            abs(float(terms[f"excess{way}"])) < 3
+        )  # one draw per image: their mean has a deviation of √(7/2)/√12 nats
+    mixture, batch = built(small(bound="rate-mixture"))
+    assert "excess12" not in mixture(batch, 0.5)
 
 
 def test_an_alarm_for_noise_at_its_bounds(capsys):

@@ -47,7 +47,8 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
         sha = f"{len(point.weight):064d}"
         (folder / "meta.json").write_text(json.dumps({"sha256": sha, "git": {"commit": "c" * 40, "dirty": True}}))
         terms = {"predictive": 1.5, "spread": 0.9} if point.weight == sweep.DETERMINISTIC else {
-            "predictive": 1.25, "superfluous12": 3.0, "superfluous21": 4.0, "spread": 0.99, "snr": 2.0
+            "predictive": 1.25, "superfluous12": 3.0, "superfluous21": 4.0, "excess12": 0.5, "excess21": 1.0,
+            "spread": 0.99, "snr": 2.0,
         }  # fmt: skip
         rows = [{"step": step, **(terms if step >= 18 else dict.fromkeys(terms, 100.0))} for step in range(20)]
         rows.append({"step": 19, "knn_top1": 30.0})
@@ -64,8 +65,8 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
     monkeypatch.setattr(sweep, "evaluate", evaluated)
     assert sweep.main([str(root), "--profile", "smoke", "--form", "vmf"]) == 1
     lines = Path(capsys.readouterr().out.strip()).read_text().splitlines()
-    assert "| vmf | deterministic | 41.0 | 32.0 | 1.50 | – | 0.90 | – |" in lines
-    assert "| vmf | 0.1 | – | – | 1.25 | 3.50 | 0.99 | 2.00 |" in lines
+    assert "| vmf | deterministic | 41.0 | 32.0 | 1.50 | – | – | 0.90 | – |" in lines
+    assert "| vmf | 0.1 | – | – | 1.25 | 3.50 | 0.75 | 0.99 | 2.00 |" in lines
     assert lines[-1].startswith("| vmf | 1 | collapsed: spread 0.05 |")
     assert all(line.count("|") == len(sweep.COLUMNS) + 1 for line in lines[4:])
     assert lines[2] == f"smoke, pretraining seed 0; one run a row; commit {'c' * 12}+changes."
