@@ -11,6 +11,7 @@ python -m benchmarks suite smoke|demo|paper                all of it, what `make
 
 from __future__ import annotations
 
+import glob
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
     for name in arguments.task:
         if name not in TASKS:
             raise InputError(f"unknown task {name}: choose from {', '.join(TASKS)}")
-        protocols = [p for p in arguments.protocol if p in TASKS[name].protocols] or [TASKS[name].protocols[0]]
+        protocols = [p for p in arguments.protocol if p in TASKS[name].protocols] or [next(iter(TASKS[name].protocols))]
         used.update(protocols)
         cells += [(name, protocol) for protocol in protocols]
     if unknown := [protocol for protocol in arguments.protocol if protocol not in used]:
@@ -42,7 +43,7 @@ def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.cells import recorded
-    from benchmarks.plan import Cell, Plan, check_options, convert_first, parse_checkpoints
+    from benchmarks.plan import Cell, Plan, check_options, convert_first, parse_checkpoints, resolve_columns
     from benchmarks.pool import run_jobs
     from benchmarks.summary import finish
 
@@ -66,6 +67,7 @@ def run_main(argv: list[str]) -> int:
         root.section(needs)
     root.check_unchanged()
     sources = convert_first(parse_checkpoints(arguments.checkpoint), workers)
+    plan = resolve_columns(plan, workers)
     if idle := [source.label for source in sources if not plan.specs(source)]:
         raise InputError(f"{idle[0]}: no detector can have CMC's two encoders; --task takes linear, few-label and knn")
     check_options(plan, sources, workers)
@@ -137,12 +139,18 @@ def tables_main(argv: list[str]) -> int:
 
 def show_main(argv: list[str]) -> int:
     """``show``: see ShowArguments."""
+    from benchmarks.records import ResultsStore
     from benchmarks.show import show
 
     arguments = tyro.cli(ShowArguments, args=argv, prog="python -m benchmarks show")
-    if arguments.count < 1 or not arguments.record.is_file():
-        raise InputError(f"{arguments.record} is not a file" if arguments.count > 0 else "--count: give 1 or more")
-    print(show(arguments.record, arguments.output, arguments.count))
+    if arguments.count < 1:
+        raise InputError("--count: give 1 or more")
+    record = arguments.record
+    if not record.is_file():  # its name alone finds one that a migration has moved
+        record = next(ResultsStore().root.glob(f"*/{glob.escape(record.name)}"), record)
+    if not record.is_file():
+        raise InputError(f"{record} is not a file")
+    print(show(record, arguments.output, arguments.count))
     return 0
 
 
@@ -185,6 +193,11 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise InputError(f"unknown command {argv[0]}: choose from {', '.join(COMMANDS)}")
+    if argv[0] in ("run", "tables", "show", "suite"):
+        from benchmarks.migrate import migrate
+        from benchmarks.records import ResultsStore
+
+        migrate(ResultsStore())
     return COMMANDS[argv[0]](argv[1:])
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS, Metric
+from transfer.weights import InputConvention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +56,9 @@ def collect(expected: Sequence[tuple[str, RunSpec]]) -> list[Cell]:
     store = ResultsStore()
     groups: dict[tuple[str, str, str], list[RunSpec]] = {}
     headings = _headings([spec for _, spec in expected])
-    shas: dict[str, set[str]] = {}
+    rows = _rows(expected)
     for label, spec in expected:
-        shas.setdefault(label, set()).add(spec.checkpoint_sha256)
-    for label, spec in expected:
-        row = label if len(shas[label]) == 1 else f"{label} [{spec.checkpoint_sha256[:6]}]"
-        groups.setdefault(
-            (row, spec.task, headings[dataclasses.replace(spec, seed=0, checkpoint_sha256="")]), []
-        ).append(spec)
+        groups.setdefault((rows[label, _checkpoint(spec)], spec.task, headings[spec.column()]), []).append(spec)
     cells = []
     for (row, task, heading), specs in groups.items():
         newest = [store.newest(spec) for spec in dict.fromkeys(specs)]
@@ -72,9 +68,36 @@ def collect(expected: Sequence[tuple[str, RunSpec]]) -> list[Cell]:
     return cells
 
 
+def _checkpoint(spec: RunSpec) -> tuple[str, InputConvention | None]:
+    return spec.checkpoint_sha256, spec.input
+
+
+def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, InputConvention | None]], str]:
+    """Row heading of each (label, checkpoint): where a label has several, with what tells them apart."""
+    found: dict[str, dict[tuple[str, InputConvention | None], None]] = {}
+    for label, spec in expected:
+        found.setdefault(label, {})[_checkpoint(spec)] = None
+    rows = {}
+    for label, several in found.items():
+        for sha256, convention in several:
+            parts = [sha256[:6]] if len({one for one, _ in several}) > 1 else []
+            if len({other for one, other in several if one == sha256}) > 1:
+                parts.append(_in_words(convention))
+            rows[label, (sha256, convention)] = f"{label} [{', '.join(parts)}]" if parts else label
+    return rows
+
+
+def _in_words(convention: InputConvention | None) -> str:
+    """``RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225``, with the stride where it is in the 1×1."""
+    if convention is None:
+        return "input unknown"
+    mean, std = (" ".join(f"{x:.3g}" for x in values) for values in (convention.pixel_mean, convention.pixel_std))
+    return f"{convention.channel_order}, mean {mean}, std {std}{', stride in 1×1' * convention.stride_in_1x1}"
+
+
 def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     """Column heading of each protocol × data × overrides: task and detector, and whatever else tells them apart."""
-    variants = list(dict.fromkeys(dataclasses.replace(spec, seed=0, checkpoint_sha256="") for spec in specs))
+    variants = list(dict.fromkeys(spec.column() for spec in specs))
     names = {(spec.data_name, TASKS[spec.task].needs, spec.data_fingerprint) for spec in variants}
     several = len({name for name, _, _ in names}) > 1
     twins = {
@@ -84,18 +107,34 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     for spec in variants:
         same = [other for other in variants if (other.task, other.protocol) == (spec.task, spec.protocol)]
         parts = [
-            TASKS[spec.task].protocol_title(spec.protocol),
+            TASKS[spec.task].column_title(spec.protocol),
             spec.data_name if several else "",
             f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
             " ".join(spec.overrides) if len({other.overrides for other in same}) > 1 else "",
             f"{spec.num_gpus} GPUs" if len({other.num_gpus for other in same}) > 1 else "",
+            spec.precision if len({other.precision for other in same}) > 1 else "",
+            f"settings {spec.protocol_digest[:6]}" if _edited(spec, same) else "",
         ]
         headings[spec] = " ".join(part for part in parts if part)
     return headings
 
 
+def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:
+    """Whether the protocol of this name has had other content too, beside what options, GPUs and precision explain."""
+    alike = dataclasses.replace(spec, protocol_digest="")
+    return any(other != spec and dataclasses.replace(other, protocol_digest="") == alike for other in same)
+
+
+BOLD_SEEDS, BOLD_ERRORS = 5, 3.0
+
+
 def best_cells(cells: Iterable[Cell]) -> set[int]:
-    """Ids of the cells to set in bold: best of its column, n ≥ 2, and no runner-up within one std of it."""
+    """Ids of the cells to set in bold.
+
+    A bold cell leads EVERY other cell of its column by more than BOLD_ERRORS standard errors of the difference of the
+    means, and all of them have BOLD_SEEDS values or more. Among equal rows that marks a winner in 1.7 % of the columns
+    of two rows with five seeds, and in fewer where there are more (simulated in tests/benchmarks/test_tables.py).
+    """
     columns: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         if cell.mean is not None:
@@ -104,12 +143,19 @@ def best_cells(cells: Iterable[Cell]) -> set[int]:
     for column in columns.values():
         sign = 1 if column[0].metric.higher_is_better else -1
         first, *rest = sorted(column, key=lambda cell: -sign * (cell.mean or 0.0))
-        if first.std is None or not rest:
-            continue
-        gap = sign * ((first.mean or 0.0) - (rest[0].mean or 0.0))
-        if gap > max(first.std, rest[0].std or 0.0):
+        if (
+            rest
+            and all(len(cell.values) >= BOLD_SEEDS for cell in column)
+            and all(_leads(first, cell) for cell in rest)
+        ):
             bold.add(id(first))
     return bold
+
+
+def _leads(first: Cell, other: Cell) -> bool:
+    """Whether the means differ by more than BOLD_ERRORS standard errors of their difference."""
+    error = sum((cell.std or 0.0) ** 2 / len(cell.values) for cell in (first, other)) ** 0.5
+    return abs((first.mean or 0.0) - (other.mean or 0.0)) > BOLD_ERRORS * error
 
 
 def recorded(profile: str, data: str | None = None) -> list[tuple[str, RunSpec]]:
@@ -125,6 +171,7 @@ def recorded(profile: str, data: str | None = None) -> list[tuple[str, RunSpec]]
         and spec.task in TASKS
         and spec.task_version == TASKS[spec.task].version
         and spec.protocol in TASKS[spec.task].protocols
+        and spec.protocol_digest != UNKNOWN
     ]
     order = list(TASKS)
     return sorted(pairs, key=lambda pair: (pair[0], order.index(pair[1].task), pair[1].protocol, pair[1].seed))

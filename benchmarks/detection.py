@@ -17,16 +17,22 @@ from detectron2.utils import comm
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.registration import Registered, register
 from benchmarks.records import ResultsStore, RunSpec
-from benchmarks.run import Context, Result, Source
+from benchmarks.run import Context, Resolved, Result, Source
 from pretrain.errors import RunError
 from pretrain.files import write_json
 from transfer import weights
-from transfer.config import build_cfg
-from transfer.detection import train_and_test
+from transfer.config import build_cfg, identity, resolved_protocol
+from transfer.detection import precision, train_and_test
 from transfer.weights import ConvertedWeights
 
 
-def run_detection(context: Context) -> Result:
+def resolve(task: str, protocol: str, profile: str, num_gpus: int | None, opts: tuple[str, ...]) -> Resolved:
+    """The protocol's config as it will run, less what checkpoint, data and seed fix."""
+    cfg = resolved_protocol(protocol, profile, num_gpus or 0, list(opts))  # type: ignore[arg-type]  # the same three words
+    return Resolved(settings=identity(yaml.safe_load(cfg.dump())), precision=precision(cfg))
+
+
+def run(context: Context) -> Result:
     """Train the protocol's detector from the converted weights and test it on the root's test split."""
     outcome = context.folder / "outcome.json"
     outcome.unlink(missing_ok=True)

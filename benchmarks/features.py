@@ -1,7 +1,8 @@
 """Frozen features of a checkpoint on an ImageFolder split, extracted once and memory-mapped for every task after.
 
-``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-<precision>/{train,val}.npy``
-(N×512 or 2048, float32: a randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.npy``.
+``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-fp32/{train,val}.npy``
+(N×512 or 2048, float32: a randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.npy``. They
+are computed in fp32 everywhere, on a GPU without TF32, so that a cell does not depend on what a processor is fast at.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from benchmarks.datasets.layout import DataRoot
-from pretrain.checkpoint import tensor_digest
-from pretrain.config import best_device, has_bf16
+from pretrain.config import best_device
 from pretrain.data import decode
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
 from pretrain.state import locked
 from transfer import architecture, names
 from transfer.read import Loaded
-from transfer.sources import Backbone, backbone_of
+from transfer.sources import Backbone, backbone_of, weights_digest
 from transfer.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 
 
@@ -39,6 +39,8 @@ class View:
     crop: int
 
 
+PRECISION = "fp32"
+COPIED_ROWS = 8192
 VIEWS = {"smoke": View(resize=48, crop=48), "demo": View(resize=64, crop=64), "paper": View(resize=256, crop=224)}
 
 
@@ -50,10 +52,13 @@ class Features:
     y: np.ndarray
     classes: int
 
-
-def eval_precision() -> str:
-    """bf16 where the device is fast at it, else fp32."""
-    return "bf16" if has_bf16(best_device()) else "fp32"
+    def tensor(self, rows: np.ndarray, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+        """``x[rows]`` on ``device``, of which the host never holds more than a chunk: ImageNet's are 10.5 GB."""
+        found = torch.empty(len(rows), self.x.shape[1], dtype=dtype, device=device)
+        for begun in range(0, len(rows), COPIED_ROWS):
+            some = rows[begun : begun + COPIED_ROWS]
+            found[begun : begun + len(some)] = torch.from_numpy(self.x[some])
+        return found
 
 
 def read_frozen(loaded: Loaded) -> Backbone:
@@ -73,7 +78,7 @@ def build_backbone(backbone: Backbone) -> nn.Module:
     if unexpected or missing:
         raise RunError(f"the backbone did not load: missing {missing[:3]}, unexpected {unexpected[:3]}")
     state = {name: tensor for name, tensor in model.state_dict().items() if name in backbone.state}
-    if tensor_digest(state) != backbone.sha256:
+    if weights_digest(state) != backbone.sha256:
         raise RunError("the backbone in memory is not the checkpoint's: its tensors' sha256 differs")
     return model.eval().requires_grad_(False)
 
@@ -108,7 +113,7 @@ def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers:
 
 
 @torch.inference_mode()
-def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: Path, precision: str) -> None:
+def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: Path) -> None:
     device = best_device()
     model = model.to(device).to(memory_format=torch.channels_last)
     count = len(loader.dataset)  # type: ignore[arg-type]
@@ -117,7 +122,7 @@ def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: P
     labels: list[Tensor] = []
     begun = 0
     for images, y in tqdm(loader, desc=f"features {target.stem}", mininterval=5):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
             rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
         if x is None:
             x = np.lib.format.open_memmap(partial, "w+", np.float32, (count, rows.shape[1]))
@@ -134,17 +139,16 @@ def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: P
 
 def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
     """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
-    view, precision = VIEWS[profile], eval_precision()
-    data = root.section("imagenet")
-    how = (backbone.pixel_mean, backbone.pixel_std, backbone.channel_order, backbone.stride_in_1x1)
-    key = f"{backbone.sha256[:12]}-{digest(how)[:6]}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{precision}"
+    view, data = VIEWS[profile], root.section("imagenet")
+    how = digest(dataclasses.asdict(backbone.input))[:6]
+    key = f"{backbone.sha256[:12]}-{how}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{PRECISION}"
     folder = results_dir() / "features" / key
     found = {}
     with locked(folder):
         for split in ("train", "val"):
             target = folder / f"{split}.npy"
             if not target.exists():
-                _extract(build_backbone(backbone), _loader(root, split, view, backbone, workers), target, precision)
+                _extract(build_backbone(backbone), _loader(root, split, view, backbone, workers), target)
             y = np.load(folder / f"{split}.labels.npy")
             found[split] = Features(np.load(target, mmap_mode="r"), y, len(data["classes"]))
     return found

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 
-from benchmarks.features import VIEWS, eval_precision, features
-from benchmarks.run import Context, Result
+from benchmarks.features import PRECISION, VIEWS, features
+from benchmarks.run import Context, Resolved, Result
 from pretrain.config import best_device
 from pretrain.neighbours import KnnConfig, knn_predict
 
 CONFIGS = {"smoke": KnnConfig(k=20), "demo": KnnConfig(k=20), "paper": KnnConfig(k=200)}
 
 
-def run_knn(context: Context) -> Result:
+def resolve(task: str, protocol: str, profile: str, num_gpus: int | None, opts: tuple[str, ...]) -> Resolved:
+    """The settings of the vote and of the crop; GPUs and detectron2's options do not reach them."""
+    settings = {**dataclasses.asdict(CONFIGS[profile]), **dataclasses.asdict(VIEWS[profile])}
+    return Resolved(settings=settings, precision=PRECISION)
+
+
+def run(context: Context) -> Result:
     """Top-1 in percent on the val split."""
-    config = CONFIGS[context.spec.profile]
-    found = features(context.backbone(), context.root, context.spec.profile, context.loader_workers)
-    device = best_device()
-    x = {split: torch.tensor(part.x, device=device) for split, part in found.items()}
+    spec, device = context.spec, best_device()
+    found = features(context.backbone(), context.root, spec.profile, context.loader_workers)
+    x = {split: part.tensor(np.arange(len(part.y)), device) for split, part in found.items()}
     y = {split: torch.tensor(part.y, device=device) for split, part in found.items()}
-    predicted = knn_predict(x["train"], y["train"], x["val"], found["val"].classes, config)
+    predicted = knn_predict(x["train"], y["train"], x["val"], found["val"].classes, CONFIGS[spec.profile])
     top1 = 100 * (predicted == y["val"]).double().mean().item()
-    settings = {**dataclasses.asdict(config), **dataclasses.asdict(VIEWS[context.spec.profile])}
-    return Result(metrics={"top1": top1}, test_images=len(predicted), config=settings, precision=eval_precision())
+    settings = resolve(spec.task, spec.protocol, spec.profile, None, ()).settings
+    return Result(metrics={"top1": top1}, test_images=len(predicted), config=settings, precision=PRECISION)

@@ -33,7 +33,8 @@ class Plan:
     """Cells on data. ``roots`` gives the data root by section (imagenet, voc, coco).
 
     ``rerun``: missing (failed ones too), always (a new attempt) or never. ``opts`` are detectron2 options KEY VALUE …:
-    they reach, and so identify, detection runs alone.
+    they reach, and so identify, detection runs alone. ``resolved`` is filled by ``resolve_columns``: digest and
+    precision by (task, protocol).
     """
 
     profile: str
@@ -42,6 +43,7 @@ class Plan:
     num_gpus: int
     rerun: str = "missing"
     opts: tuple[str, ...] = ()
+    resolved: Mapping[tuple[str, str], tuple[str, str]] = dataclasses.field(default_factory=dict)
 
     def specs(self, source: Source) -> list[RunSpec]:
         """The specs of one checkpoint's row; a deterministic task has one, of seed 0.
@@ -58,13 +60,17 @@ class Plan:
     def _spec(self, source: Source, cell: Cell, seed: int) -> RunSpec:
         task = TASKS[cell.task]
         detection = task.needs != "imagenet"
+        protocol_digest, precision = self.resolved[cell.task, cell.protocol]
         return RunSpec(
             task=task.name,
             task_version=task.version,
             protocol=cell.protocol,
+            protocol_digest=protocol_digest,
+            precision=precision,
             data_name=self.roots[task.needs].name,
             data_fingerprint=self.roots[task.needs].section(task.needs)["fingerprint"],
             checkpoint_sha256=source.sha256,
+            input=source.input,
             seed=seed,
             profile=self.profile,
             overrides=self.opts if detection else (),
@@ -133,6 +139,26 @@ class Plan:
             report=report,
             lost=lost,
         )
+
+
+def resolve_columns(plan: Plan, workers: int) -> Plan:
+    """``plan`` with its protocols resolved as they will run here. InputError for options that one of them refuses."""
+    columns = list(dict.fromkeys((cell.task, cell.protocol) for cell in plan.cells))
+    found: list[tuple[str, str]] = []
+
+    def keep(value: list[tuple[str, str]]) -> list[Job]:
+        found.extend(value)
+        return []
+
+    job = Job(
+        name="protocols",
+        target="benchmarks.run:resolve_columns",
+        arguments={"columns": columns, "profile": plan.profile, "num_gpus": plan.num_gpus, "opts": plan.opts},
+        log=results_dir() / "logs" / "protocols.log",
+        then=keep,
+    )
+    check_jobs([job], workers, say_done=False)
+    return dataclasses.replace(plan, resolved=dict(zip(columns, found, strict=True)))
 
 
 def check_options(plan: Plan, sources: list[Source], workers: int) -> None:

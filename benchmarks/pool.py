@@ -155,9 +155,9 @@ def time_left(
     return max([(sum(rest) + sum(waiting) * pace) / workers, *rest])
 
 
-def check_jobs(jobs: list[Job], workers: int) -> None:
+def check_jobs(jobs: list[Job], workers: int, say_done: bool = True) -> None:
     """Run jobs that judge input; InputError with their reasons in one line if any fails, and no trace of them left."""
-    if failed := run_jobs(jobs, workers, say_failures=False).failed:
+    if failed := run_jobs(jobs, workers, say_failures=False, say_done=say_done).failed:
         for job in jobs:
             job.log.unlink(missing_ok=True)
         for folder in (jobs[0].log.parent, jobs[0].log.parent.parent):
@@ -178,7 +178,7 @@ def _count_and_time_left(
     return f"{len(done)}/{len(done) + len(running) + len(waiting)}", eta
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ran:
+def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True, say_done: bool = True) -> Ran:
     """Run jobs and their follow-ups, at most ``workers`` at once.
 
     Follow-ups go first, in the order they came, so that a checkpoint's row is finished before the next one is begun.
@@ -212,7 +212,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True) -> Ra
                 else:
                     ran.failed.append((item.job, value))
                     item.job.lost(value)
-                if good or say_failures:
+                if say_done if good else say_failures:
                     text = item.job.report(value) if good else f"FAILED: {value}"
                     count = _count_and_time_left(done, running, queue, workers, now)
                     _say(f"[{count[0]}] {item.job.name}: {text} · {minutes(now - item.started)}{count[1]}")

@@ -1,6 +1,7 @@
-"""What was asked (RunSpec), what came out (RunRecord) and where it lies (ResultsStore). Imports no torch.
+"""What was asked (RunSpec), what came out (RunRecord) and where it is kept (ResultsStore). Imports no torch.
 
-One JSON an attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written whole and never changed.
+One JSON per attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written whole and never changed; beside it, under
+the same name without .json, the folder of the attempt's files (a detector's log, losses, predictions).
 """
 
 from __future__ import annotations
@@ -18,24 +19,32 @@ import pandas as pd
 
 from pretrain.errors import InputError
 from pretrain.files import digest, results_dir, write_json
+from transfer.weights import InputConvention
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # benchmarks/migrate.py brings records of 1 here
+UNKNOWN = "unknown"  # digest or precision of a record of schema 1 that failed before it noted them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """Identity of one downstream run. ``seed`` sets the run's initialisation and data order, not the pretraining's.
+    """Identity of one downstream run: everything that moves its numbers.
 
-    ``num_gpus`` of a detection run (0: CPU), since batch, learning rate, norm and precision follow from it; None for
-    the tasks on frozen features.
+    ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images.
+    ``protocol_digest`` is of the resolved settings without paths, data and seed, so that a protocol is known by its
+    content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
+    ``num_gpus`` of a detection run (0: CPU), since batch, learning rate and norm follow from it; None for the tasks on
+    frozen features.
     """
 
     task: str
     task_version: int
     protocol: str
+    protocol_digest: str
+    precision: str  # of the arithmetic: fp32, tf32, bf16 or fp16
     data_name: str
     data_fingerprint: str
     checkpoint_sha256: str
+    input: InputConvention | None  # None: of a record from before it was kept, and nothing else says it
     seed: int
     profile: str
     overrides: tuple[str, ...] = ()
@@ -45,6 +54,10 @@ class RunSpec:
     def spec_id(self) -> str:
         """12 hex digits of the canonical JSON's sha256: computed, never parsed from a path."""
         return digest(dataclasses.asdict(self))[:12]
+
+    def column(self) -> RunSpec:
+        """What all cells of a column share: the spec without checkpoint and seed."""
+        return dataclasses.replace(self, checkpoint_sha256="", input=None, seed=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +82,29 @@ class RunRecord:
     peak_memory_mb: float | None
     resumed_at: int | None
     log: str | None
+    notes: tuple[str, ...] = ()  # what a reader of the number has to know; printed below the table
+    migrated: dict[str, Any] | None = None  # schema and spec_id that the record had before
 
 
 def _record(text: str) -> RunRecord:
     values = json.loads(text)
     if values.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"schema_version {values.get('schema_version')}, expected {SCHEMA_VERSION}")
-    values["spec"] = RunSpec(**{**values["spec"], "overrides": tuple(values["spec"]["overrides"])})
+    spec = values["spec"]
+    if spec["input"]:
+        spec["input"] = InputConvention(**{key: _tuple(value) for key, value in spec["input"].items()})
+    values["spec"] = RunSpec(**{**spec, "overrides": tuple(spec["overrides"])})
+    values["notes"] = tuple(values["notes"])
     return RunRecord(**values)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def files_of(record: Path) -> Path:
+    """Folder of the files of the attempt whose record is at ``record``."""
+    return record.with_suffix("")
 
 
 class ResultsStore:
@@ -89,10 +117,16 @@ class ResultsStore:
         """Folder of the spec's attempts."""
         return self.root / spec.spec_id
 
+    def working_folder(self, spec: RunSpec) -> Path:
+        """Folder where an attempt writes its files, and which a killed one leaves for the next to continue in."""
+        return self.path_for(spec) / "files"
+
     def save(self, record: RunRecord) -> Path:
-        """Write a new attempt and return its path."""
+        """Write a new attempt and return its path. An ok attempt takes the files of the working folder with it."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         path = self.path_for(record.spec) / f"{stamp}-{secrets.token_hex(3)}.json"
+        if record.status == "ok" and self.working_folder(record.spec).is_dir():
+            self.working_folder(record.spec).rename(files_of(path))
         write_json(path, dataclasses.asdict(record))
         return path
 

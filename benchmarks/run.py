@@ -13,6 +13,7 @@ import time
 import traceback
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets.layout import DataRoot
@@ -20,9 +21,9 @@ from benchmarks.pool import one_line
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, RunError
-from pretrain.files import file_sha256, results_dir, write_json
+from pretrain.files import digest, file_sha256, results_dir, write_json
 from pretrain.provenance import git_state, package_versions, utc_now
-from transfer.weights import usable
+from transfer.weights import InputConvention, usable
 
 if TYPE_CHECKING:
     from transfer.sources import Backbone
@@ -30,18 +31,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A checkpoint to evaluate: its row's ``label``, its file, its converted .pkl, tensors' sha256 and architecture."""
+    """A checkpoint to evaluate: its row's ``label``, its file, its converted .pkl, and what identifies it."""
 
     label: str
     path: Path
     converted: Path | None  # None: no detector can have it, only its features are evaluated
-    sha256: str
+    sha256: str  # of its tensors, as transfer.sources.Backbone.sha256
+    input: InputConvention
     architecture: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a task's runner gets."""
+    """What a task's ``run`` gets."""
 
     spec: RunSpec
     root: DataRoot
@@ -67,13 +69,14 @@ def _backbone(checkpoint: Path) -> Backbone:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a runner returns: flat metrics in percent (None: undefined), the resolved settings, the arithmetic used."""
+    """What a task's ``run`` returns: flat metrics in percent (None: undefined), settings, arithmetic, notes."""
 
     metrics: dict[str, float | None]
     test_images: int | None
     config: dict[str, Any]
     precision: str
     resumed_at: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def converted_path(checkpoint: Path) -> Path:
@@ -92,12 +95,14 @@ def source_of(label: str, checkpoint: Path) -> Source | None:
             path=checkpoint,
             converted=converted,
             sha256=proof.source_sha256,
+            input=proof.input,
             architecture=proof.architecture,
         )
     try:
         found = json.loads(_features_only(converted).read_text(encoding="utf-8"))
-        return Source(label=label, path=checkpoint, converted=None, **found)
-    except (OSError, ValueError, TypeError):
+        convention = InputConvention.of(SimpleNamespace(**found.pop("input")))
+        return Source(label=label, path=checkpoint, converted=None, input=convention, **found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -117,10 +122,39 @@ def convert_checkpoint(checkpoint: Path) -> str:
 
     path = converted_path(checkpoint)
     if encoders := read_two_encoders(load_checkpoint(checkpoint)):
-        write_json(_features_only(path), {"sha256": encoders.sha256, "architecture": encoders.architecture})
+        about = {"sha256": encoders.sha256, "architecture": encoders.architecture}
+        write_json(_features_only(path), about | {"input": dataclasses.asdict(encoders.input)})
         return "CMC's two encoders: for features alone, no detector can have them"
     converted = convert(checkpoint, path)
     return f"{converted.mapped}/{converted.expected} tensors, forward pass equal"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What a task's ``resolve`` returns: the settings that decide the numbers, without checkpoint, data and seed."""
+
+    settings: dict[str, Any]
+    precision: str
+
+    @property
+    def digest(self) -> str:
+        """Sha256 hex of the settings' canonical JSON."""
+        return digest(self.settings)
+
+
+def resolve(task: str, protocol: str, profile: str, num_gpus: int | None, opts: tuple[str, ...]) -> Resolved:
+    """The settings of a task under a protocol as they would run on this machine. InputError for unusable ones."""
+    module = import_module(TASKS[task].module)
+    found: Resolved = module.resolve(task, protocol, profile, num_gpus, opts)
+    return found
+
+
+def resolve_columns(
+    columns: list[tuple[str, str]], profile: str, num_gpus: int, opts: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    """(digest, precision) of each (task, protocol), in a worker: it takes torch and detectron2."""
+    found = [resolve(task, protocol, profile, num_gpus, opts) for task, protocol in columns]
+    return [(one.digest, one.precision) for one in found]
 
 
 def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log: Path, again: bool) -> None:
@@ -137,7 +171,7 @@ def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log
             if store.has(spec) and not again:
                 continue
             if again:
-                shutil.rmtree(store.path_for(spec) / "files", ignore_errors=True)  # a finished detector would resume
+                shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's, not to be continued
             record = _attempt(source, data, spec, num_gpus, log)
             store.save(record)
         if record.error:
@@ -148,18 +182,20 @@ def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log
 
 def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: Path) -> RunRecord:
     begun, clock = utc_now(), time.monotonic()
-    module, function = TASKS[spec.task].runner.split(":")
     context = Context(
         spec=spec,
         root=root,
         checkpoint=source.path,
         converted=source.converted,
-        folder=ResultsStore().path_for(spec) / "files",
+        folder=ResultsStore().working_folder(spec),
         num_gpus=num_gpus,
         loader_workers=0 if spec.profile != "paper" else min(8, os.cpu_count() or 1),
     )
     try:
-        result = getattr(import_module(module), function)(context)
+        now = resolve(spec.task, spec.protocol, spec.profile, spec.num_gpus, spec.overrides)
+        if (now.digest, now.precision) != (spec.protocol_digest, spec.precision):
+            raise RunError(f"{spec.protocol} has changed since this run was planned: run it again")
+        result = import_module(TASKS[spec.task].module).run(context)
     except Exception as error:
         traceback.print_exc()
         seconds = time.monotonic() - clock
@@ -195,6 +231,7 @@ def _record(
         data={"description": root.description, "synthetic": root.synthetic},
         config=result.config if result else {},
         environment=environment() | {"precision": result.precision if result else None},
+        notes=result.notes if result else (),
         git=git_state(),
         start=begun,
         end=end,

@@ -17,7 +17,7 @@ from pycocotools import mask as rle
 
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.sheet import GAP, SCENE, WIDTH, Marked, heading, marked
-from benchmarks.records import ResultsStore, RunRecord
+from benchmarks.records import ResultsStore, RunRecord, files_of
 from pretrain.errors import InputError
 from pretrain.files import data_dir, replacing
 
@@ -27,7 +27,7 @@ SHOWN_SCORE, IOU = 0.5, 0.5
 def show(record_path: Path, output: Path | None, count: int) -> Path:
     """Draw the ``count`` best and worst images of the record's test set; the PNG's path. InputError if it cannot."""
     record = ResultsStore().load(record_path)
-    folder = record_path.parent / "files"
+    folder = files_of(record_path)
     if not (folder / "predictions.json").is_file():
         raise InputError(f"{folder} holds no predictions.json: only detection runs that ended well keep predictions")
     predictions = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.plan import Cell, Plan, check_options, convert_first
+from benchmarks.plan import Cell, Plan, check_options, convert_first, resolve_columns
 from benchmarks.pool import Job, run_jobs
 from benchmarks.run import Source, source_of
 from benchmarks.summary import finish
@@ -161,6 +161,7 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
         num_gpus=num_gpus,
         opts=opts,
     )
+    plan = resolve_columns(plan, workers)
     check_options(plan, given, workers)
     sources: dict[str, Source] = {}
     saved: list[str] = []

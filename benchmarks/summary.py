@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from benchmarks.pool import Ran, minutes
-from benchmarks.records import ResultsStore, RunSpec
+from benchmarks.records import ResultsStore, RunSpec, files_of
 from benchmarks.tables import write_tables
 from pretrain.files import results_dir
 
@@ -29,8 +29,8 @@ def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:
     """Where things lie, and the command that draws the predictions of the last detection run that kept them."""
     store, results = ResultsStore(), results_dir()
     there = ", ".join(name for name in FOLDERS if (results / name).is_dir())
-    folders = [store.path_for(spec) for _, spec in expected]
-    kept = [max(folder.glob("*.json")) for folder in folders if (folder / "files" / "predictions.json").is_file()]
+    records = [record for _, spec in expected for record in store.paths(spec)]
+    kept = [record for record in records if (files_of(record) / "predictions.json").is_file()]
     commands = [f"predictions as a picture: python -m benchmarks show {record}" for record in kept[-1:]]
     return [f"everything is under {results}: {there}", *commands]
 

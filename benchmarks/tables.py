@@ -2,8 +2,8 @@
 
     python -m benchmarks tables smoke
 
-The CSV is the long form: one row a cell,
-with the protocol, data fingerprint, checkpoint, commit and records behind it.
+The CSV is the long form: one row per cell, with the protocol, data fingerprint, checkpoint, commit and records behind
+it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import chart, published
-from benchmarks.cells import Cell, best_cells, collect
+from benchmarks.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
@@ -59,6 +59,8 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
                 "profile": _joined(spec.profile for spec in specs),
                 "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
                 "protocol": _joined(spec.protocol for spec in specs),
+                "protocol_digest": _joined(spec.protocol_digest[:12] for spec in specs),
+                "precision": _joined(spec.precision for spec in specs),
                 "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
                 "overrides": _joined(" ".join(spec.overrides) for spec in specs),
                 "data": _joined(spec.data_name for spec in specs),
@@ -66,6 +68,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
                 "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
                 "seeds": _joined(str(spec.seed) for spec in specs),
                 "commit": _joined(short_commit(record.git) for record in cell.records),
+                "notes": "; ".join(dict.fromkeys(note for record in cell.records for note in record.notes)),
                 "runs": _joined(spec.spec_id for spec in specs),
             }
         )
@@ -90,13 +93,46 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     commits = dict.fromkeys(short_commit(record.git) for record in records)
     return (
         f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
-        "run, one pretraining run a row; without ± where n = 1. "
-        "Bold: n ≥ 2 and the runner-up more than one standard deviation away. "
-        f"VOC: Faster R-CNN; COCO: Mask R-CNN. {_networks(records)}"
+        "run, without ± where n = 1. One pretraining run per row: these seeds leave out what another pretraining run "
+        f"would change. Bold: n ≥ {BOLD_SEEDS}, and more than {BOLD_ERRORS:g} standard errors of the difference ahead "
+        f"of every other row. {_detectors(records)}{_precisions(records)}{_networks(records)}"
         f"Data: {described}. Protocols: {', '.join(protocols)}. "
         + (f"Overrides: {'; '.join(overrides)}. " if overrides else "")
-        + f"Commit: {', '.join(commits)}."
+        + f"{_notes(cells)}Commit: {', '.join(commits)}."
     )
+
+
+def _detectors(records: Sequence[RunRecord]) -> str:
+    """``voc_fpn_24k: Faster R-CNN FPN, 300 iterations. `` of each detector that ran, from its own config."""
+    found: dict[str, None] = {}
+    for record in records:
+        if model := record.config.get("MODEL"):
+            kind = "Mask R-CNN" if model["MASK_ON"] else "Faster R-CNN"
+            body = "FPN" if "fpn" in model["BACKBONE"]["NAME"] else "C4"
+            iterations = f"{record.config['SOLVER']['MAX_ITER']:,} iterations"
+            found[f"{record.spec.protocol}: {kind} {body}, {iterations}"] = None
+    return "".join(f"{one}. " for one in found)
+
+
+def _precisions(records: Sequence[RunRecord]) -> str:
+    """``Computed in fp32 (linear, knn), bf16 (voc-det). ``"""
+    tasks: dict[str, dict[str, None]] = {}
+    for record in records:
+        tasks.setdefault(record.spec.precision, {})[record.spec.task] = None
+    found = ", ".join(f"{precision} ({', '.join(names)})" for precision, names in tasks.items())
+    return f"Computed in {found}. " if found else ""
+
+
+def _notes(cells: Sequence[Cell]) -> str:
+    """``Notes: linear: decay 0.1 is the largest of its grid (random). ``: what the runs say of themselves."""
+    rows: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for record in cell.records:
+            for note in record.notes:
+                seed = f" seed {record.spec.seed}" if len(cell.records) > 1 else ""
+                rows.setdefault(f"{cell.column}: {note}", {})[cell.label + seed] = None
+    found = "; ".join(f"{note} ({', '.join(labels)})" for note, labels in rows.items())
+    return f"Notes: {found}. " if found else ""
 
 
 def _networks(records: Sequence[RunRecord]) -> str:

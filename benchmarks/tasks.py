@@ -1,11 +1,13 @@
 """The downstream tasks as values: what is measured, its name in tables, the function that runs it. Imports no torch.
 
-A new task is one entry in TASKS and one file with its runner, ``runner(context) -> Result`` (see benchmarks/run.py).
+A new task is one entry in TASKS and one module with two functions (see benchmarks/run.py): ``run(context) -> Result``,
+and ``resolve(task, protocol, profile, num_gpus, opts) -> Resolved``, the settings that decide its numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,36 +27,27 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A downstream task. Raise ``version`` with any change that moves its numbers; the first protocol is the default.
+    """A downstream task. Raise ``version`` with any change that moves its numbers; ``protocols`` are names
+    with what a heading adds for them, the default first.
 
     ``needs`` names the section of the data root it reads (imagenet, voc, coco). A deterministic task runs once and
-    prints n = 1. ``metrics[0]`` is the primary one. ``runner`` is "module:function", imported where it runs.
+    prints n = 1. ``metrics[0]`` is the primary one. ``module`` is imported where it runs.
     """
 
     name: str
     title: str
     needs: str
     version: int
-    protocols: tuple[str, ...]
+    protocols: Mapping[str, str]
     metrics: tuple[Metric, ...]
     deterministic: bool
     reference: str
-    runner: str
+    module: str
 
-    def protocol_title(self, protocol: str) -> str:
+    def column_title(self, protocol: str) -> str:
         """Column heading of this task under ``protocol``, with the detector named where there are several."""
-        return f"{self.title} {PROTOCOL_TITLES[protocol]}".strip()
+        return f"{self.title} {self.protocols[protocol]}".strip()
 
-
-PROTOCOL_TITLES = {
-    "lbfgs": "",
-    "lbfgs-10": "",
-    "knn": "",
-    "voc_c4_24k": "C4",
-    "voc_fpn_24k": "FPN",
-    "coco_fpn_1x": "FPN",
-    "coco_c4_1x": "C4",
-}
 
 _TOP1 = Metric(key="top1", label="top-1")
 _BOX = (
@@ -68,52 +61,52 @@ _ROWS = (
         name="linear",
         title="linear",
         needs="imagenet",
-        version=1,
-        protocols=("lbfgs",),
+        version=2,
+        protocols={"lbfgs": ""},
         metrics=(_TOP1, Metric(key="top5", label="top-5", shown=False)),
         deterministic=True,
         reference="logistic regression on frozen features, L-BFGS, as Kornblith et al. (arXiv 1805.08974), A.1",
-        runner="benchmarks.linear:run_linear",
+        module="benchmarks.linear",
     ),
     Task(
         name="few-label",
-        title="10 a class",
+        title="10 per class",
         needs="imagenet",
-        version=1,
-        protocols=("lbfgs-10",),
+        version=2,
+        protocols={"lbfgs-10": ""},
         metrics=(_TOP1,),
         deterministic=False,
-        reference="as linear, on 10 training images a class drawn by the seed",
-        runner="benchmarks.linear:run_few_label",
+        reference="as linear, on 10 training images per class drawn by the seed, decay 0.1",
+        module="benchmarks.linear",
     ),
     Task(
         name="knn",
         title="kNN",
         needs="imagenet",
-        version=1,
-        protocols=("knn",),
+        version=2,
+        protocols={"knn": ""},
         metrics=(_TOP1,),
         deterministic=True,
         reference="weighted k nearest neighbours of Wu et al. (arXiv 1805.01978), cosine similarity",
-        runner="benchmarks.knn:run_knn",
+        module="benchmarks.knn",
     ),
     Task(
         name="voc-det",
         title="VOC",
         needs="voc",
         version=1,
-        protocols=("voc_c4_24k", "voc_fpn_24k"),
+        protocols={"voc_c4_24k": "C4", "voc_fpn_24k": "FPN"},
         metrics=_BOX,
         deterministic=False,
         reference="He et al., MoCo (arXiv 1911.05722), table 2 and A.1; 11-point AP of VOC 2007, difficult ignored",
-        runner="benchmarks.detection:run_detection",
+        module="benchmarks.detection",
     ),
     Task(
         name="coco-seg",
         title="COCO",
         needs="coco",
         version=1,
-        protocols=("coco_fpn_1x", "coco_c4_1x"),
+        protocols={"coco_fpn_1x": "FPN", "coco_c4_1x": "C4"},
         metrics=(
             Metric(key="bbox/AP", label="box AP"),
             Metric(key="segm/AP", label="mask AP"),
@@ -125,7 +118,7 @@ _ROWS = (
         ),
         deterministic=False,
         reference="He et al., MoCo (arXiv 1911.05722), table 5 and A.2",
-        runner="benchmarks.detection:run_detection",
+        module="benchmarks.detection",
     ),
 )
 

@@ -6,6 +6,8 @@ Pure: reads the protocol's file and touches nothing else. To see one:
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,28 @@ SCALED_KEYS = (
     "SOLVER.REFERENCE_WORLD_SIZE",
     "TEST.PRECISE_BN.NUM_ITER",
 )
+# What build_cfg takes from the checkpoint, the data, the seed and the place of the run.
+FIXED_KEYS = (
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "INPUT.FORMAT",
+    "MODEL.RESNETS.DEPTH",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+    "MODEL.WEIGHTS",
+    "MODEL.ROI_HEADS.NUM_CLASSES",
+    "INPUT.MASK_FORMAT",
+    "DATASETS.TRAIN",
+    "DATASETS.TEST",
+    "SEED",
+    "OUTPUT_DIR",
+)
+WITHOUT_EFFECT = (
+    "DATALOADER.NUM_WORKERS",
+    "TRANSFER.FROM_CHECKPOINT",
+    "TRANSFER.RESUME",
+    "TRANSFER.KEEP_FILES",
+)  # on any metric
 FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
 
@@ -87,11 +111,7 @@ def build_cfg(
     ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one
     not free.
     """
-    cfg = protocol_cfg(protocol)
-    fpn = "fpn" in cfg.MODEL.BACKBONE.NAME
-    for key, value in profiles.overlay(profile, fpn=fpn).items():
-        cfg.merge_from_list([key, value])
-    cfg = _fit_to_gpus(cfg, num_gpus)
+    cfg = resolved_protocol(protocol, profile, num_gpus, opts)
     network = _input(converted) | resnet_keys(converted.architecture, converted.stride_in_1x1)
     fixed = network | {
         "MODEL.WEIGHTS": str(converted.path),
@@ -102,14 +122,41 @@ def build_cfg(
         "SEED": seed,
         "OUTPUT_DIR": str(output_dir),
     }
-    _merge_opts(cfg, opts, forbidden=set(fixed))
+    assert set(fixed) == set(FIXED_KEYS)
     cfg.TRANSFER.FROM_CHECKPOINT = [key for key in network if _get(cfg, key) != fixed[key]]
     for key, value in fixed.items():
         _set(cfg, key, value)
-    cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
     _require_possible(cfg, mask_format)
     cfg.freeze()
     return cfg
+
+
+def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
+    """``build_cfg`` up to what the checkpoint, the data and the seed fix: the protocol as it will be run."""
+    cfg = protocol_cfg(protocol)
+    fpn = "fpn" in cfg.MODEL.BACKBONE.NAME
+    for key, value in profiles.overlay(profile, fpn=fpn).items():
+        cfg.merge_from_list([key, value])
+    cfg = _fit_to_gpus(cfg, num_gpus)
+    _merge_opts(cfg, opts)
+    cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
+    return cfg
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config, as plain values, that makes two runs of a protocol the same.
+
+    It leaves out what the checkpoint, the data and the seed fix, which have their own place in a run's identity, and
+    what moves no number. Whatever else a YAML says is in it, also what an edit of it changed.
+    """
+    kept: dict[str, Any] = json.loads(json.dumps(config))
+    for key in (*FIXED_KEYS, *WITHOUT_EFFECT):
+        *parents, last = key.split(".")
+        node = kept
+        for part in parents:
+            node = node.get(part, {})
+        node.pop(last, None)
+    return kept
 
 
 def resnet_keys(architecture: str, stride_in_1x1: bool) -> dict[str, Any]:
@@ -157,12 +204,12 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
         raise InputError(f"--opts {norms[0]} {_get(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
 
 
-def _merge_opts(cfg: CfgNode, opts: list[str], forbidden: set[str]) -> None:
+def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
     if len(opts) % 2:
         raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no partner")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         ours = key.startswith("TRANSFER.") and key not in FREE_KEYS
-        if ours or key in forbidden or key in ("MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION"):
+        if ours or key in FIXED_KEYS or key in ("MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION"):
             raise InputError(f"--opts {key}: this follows from the checkpoint, the data or another flag; leave it out")
         try:
             cfg.merge_from_list([key, value])

@@ -92,9 +92,13 @@ class Trainer(DefaultTrainer):
 
 
 def precision(cfg: CfgNode) -> str:
-    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16) or fp32."""
+    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16), tf32 or fp32.
+
+    tf32: torch lets cuDNN's convolutions round fp32 inputs to it on GPUs from Ampere on, and detectron2 leaves it so.
+    """
     if cfg.MODEL.DEVICE != "cpu":
-        return "fp16" if cfg.SOLVER.AMP.ENABLED else "fp32"
+        rounds = torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability() >= (8, 0)
+        return "fp16" if cfg.SOLVER.AMP.ENABLED else "tf32" if rounds else "fp32"
     return "bf16" if cfg.TRANSFER.CPU_BF16 and has_bf16(torch.device("cpu")) else "fp32"
 
 

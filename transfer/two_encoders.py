@@ -13,12 +13,11 @@ import torch
 import torchvision
 from torch import nn
 
-from pretrain.checkpoint import tensor_digest
 from pretrain.errors import InputError
 from pretrain.methods.split import Space, TwoEncoders
 from transfer.architecture import first_few
 from transfer.read import Loaded
-from transfer.sources import Backbone, superinfo
+from transfer.sources import Backbone, superinfo, weights_digest
 
 PREFIX = "cmc-"  # before torchvision's name of the ResNet whose halves they are
 
@@ -70,6 +69,6 @@ def read_two_encoders(loaded: Loaded) -> Backbone | None:
         pixel_std=taken.pixel_std,
         channel_order=taken.channel_order,
         stride_in_1x1=False,
-        sha256=tensor_digest(taken.state),
+        sha256=weights_digest(taken.state),
         meta=loaded.meta,
     )

@@ -21,7 +21,30 @@ from transfer.origin import detectron2_origin
 from transfer.pkl import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
-VERSION = 3  # of the conversion; raised when the same input would give another output or a stronger proof
+VERSION = 4  # of the conversion; raised when the same input would give another output or a stronger proof
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputConvention:
+    """How a network wants its images: the same tensors under another one are another checkpoint.
+
+    ``pixel_mean`` and ``pixel_std`` are for inputs in [0, 1], in ``channel_order`` (RGB or BGR).
+    """
+
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    channel_order: str
+    stride_in_1x1: bool
+
+    @classmethod
+    def of(cls, network: Any) -> InputConvention:
+        """That of anything with these four attributes; 123.675/255 and 0.485 are one number."""
+        return cls(
+            pixel_mean=tuple(round(float(value), 8) for value in network.pixel_mean),
+            pixel_std=tuple(round(float(value), 8) for value in network.pixel_std),
+            channel_order=network.channel_order,
+            stride_in_1x1=bool(network.stride_in_1x1),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +57,7 @@ class ConvertedWeights:
     source_reason: str
     assumed: str  # what the source takes for granted because the file does not say it; "" if nothing
     source_path: Path
-    source_sha256: str  # of the source's tensors, see pretrain.checkpoint.tensor_digest
+    source_sha256: str  # of the source's tensors, as Backbone.sha256
     file_sha256: str  # of the source file's bytes
     networks: tuple[str, ...]  # that the source file offers; () for what is not a choice
     network: str  # the one that was taken
@@ -54,6 +77,11 @@ class ConvertedWeights:
     def json_path(self) -> Path:
         """The proof beside the weights."""
         return self.path.with_suffix(".json")
+
+    @property
+    def input(self) -> InputConvention:
+        """How the network wants its images."""
+        return InputConvention.of(self)
 
     @property
     def max_difference(self) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoint import tensor_digest
 from pretrain.errors import InputError
 from transfer import architecture, names
 from transfer.read import Loaded, load_checkpoint
@@ -36,9 +35,9 @@ from transfer.sources import (
     torchvision,
     vissl,
 )
-from transfer.sources.base import BESIDE, Backbone, Source, Taken, find, flatten
+from transfer.sources.base import BESIDE, Backbone, Source, Taken, find, flatten, weights_digest
 
-__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take"]
+__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take", "weights_digest"]
 
 FIRST = "layer1.0.conv1.weight"
 FORCED = "as --source says"  # where a file has none of the marks of its source
@@ -163,7 +162,7 @@ def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str)
         stride_in_1x1=taken.stride_in_1x1,
         networks=taken.networks,
         network=taken.network,
-        sha256=tensor_digest(state),
+        sha256=weights_digest(state),
         meta=loaded.meta if source == "superinfo" else None,
     )
 

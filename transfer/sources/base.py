@@ -14,9 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.errors import InputError
+from transfer import names
 from transfer.read import Loaded
+from transfer.weights import InputConvention
 
 CLASSIFIER = "classifier, not part of the backbone"
 HEAD = "projection or prediction head, not part of the backbone"
@@ -72,10 +74,23 @@ class Backbone:
     pixel_std: tuple[float, ...]
     channel_order: str
     stride_in_1x1: bool  # False: the stride is in the 3×3 convolution, as in torchvision
-    sha256: str  # pretrain.checkpoint.tensor_digest of ``state``
+    sha256: str  # weights_digest of ``state``
     meta: dict[str, Any] | None
     networks: tuple[str, ...] = ()
     network: str = ""
+
+    @property
+    def input(self) -> InputConvention:
+        """How the network wants its images."""
+        return InputConvention.of(self)
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """pretrain.checkpoint.tensor_digest of all but BatchNorm's counters.
+
+    No forward pass reads those, and a file that has them and its conversion, which has not, are one checkpoint.
+    """
+    return tensor_digest({name: tensor for name, tensor in state.items() if not name.endswith(names.COUNTER)})
 
 
 def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:

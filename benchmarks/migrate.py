@@ -1,0 +1,153 @@
+"""Brings run records of schema 1 to schema 2, so that no finished run is orphaned by what its identity has gained.
+
+``run``, ``suite``, ``tables`` and ``show`` call it first. A record of schema 1 did not say in which precision it was
+computed, how its network wanted its images, and what its protocol's file said, but its settings, its environment and
+the conversion of its checkpoint do. Records of one old spec that differ in any of these come apart. The old files are
+kept under ``results/runs-schema-1``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.records import SCHEMA_VERSION, UNKNOWN, ResultsStore, RunRecord, RunSpec, files_of
+from pretrain.errors import InputError
+from pretrain.files import digest, results_dir, write_json
+from transfer import names
+from transfer.pkl import read_detectron2_pkl
+from transfer.weights import InputConvention
+
+CHOSEN = ("decay", "held_out_top1", "training_rows")  # in a record's config beside the settings of its task
+Conversions = Mapping[str, tuple[str, InputConvention]]
+
+
+def migrate(store: ResultsStore) -> int:
+    """Rewrite every record of schema 1 under ``store`` and say so on stderr; how many there were.
+
+    InputError for one that lacks what every record has.
+    """
+    old = [path for path in sorted(store.root.glob("*/*.json")) if _schema(path) == 1]
+    if not old:
+        return 0
+    from pretrain.state import locked  # with torch, which a folder without old records does not need
+
+    kept = store.root.parent / "runs-schema-1"
+    with locked(kept):
+        conversions = _conversions(results_dir() / "converted")
+        for folder in sorted({path.parent for path in old}):
+            _migrate_attempts(store, folder, kept / folder.name, conversions)
+    print(f"migrated {len(old)} run records to schema {SCHEMA_VERSION}; the old ones are in {kept}", file=sys.stderr)
+    return len(old)
+
+
+def _schema(path: Path) -> int | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return value.get("schema_version") if isinstance(value, dict) else None
+    except (OSError, ValueError):  # named where it is read
+        return None
+
+
+def _migrate_attempts(store: ResultsStore, folder: Path, kept: Path, conversions: Conversions) -> None:
+    """All attempts at one old spec. What was written twice because a migration was killed is the same both times."""
+    attempts: dict[Path, RunRecord] = {}
+    for path in sorted(folder.glob("*.json")):  # another process may have been here meanwhile
+        try:
+            attempts[path] = migrated(json.loads(path.read_text(encoding="utf-8")), folder.name, conversions)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if _schema(path) == 1:
+                raise InputError(f"{path} is not a run record ({error!r}): move it away and run again") from error
+    kept.mkdir(parents=True, exist_ok=True)
+    owner = _owner(folder / "files", attempts)
+    for path, record in attempts.items():
+        target = store.path_for(record.spec) / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path == owner:
+            (folder / "files").rename(files_of(target))
+        write_json(target, dataclasses.asdict(record))
+        path.rename(kept / path.name)
+
+
+def _owner(files: Path, attempts: Mapping[Path, RunRecord]) -> Path | None:
+    """The attempt that wrote the predictions in ``files``, a folder that all attempts at a spec shared; None: unknown.
+
+    It is the one during which they were written, or the only one that ended well: a copied folder has other times.
+    """
+    done = [path for path, record in attempts.items() if record.status == "ok"]
+    try:
+        written = (files / "predictions.json").stat().st_mtime
+    except OSError:
+        return None
+    during = [path for path in done if _seconds(attempts[path].start) <= written <= _seconds(attempts[path].end) + 1]
+    return during[-1] if during else done[0] if len(done) == 1 else None
+
+
+def _seconds(utc: str) -> float:
+    return datetime.fromisoformat(utc).timestamp()
+
+
+def migrated(values: Mapping[str, Any], spec_id: str, conversions: Conversions) -> RunRecord:
+    """The record of schema 2 that says what the JSON ``values`` of a record of schema 1 do."""
+    spec, config = dict(values["spec"]), values["config"]
+    sha256, convention = conversions.get(spec["checkpoint_sha256"], (spec["checkpoint_sha256"], _convention(config)))
+    spec |= {
+        "overrides": tuple(spec["overrides"]),
+        "checkpoint_sha256": sha256,
+        "input": convention,
+        "protocol_digest": digest(_settings(config)) if config else UNKNOWN,
+        "precision": values["environment"].get("precision") or UNKNOWN,
+    }
+    about = {"schema_version": 1, "spec_id": spec_id}
+    return RunRecord(**{**values, "schema_version": SCHEMA_VERSION, "spec": RunSpec(**spec), "migrated": about})
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task's ``resolve`` would have given for the config that a record keeps."""
+    if "MODEL" not in config:
+        return {key: value for key, value in config.items() if key not in CHOSEN}
+    from transfer.config import identity
+
+    return identity({key: value for key, value in config.items() if key != "facts"})
+
+
+def _convention(config: Mapping[str, Any]) -> InputConvention | None:
+    """The input that a detector's config names, where no conversion says it; None for other tasks."""
+    if "MODEL" not in config:
+        return None
+    network = SimpleNamespace(
+        pixel_mean=[value / 255 for value in config["MODEL"]["PIXEL_MEAN"]],
+        pixel_std=[value / 255 for value in config["MODEL"]["PIXEL_STD"]],
+        channel_order=config["INPUT"]["FORMAT"],
+        stride_in_1x1=config["MODEL"]["RESNETS"]["STRIDE_IN_1X1"],
+    )
+    return InputConvention.of(network)
+
+
+def _conversions(folder: Path) -> dict[str, tuple[str, InputConvention]]:
+    """Digest with counters, as schema 1 had it → digest without them and input, of every conversion in ``folder``.
+
+    A tensor digest that two conversions read in two ways is left out: the record does not say which was its own.
+    """
+    import torch
+
+    from transfer.sources import weights_digest
+
+    found: dict[str, set[tuple[str, InputConvention]]] = {}
+    for proof in sorted(folder.glob("*.json")):
+        try:
+            about = json.loads(proof.read_text(encoding="utf-8"))
+            arrays = read_detectron2_pkl(proof.with_suffix(".pkl"))["model"]
+            table = names.to_torchvision(names.nearest(arrays))
+            state = {table[name]: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            pair = (weights_digest(state), InputConvention.of(SimpleNamespace(**about)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        found.setdefault(about["source_sha256"], set()).add(pair)
+    return {sha256: pairs.pop() for sha256, pairs in found.items() if len(pairs) == 1}
