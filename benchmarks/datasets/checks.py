@@ -15,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.datasets.layout import visible_files
+from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 DECODED_UP_TO = 20_000  # images; of larger sets the headers are read, because decoding ImageNet takes hours
 EXIF_ORIENTATION = 0x0112
 

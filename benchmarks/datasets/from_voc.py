@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import IMAGE_SUFFIXES, check_scale, clipped, fatal, image_sizes
+from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes
 from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
+from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError
 
 SPLIT_FILES = (("trainval", "test"), ("train", "val"), ("train", "test"), ("trainval", "val"))

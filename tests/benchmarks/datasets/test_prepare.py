@@ -3,6 +3,7 @@
 python -m pytest tests/benchmarks/datasets/test_prepare.py
 """
 
+import itertools
 import json
 import shlex
 import time
@@ -10,6 +11,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 import torchvision
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, DatasetMapper
@@ -20,7 +22,10 @@ from benchmarks.datasets import sheet
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.prepare import main
 from benchmarks.datasets.registration import register
+from benchmarks.features import features, read_frozen
+from pretrain.data import list_images
 from pretrain.errors import InputError
+from transfer.read import load_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -481,6 +486,48 @@ def test_no_class_is_left_without_an_image_in_a_split(fraction, counts, folders,
         path.unlink()
     section = prepare("imagenet", folders, "--val-fraction", fraction).section("imagenet")
     assert (section["counts"]["train"], section["counts"]["val"]) == tuple(2 * count for count in counts)
+
+
+OTHER = (".gif", ".jfif", ".jpe", ".webp", ".PNM", ".avif")
+
+
+@pytest.mark.parametrize("suffix", OTHER)
+def test_voc_and_coco_images_of_every_suffix(suffix, voc, coco, prepare):
+    for path in (voc / "images").iterdir():
+        picture(path.with_suffix(suffix))
+        path.unlink()
+    content = stored(coco)
+    for image in content["images"]:
+        path = coco / "images" / image["file_name"]
+        image["file_name"] = f"{path.stem}{suffix}"
+        picture(path.with_suffix(suffix))
+        path.unlink()
+    store(coco, content)
+    for root, kind in ((prepare("voc", voc), "voc"), (prepare("coco", coco), "coco")):
+        found = register(root, kind)
+        assert sum(len(load(name)) for name in (*found.train, *found.test)) == 10
+
+
+def test_features_of_every_image_that_was_prepared_or_pretrained_on(tmp_path, prepare, monkeypatch):
+    """The same pixels under other suffixes have the same features; a folder of some of them is no smaller set."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "a.pth")
+    backbone = read_frozen(load_checkpoint(tmp_path / "a.pth"))
+    rows = {}
+    for name, suffixes in (("plain", (".png",)), ("mixed", (".gif", ".bmp", ".pnm", ".tif"))):
+        for split, label, number in itertools.product(("train", "val"), ("ant", "bee"), range(4)):
+            path = tmp_path / name / split / label / f"{number}{suffixes[number % len(suffixes)]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.random.default_rng([number, len(split), label == "bee"]).integers(0, 255, (30, 40), np.uint8)
+            Image.fromarray(grey).save(path)
+        root = prepare("imagenet", tmp_path / name)
+        assert root.section("imagenet")["counts"] == {"train": 8, "val": 8}
+        assert len(list_images(tmp_path / name / "train")) == len(list_images(root.path / "imagenet" / "train")) == 8
+        rows[name] = features(backbone, root, "smoke")
+    for split in ("train", "val"):
+        assert rows["plain"][split].y.tolist() == rows["mixed"][split].y.tolist() == [0] * 4 + [1] * 4
+        np.testing.assert_allclose(rows["plain"][split].x, rows["mixed"][split].x, rtol=1e-5)
 
 
 def test_many_small_classes_are_split_as_a_whole(tmp_path, prepare):
