@@ -47,6 +47,7 @@ def run(context: Context) -> Result:
         config=found["config"] | {"facts": found["facts"]},
         precision=found["facts"]["precision"],
         resumed_at=found["facts"]["resumed_at"],
+        notes=tuple(found["notes"]),
     )
 
 
@@ -85,5 +86,12 @@ def _work(context: Context) -> None:
     if comm.is_main_process():
         facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))
         config = yaml.safe_load(cfg.dump())
-        outcome = {"metrics": metrics, "test_images": data.test_images, "config": config, "facts": facts}
+        tested, classes = facts["classes_tested"], data.num_classes
+        outcome = {
+            "metrics": metrics,
+            "test_images": data.test_images,
+            "config": config,
+            "facts": facts,
+            "notes": [f"AP is the mean over the {tested} of {classes} classes with a test object"] * (tested < classes),
+        }
         write_json(context.folder / "outcome.json", outcome)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.datasets.layout import DataRoot
 from pretrain.config import best_device
-from pretrain.data import decode
+from pretrain.data import IMAGE_SUFFIXES, decode
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, results_dir
 from pretrain.state import locked
@@ -104,7 +104,10 @@ def _swap_red_and_blue(image: Tensor) -> Tensor:
 def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers: int) -> DataLoader[tuple[Tensor, int]]:
     transform = eval_transform(view, backbone)
     folder = root.path / "imagenet" / split
-    dataset = torchvision.datasets.ImageFolder(str(folder), transform, loader=lambda path: decode(Path(path)))
+    # torchvision's ImageFolder has a shorter list of suffixes, and would pass over images that were prepared.
+    dataset = torchvision.datasets.DatasetFolder(
+        str(folder), lambda path: decode(Path(path)), tuple(IMAGE_SUFFIXES), transform
+    )
     expected = root.section("imagenet")["classes"]
     count = root.section("imagenet")["counts"][split]
     if dataset.classes != expected or len(dataset) != count:

@@ -52,7 +52,7 @@ SUITES = {
         methods=tuple(METHODS),
         cells=(*_frozen(2), *_detection("voc_c4_24k", "voc_fpn_24k", "coco_c4_1x", "coco_fpn_1x")),
     ),
-    "demo": Suite(methods=tuple(METHODS), cells=(*_frozen(3), *_detection("voc_fpn_24k", "coco_fpn_1x"))),
+    "demo": Suite(methods=tuple(METHODS), cells=(*_frozen(5), *_detection("voc_fpn_24k", "coco_fpn_1x"))),
     "paper": Suite(
         methods=(), cells=(*_frozen(5), *_detection("voc_c4_24k", seeds=5), *_detection("coco_fpn_1x", "coco_c4_1x"))
     ),

@@ -94,11 +94,12 @@ _ROWS = (
         name="voc-det",
         title="VOC",
         needs="voc",
-        version=1,
+        version=2,
         protocols={"voc_c4_24k": "C4", "voc_fpn_24k": "FPN"},
         metrics=_BOX,
         deterministic=False,
-        reference="He et al., MoCo (arXiv 1911.05722), table 2 and A.1; 11-point AP of VOC 2007, difficult ignored",
+        reference="He et al., MoCo (arXiv 1911.05722), table 2 and A.1; 11-point AP of VOC 2007, difficult ignored, "
+        "mean over the classes with a test object",
         module="benchmarks.detection",
     ),
     Task(

@@ -18,7 +18,13 @@ from PIL import Image
 from pretrain.errors import InputError
 from pretrain.files import fingerprint
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
+# The usual names of the formats that Pillow's wheels decode; of several frames the first one counts.
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
+    }
+)
 SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
 
 
@@ -46,10 +52,10 @@ def list_images(root: Path) -> ImageList:
         Path(folder, name).relative_to(root).as_posix()
         for folder, names in _visible(root)
         for name in names
-        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
     )
     if not found:
-        raise InputError(f"no images in {root} (looked for {' '.join(sorted(SUFFIXES))}, in subfolders too)")
+        raise InputError(f"no images in {root} (looked for {' '.join(sorted(IMAGE_SUFFIXES))}, in subfolders too)")
     flat = [path for path in found if "/" not in path]
     if not flat:
         classes = tuple(sorted({path.split("/")[0] for path in found}))
@@ -108,7 +114,7 @@ def _prepared_root(record: Path) -> dict[str, Any]:
 
 
 def decode(path: Path) -> Image.Image:
-    """The image at ``path`` in RGB. InputError that names a file which cannot be read."""
+    """The image at ``path`` in RGB, of an animation its first frame. InputError names a file that cannot be read."""
     try:
         with Image.open(path) as opened:
             return opened.convert("RGB")

@@ -1,9 +1,9 @@
 """Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
 
 ``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
-(losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal, seconds), and at
-paper scale config.yaml, checkpoints and predictions. The data sets in cfg.DATASETS must be registered already. For
-several GPUs call train_and_test in each process of detectron2's ``launch``.
+(losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal, seconds, number of
+classes with a test object), and at paper scale config.yaml, checkpoints and predictions. The data sets in cfg.DATASETS
+must be registered already. For several GPUs call train_and_test in each process of detectron2's ``launch``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -33,6 +33,7 @@ from torch import nn
 from pretrain.config import has_bf16
 from pretrain.errors import InputError, RunError
 from pretrain.files import write_json
+from transfer.evaluation import VOCEvaluator, classes_tested
 from transfer.loading import require_arrival, require_trainable
 from transfer.predictions import KeepPredictions
 from transfer.progress import Progress
@@ -74,7 +75,7 @@ class Trainer(DefaultTrainer):
         tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
         folder = str(Path(cfg.OUTPUT_DIR) / "predictions") if cfg.TRANSFER.KEEP_FILES else None
         evaluator = (
-            PascalVOCDetectionEvaluator(dataset_name)
+            VOCEvaluator(dataset_name)
             if kind == "pascal_voc"
             else COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, use_fast_impl=False)
         )
@@ -131,8 +132,9 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float
         results = Trainer.test(cfg, trainer.model)
     if not comm.is_main_process():
         return {}
-    seconds = {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
-    write_json(output / "facts.json", facts | seconds)
+    facts |= {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
+    facts["classes_tested"] = classes_tested(cfg.DATASETS.TEST[0])
+    write_json(output / "facts.json", facts)
     return flat_metrics(results)
 
 

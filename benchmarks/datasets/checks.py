@@ -6,7 +6,6 @@ python -m benchmarks prepare voc SOURCE        (prints what was counted; the fir
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +15,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.datasets.layout import visible_files
+from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 DECODED_UP_TO = 20_000  # images; of larger sets the headers are read, because decoding ImageNet takes hours
 EXIF_ORIENTATION = 0x0112
 
@@ -83,14 +82,6 @@ def clipped(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
     width, height = size
     inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
     return inside if inside[2] - inside[0] >= 1 and inside[3] - inside[1] >= 1 else None
-
-
-def split_seeded(items: Iterable[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """(train, val) of the sorted items, the same for the same seed; at least one in each, where there are two."""
-    order = sorted(items)
-    random.Random(seed).shuffle(order)
-    held = min(max(1, round(len(order) * val_fraction)), len(order) - 1)
-    return sorted(order[held:]), sorted(order[:held])
 
 
 def images_under(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@
     python -m benchmarks prepare coco SOURCE --annotations FILE --images DIR [--val-fraction 0.2] [--seed 0]
 
 SOURCE has ``annotations/instances_{train,val}2017.json`` with ``train2017/`` and ``val2017/``; or one JSON file and one
-folder of images, which are found or named, and split by image.
+folder of images, which are found or named, and split by image so that every category is in both halves if possible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 from pycocotools import mask as rle
 
-from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes, split_seeded
+from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes
+from benchmarks.datasets.split import split_seeded
 from pretrain.errors import InputError
 
 Coco = dict[str, Any]
@@ -32,41 +33,48 @@ def build(
     source: Path, target: Path, val_fraction: float, seed: int, annotations: Path | None, images: Path | None
 ) -> dict[str, Any]:
     """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint."""
-    splits = find_splits(source, val_fraction, seed, annotations, images)
-    found: dict[str, Counter[str]] = {}
-    for split, (stored, folder, origin) in splits.items():
-        found[split] = check(stored, folder, origin)
-    train, val = (splits[split][0]["categories"] for split in ("train", "val"))
+    files = find_files(source, annotations, images)
+    stored = {split: load(file) for split, (file, _) in files.items()}
+    found = {split: check(stored[split], folder, file) for split, (file, folder) in files.items()}
+    if "all" in files:
+        stored = split_images(stored["all"], files["all"][0], val_fraction, seed)
+        files, found = dict.fromkeys(stored, files["all"]), dict.fromkeys(stored, found["all"])
+    train, val = (stored[split]["categories"] for split in ("train", "val"))
     if sorted((one["id"], one["name"]) for one in train) != sorted((one["id"], one["name"]) for one in val):
         raise InputError(f"{source}: train and val list different categories: give both files the same list")
+    about = section(source, stored, found)
     (target / "coco" / "annotations").mkdir(parents=True)
-    for split, (stored, folder, _) in splits.items():
+    for split, (_, folder) in files.items():
         (target / "coco" / f"{split}2017").symlink_to(folder.resolve(), target_is_directory=True)
         file = target / "coco" / "annotations" / f"instances_{split}2017.json"
-        file.write_text(json.dumps(stored), encoding="utf-8")
-    return section({split: stored for split, (stored, _, _) in splits.items()}, found)
+        file.write_text(json.dumps(stored[split]), encoding="utf-8")
+    return about
 
 
-def find_splits(
-    source: Path, val_fraction: float, seed: int, annotations: Path | None, images: Path | None
-) -> dict[str, tuple[Coco, Path, Path]]:
-    """For "train" and "val": the content of the JSON file, the folder of its images, and the file's path."""
+def find_files(source: Path, annotations: Path | None, images: Path | None) -> dict[str, tuple[Path, Path]]:
+    """The JSON file and the folder of its images, for "train" and "val"; for "all" where there is one file."""
     standard = {split: source / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")}
     if not annotations and not images and all(path.is_file() for path in standard.values()):
         for split in standard:
             if not (source / f"{split}2017").is_dir():
                 raise InputError(f"{source} has no folder {split}2017: the images of {standard[split].name}")
-        return {split: (load(path), source / f"{split}2017", path) for split, path in standard.items()}
-    file, folder = annotations or only_json(source), images or image_folder(source)
-    whole = load(file)
-    fatal("duplicate image id in " + str(file), repeated(whole["images"]), "give every image its own id")
-    train, val = split_seeded((str(image["id"]) for image in whole["images"]), val_fraction, seed)
+        return {split: (path, source / f"{split}2017") for split, path in standard.items()}
+    return {"all": (annotations or only_json(source), images or image_folder(source))}
+
+
+def split_images(whole: Coco, file: Path, val_fraction: float, seed: int) -> dict[str, Coco]:
+    """``whole``, the checked content of ``file``, as "train" and "val", stratified by category.
+
+    An image counts for a category by an annotation that is no crowd: the evaluator tests no other.
+    """
+    categories: dict[int, set[str]] = {image["id"]: set() for image in whole["images"]}
+    for one in whole["annotations"]:
+        if not one["iscrowd"]:
+            categories[one["image_id"]].add(str(one["category_id"]))
+    train, val = split_seeded(categories, val_fraction, seed)
     if min(len(train), len(val)) < 2:
         raise InputError(f"{file} lists {len(train) + len(val)} images: each split needs at least 2")
-    known = {image["id"] for image in whole["images"]}
-    strays = [one.get("id") for one in whole["annotations"] if one.get("image_id") not in known]
-    fatal(f"annotation of an unknown image in {file}", strays, "correct its image_id")
-    return {"train": (subset(whole, train), folder, file), "val": (subset(whole, val), folder, file)}
+    return {"train": subset(whole, train), "val": subset(whole, val)}
 
 
 def only_json(source: Path) -> Path:
@@ -110,13 +118,13 @@ def check_entry(one: Any, fields: dict[str, type], where: str) -> None:
         raise TypeError(f"iscrowd of {where} is {json.dumps(one['iscrowd'])[:40]}, neither 0 nor 1")
 
 
-def subset(whole: Coco, ids: list[str]) -> Coco:
-    """The part of a COCO file about the images ``ids`` (as text)."""
+def subset(whole: Coco, ids: list[int]) -> Coco:
+    """The part of a COCO file about the images ``ids``."""
     chosen = set(ids)
     return {
         "categories": whole["categories"],
-        "images": [image for image in whole["images"] if str(image["id"]) in chosen],
-        "annotations": [dict(one) for one in whole["annotations"] if str(one["image_id"]) in chosen],
+        "images": [image for image in whole["images"] if image["id"] in chosen],
+        "annotations": [one for one in whole["annotations"] if one["image_id"] in chosen],
     }
 
 
@@ -125,8 +133,8 @@ def repeated(items: list[dict[str, Any]]) -> list[Any]:
     return [number for number, times in Counter(one["id"] for one in items).items() if times > 1]
 
 
-def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
-    """Stop at fatal findings; correct and count the rest, in ``stored`` itself."""
+def check(stored: Coco, folder: Path, file: Path) -> dict[int, Counter[str]]:
+    """Stop at fatal findings; correct the rest in ``stored`` itself and count it for each image id."""
     where, entries = f" in {file}", stored["annotations"]
     if not stored["images"]:
         raise InputError(f"{file} lists no image")
@@ -147,14 +155,12 @@ def check(stored: Coco, folder: Path, file: Path) -> Counter[str]:
         {folder / image["file_name"]: (image.get("width"), image.get("height")) for image in stored["images"]},
         sizes,
     )
-    found: Counter[str] = Counter()
+    found: dict[int, Counter[str]] = {number: Counter() for number in images}
     for image in stored["images"]:
         true = sizes[folder / image["file_name"]]
-        found["sizes corrected"] += (image.get("width"), image.get("height")) != true
+        found[image["id"]]["sizes corrected"] += (image.get("width"), image.get("height")) != true
         image["width"], image["height"] = true
-    stored["annotations"] = [one for one in entries if correct(one, images[one["image_id"]], found)]
-    if not stored["annotations"]:
-        raise InputError(f"{file}: no annotation has a usable box and mask")
+    stored["annotations"] = [one for one in entries if correct(one, images[one["image_id"]], found[one["image_id"]])]
     return found
 
 
@@ -226,8 +232,11 @@ def masks(entries: list[dict[str, Any]]) -> str:
     return "none" if type(None) in kinds or not kinds else "rle" if dict in kinds else "polygon"
 
 
-def section(splits: dict[str, Coco], found: dict[str, Counter[str]]) -> dict[str, Any]:
-    """The COCO section of data.json. Classes stand in the order of their category ids, as detectron2 has them."""
+def section(source: Path, splits: dict[str, Coco], found: dict[str, dict[int, Counter[str]]]) -> dict[str, Any]:
+    """The COCO section of data.json; InputError where a split has nothing to learn from or to test on.
+
+    Classes stand in the order of their category ids, as detectron2 has them.
+    """
     names = {one["id"]: one["name"] for one in sorted(splits["train"]["categories"], key=lambda one: one["id"])}
     counts, validation = {}, {}
     for split, stored in splits.items():
@@ -235,8 +244,15 @@ def section(splits: dict[str, Coco], found: dict[str, Counter[str]]) -> dict[str
         crowds, annotated = sum(one["iscrowd"] for one in entries), {one["image_id"] for one in entries}
         counts[split] = {"images": len(stored["images"]), "annotations": len(entries), "crowds": crowds}
         present = {one["category_id"] for one in entries if not one["iscrowd"]}
+        if not present:
+            raise InputError(
+                f"{source}: no annotation has a usable box and mask and is no crowd in the {split} split: add objects"
+            )
+        corrected: Counter[str] = Counter()
+        for image in stored["images"]:
+            corrected.update(found[split][image["id"]])
         validation[split] = {
-            **found[split],
+            **corrected,
             "images without an annotation": len(stored["images"]) - len(annotated),
             "classes absent": [name for number, name in names.items() if number not in present],
         }

@@ -2,8 +2,8 @@
 
     python -m benchmarks prepare imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
 
-SOURCE has ``train/`` and ``val/`` (or validation, valid, test) with a folder a class; or the class folders themselves,
-of which each is then split with the seed.
+SOURCE has ``train/`` and ``val/`` (or validation, valid, test) with one folder per class; or the class folders
+themselves, which are then split with the seed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import fatal, image_sizes, images_under, split_seeded
+from benchmarks.datasets.checks import fatal, image_sizes, images_under
+from benchmarks.datasets.split import split_seeded
 from pretrain.errors import InputError
 
 HELD_OUT = ("val", "validation", "valid", "test")
@@ -50,12 +51,12 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def split_classes(source: Path, val_fraction: float, seed: int) -> dict[str, dict[str, list[Path]]]:
-    """Every class split by itself, so that both splits have all classes in the same proportions."""
+    """A seeded split in which both halves have every class."""
     whole = class_files(source)
     fatal("class with one image", [name for name, paths in whole.items() if len(paths) < 2], "a split needs two")
-    files: dict[str, dict[str, list[Path]]] = {"train": {}, "val": {}}
-    for name, paths in whole.items():
-        parts = split_seeded((path.relative_to(source).as_posix() for path in paths), val_fraction, seed)
-        for split, part in zip(files, parts, strict=True):
-            files[split][name] = [source / path for path in part]
+    classes = {path.relative_to(source).as_posix(): [name] for name, paths in whole.items() for path in paths}
+    files: dict[str, dict[str, list[Path]]] = {split: {name: [] for name in whole} for split in ("train", "val")}
+    for split, part in zip(files, split_seeded(classes, val_fraction, seed), strict=True):
+        for path in part:
+            files[split][classes[path][0]].append(source / path)
     return files

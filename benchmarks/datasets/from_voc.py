@@ -4,7 +4,7 @@
 
 SOURCE is a devkit (``VOCdevkit``, or a folder with VOC2007 and perhaps VOC2012) or one folder with ``Annotations`` and
 ``JPEGImages``, or ``annotations`` and ``images``. Its ImageSets are used where it has them, else a seeded split is
-made. Classes are sorted by name, which for VOC's 20 is VOC's own order.
+made that has every class in both halves if possible. Classes are sorted by name, which for VOC's 20 is VOC's order.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import IMAGE_SUFFIXES, check_scale, clipped, fatal, image_sizes, split_seeded
+from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes
+from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
+from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError
 
 SPLIT_FILES = (("trainval", "test"), ("train", "val"), ("train", "test"), ("trainval", "val"))
@@ -27,7 +29,7 @@ class ImageSet:
     """One list of images of one year's folder, and which split of the standard view it belongs to."""
 
     split: str
-    """ "train" or "test"."""
+    """ "train" or "test"; "all" for the images of a source without lists, until they are split."""
     folder: str
     """Of the standard view: VOC2007 or VOC2012."""
     name: str
@@ -37,7 +39,7 @@ class ImageSet:
 
 def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[str, Any]:
     """Write ``target/VOCdevkit`` from ``source``; the section of data.json without its fingerprint."""
-    sets = find_sets(source, val_fraction, seed)
+    sets = find_sets(source)
     folders = {one.folder: (xml_files(one.source), image_files(one.source)) for one in sets}
     wanted = [(one.folder, name) for one in sets for name in one.ids]
     fatal("image twice in the splits", [key for key, n in Counter(wanted).items() if n > 1], "list it once")
@@ -55,13 +57,15 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
     )
     found: Counter[str] = Counter()
     clean = {key: cleaned(read[key], sizes[file], found) for key, file in files.items() if file}
+    if sets[0].split == "all":
+        sets = split_set(sets[0], clean, val_fraction, seed)
     found["annotations in no split"] = sum(len(xml) for xml, _ in folders.values()) - len(wanted)
     write(target / "VOCdevkit", sets, clean, files)
     return section(source, sets, clean, found)
 
 
-def find_sets(source: Path, val_fraction: float, seed: int) -> list[ImageSet]:
-    """The image sets of ``source``: VOC 2007 + 2012 as everyone trains on them, or the folder's own, or seeded ones."""
+def find_sets(source: Path) -> list[ImageSet]:
+    """The image sets of ``source``: VOC 2007 + 2012 as everyone trains on them, or the folder's own, or one of all."""
     devkit = source / "VOCdevkit" if (source / "VOCdevkit").is_dir() else source
     years = [devkit / year for year in ("VOC2007", "VOC2012") if (devkit / year).is_dir()]
     if len(years) == 2:
@@ -70,12 +74,23 @@ def find_sets(source: Path, val_fraction: float, seed: int) -> list[ImageSet]:
     for files in SPLIT_FILES:
         if all(_list_of(folder, name).is_file() for name in files):
             return _pair("VOC2007", folder, files)
-    train, test = split_seeded(xml_files(folder), val_fraction, seed)
+    return [ImageSet(split="all", folder="VOC2007", name="all", source=folder, ids=list(xml_files(folder)))]
+
+
+def split_set(
+    whole: ImageSet, clean: dict[tuple[str, str], VocImage], val_fraction: float, seed: int
+) -> list[ImageSet]:
+    """A train and a test set of the images in ``whole``, stratified by the classes of ``clean``.
+
+    An image counts for a class by an object that is not difficult: the evaluator tests no other.
+    """
+    classes = {name: {one.name for one in clean[whole.folder, name].objects if not one.difficult} for name in whole.ids}
+    train, test = split_seeded(classes, val_fraction, seed)
     if min(len(train), len(test)) < 2:
-        raise InputError(f"{folder} has {len(train)} + {len(test)} annotated images: each split needs at least 2")
+        raise InputError(f"{whole.source} has {len(train)} + {len(test)} annotated images: each split needs at least 2")
     return [
-        ImageSet(split="train", folder="VOC2007", name="trainval", source=folder, ids=train),
-        ImageSet(split="test", folder="VOC2007", name="test", source=folder, ids=test),
+        replace(whole, split="train", name="trainval", ids=train),
+        replace(whole, split="test", name="test", ids=test),
     ]
 
 

@@ -1,12 +1,12 @@
 """Stand-ins shared by the tests of the benchmarks package."""
 
 from benchmarks.records import RunRecord, RunSpec
+from benchmarks.tasks import TASKS
 
 
 def make_spec(**changes):
     values = {
         "task": "linear",
-        "task_version": 1,
         "protocol": "lbfgs",
         "data_name": "toy",
         "data_fingerprint": "f" * 64,
@@ -15,7 +15,8 @@ def make_spec(**changes):
         "profile": "smoke",
         "overrides": (),
     }
-    return RunSpec(**values | changes)
+    values |= changes
+    return RunSpec(**{"task_version": TASKS[values["task"]].version} | values)
 
 
 def make_record(spec, metrics, *, label="mine", error=None, commit="c" * 40, dirty=False, architecture="resnet50"):

@@ -300,6 +300,7 @@ def test_small_run_from_end_to_end_twice(converted, scenes, scratch, capsys):
     assert out == "" and "3/3" in err
     facts = json.loads((scratch / "one" / "facts.json").read_text())
     assert (facts["tensors_equal"], facts["trainable_backbone_tensors"], facts["resumed_at"]) == (265, 159, None)
+    assert facts["classes_tested"] == 3
     files = sorted(path.name for path in (scratch / "one").iterdir())
     assert files == ["facts.json", "log.txt", "metrics.json", "predictions.json"]
     rows = [json.loads(line) for line in (scratch / "one" / "metrics.json").read_text().splitlines()]

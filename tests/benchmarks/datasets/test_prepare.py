@@ -3,6 +3,7 @@
 python -m pytest tests/benchmarks/datasets/test_prepare.py
 """
 
+import itertools
 import json
 import shlex
 import time
@@ -10,6 +11,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 import torchvision
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, DatasetMapper
@@ -20,7 +22,10 @@ from benchmarks.datasets import sheet
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.prepare import main
 from benchmarks.datasets.registration import register
+from benchmarks.features import features, read_frozen
+from pretrain.data import list_images
 from pretrain.errors import InputError
+from transfer.read import load_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +49,11 @@ def picture(path, size=(40, 30)):
     Image.fromarray(pixels).save(path)
 
 
-def xml(path, *objects, filename="a.jpg", size="<size><width>40</width><height>30</height></size>"):
-    """Objects are (name, xmin, ymin, xmax, ymax); no pose, truncated or difficult."""
+def xml(path, *objects, filename="a.jpg", size="<size><width>40</width><height>30</height></size>", flags=""):
+    """Objects are (name, xmin, ymin, xmax, ymax); no pose or truncated, and difficult only as ``flags`` has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nodes = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        f"<object><name>{name}</name>{flags}<bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
         for name, a, b, c, d in objects
     )
     path.write_text(f"<annotation><filename>{filename}</filename>{size}{nodes}</annotation>")
@@ -165,6 +170,22 @@ def test_voc_2007_and_2012_and_absent_classes(tmp_path, prepare):
     assert section["validation"]["classes absent"] == {"train": ["cat"], "test": ["dog"]}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_voc_split_has_every_class_on_two_images_in_both_halves(seed, voc, prepare):
+    """ "hard" is on three images, on one of them as an object that is not difficult; "flat" has no whole box."""
+    for number, name in ((1, "rare"), (6, "rare"), (2, "hard")):
+        xml(voc / "annotations" / f"im {number}.xml", ("pet", 5, 6, 20, 25), (name, 1, 1, 40, 30))
+    for number in (3, 4):
+        xml(voc / "annotations" / f"im {number}.xml", ("hard", 1, 1, 40, 30), flags="<difficult>1</difficult>")
+        xml(voc / "annotations" / f"im {number + 4}.xml", ("pet", 5, 6, 20, 25), ("flat", 9, 9, 9, 20))
+    xml(voc / "annotations" / "im 5.xml", ("pet", 5, 6, 20, 25), ("flat", 1, 1, 40, 30))
+    root = prepare("voc", voc, "--seed", seed)
+    assert {"im_1", "im_6"} & set(ids(root, "test")) and {"im_1", "im_6"} & set(ids(root, "trainval"))
+    assert (len(ids(root, "trainval")), len(ids(root, "test"))) == (8, 2)
+    absent = root.section("voc")["validation"]["classes absent"]
+    assert absent == {"train": [], "test": ["flat", "hard", "kind0", "kind1"]}  # each on one image
+
+
 def test_coco_from_one_file(coco, prepare):
     root = prepare("coco", coco)
     section = root.section("coco")
@@ -202,6 +223,36 @@ def test_coco_corrections_masks_and_named_files(coco, prepare):
     totals = {key: sum(section["validation"][part].get(key, 0) for part in ("train", "val"))
               for key in ("boxes outside clipped", "degenerate boxes dropped")}  # fmt: skip
     assert totals == {"boxes outside clipped": 1, "degenerate boxes dropped": 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_coco_split_has_every_category_on_two_images_in_both_halves(seed, coco, prepare):
+    """Images 1 and 2 have a spoon; 3 has a ladle, 4 one in a crowd and 5 one outside the image: it cannot be tested."""
+    content = stored(coco)
+    content["categories"] += [{"id": 20, "name": "spoon"}, {"id": 21, "name": "ladle"}]
+    inside = [4, 5, 10, 10]
+    for number, category, crowd, box in (
+        (1, 20, 0, inside), (2, 20, 0, inside), (3, 21, 0, inside), (4, 21, 1, inside), (5, 21, 0, [80, 80, 9, 9])
+    ):  # fmt: skip
+        about = {"id": 100 + number, "image_id": number, "category_id": category, "iscrowd": crowd, "bbox": box}
+        content["annotations"].append(about)
+    store(coco, content)
+    section = prepare("coco", coco, "--seed", seed).section("coco")
+    absent = {part: section["validation"][part]["classes absent"] for part in ("train", "val")}
+    assert absent == {"train": [], "val": ["ladle"]}
+    assert {part: section["counts"][part]["images"] for part in absent} == {"train": 8, "val": 2}
+
+
+def test_a_split_that_only_has_crowds_is_refused(coco, tmp_path):
+    content = stored(coco)
+    for split in ("train", "val"):
+        (coco / f"{split}2017").symlink_to(coco / "images")
+        (coco / "annotations").mkdir(exist_ok=True)
+        (coco / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+        for one in content["annotations"]:
+            one["iscrowd"] = 1
+    with pytest.raises(InputError, match="no annotation has a usable box and mask and is no crowd in the val split"):
+        main(["coco", str(coco)])
 
 
 def test_coco_without_masks(coco, prepare):
@@ -435,6 +486,58 @@ def test_no_class_is_left_without_an_image_in_a_split(fraction, counts, folders,
         path.unlink()
     section = prepare("imagenet", folders, "--val-fraction", fraction).section("imagenet")
     assert (section["counts"]["train"], section["counts"]["val"]) == tuple(2 * count for count in counts)
+
+
+OTHER = (".gif", ".jfif", ".jpe", ".webp", ".PNM", ".avif")
+
+
+@pytest.mark.parametrize("suffix", OTHER)
+def test_voc_and_coco_images_of_every_suffix(suffix, voc, coco, prepare):
+    for path in (voc / "images").iterdir():
+        picture(path.with_suffix(suffix))
+        path.unlink()
+    content = stored(coco)
+    for image in content["images"]:
+        path = coco / "images" / image["file_name"]
+        image["file_name"] = f"{path.stem}{suffix}"
+        picture(path.with_suffix(suffix))
+        path.unlink()
+    store(coco, content)
+    for root, kind in ((prepare("voc", voc), "voc"), (prepare("coco", coco), "coco")):
+        found = register(root, kind)
+        assert sum(len(load(name)) for name in (*found.train, *found.test)) == 10
+
+
+def test_features_of_every_image_that_was_prepared_or_pretrained_on(tmp_path, prepare, monkeypatch):
+    """The same pixels under other suffixes have the same features; a folder of some of them is no smaller set."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "a.pth")
+    backbone = read_frozen(load_checkpoint(tmp_path / "a.pth"))
+    rows = {}
+    for name, suffixes in (("plain", (".png",)), ("mixed", (".gif", ".bmp", ".pnm", ".tif"))):
+        for split, label, number in itertools.product(("train", "val"), ("ant", "bee"), range(4)):
+            path = tmp_path / name / split / label / f"{number}{suffixes[number % len(suffixes)]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.random.default_rng([number, len(split), label == "bee"]).integers(0, 255, (30, 40), np.uint8)
+            Image.fromarray(grey).save(path)
+        root = prepare("imagenet", tmp_path / name)
+        assert root.section("imagenet")["counts"] == {"train": 8, "val": 8}
+        assert len(list_images(tmp_path / name / "train")) == len(list_images(root.path / "imagenet" / "train")) == 8
+        rows[name] = features(backbone, root, "smoke")
+    for split in ("train", "val"):
+        assert rows["plain"][split].y.tolist() == rows["mixed"][split].y.tolist() == [0] * 4 + [1] * 4
+        np.testing.assert_allclose(rows["plain"][split].x, rows["mixed"][split].x, rtol=1e-5)
+
+
+def test_many_small_classes_are_split_as_a_whole(tmp_path, prepare):
+    """Four images of each of twenty classes at 0.3: 24 in val, one or two of each class, not one of each."""
+    for name in range(20):
+        for number in range(4):
+            picture(tmp_path / "small" / f"class {name}" / f"{number}.png")
+    root = prepare("imagenet", tmp_path / "small", "--val-fraction", 0.3)
+    assert root.section("imagenet")["counts"] == {"train": 56, "val": 24}
+    assert {len(list(path.iterdir())) for path in (root.path / "imagenet" / "val").iterdir()} == {1, 2}
 
 
 @pytest.mark.parametrize("given", [True, False])
