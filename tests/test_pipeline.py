@@ -60,6 +60,8 @@ def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
         assert (place / record.log).exists()
     detector = next(record for record in records if record.spec.task == "voc-det")
     assert detector.config["facts"]["tensors_equal"] == 265 and detector.config["SOLVER"]["MAX_ITER"] == 3
+    tested = {record.spec.task: record.config.get("facts", {}).get("classes_tested") for record in records}
+    assert (tested["voc-det"], tested["coco-seg"]) == (20, 20)
     table = pd.read_csv(next((place / "tables").glob("*.csv")))
     assert set(table["checkpoint"]) == {"stock"} and table["mean"].notna().sum() >= 8
 
@@ -84,7 +86,7 @@ def test_an_option_that_does_not_exist_is_refused_before_any_run(place):
 
 
 def test_predictions_are_shown_beside_the_truth(place):
-    kept = next(iter(sorted(place.glob("runs/*/files/predictions.json"))))
+    kept = next(iter(sorted(place.glob("runs/*/*/predictions.json"))))
     record = next(iter(kept.parents[1].glob("*.json")))
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "show", str(record)], cwd=CHECKOUT, capture_output=True, text=True

@@ -4,11 +4,15 @@
     python -m benchmarks.perf step      # our step : a bare one on resident tensors
     python -m benchmarks.perf step --image-size 224 --batch-size 256 --workers 16         # as on a GPU with 16 cores
 
+    python -m benchmarks.perf linear    # linear evaluation of 200,000 synthetic rows: peak memory and time
+
 A table on stdout, one line a side. Every round times all sides one after the other and the median round counts, so that
 other work on the machine meets all sides alike.
 """
 
 from __future__ import annotations
+
+import importlib
 
 import tyro
 
@@ -16,18 +20,14 @@ from pretrain.errors import InputError, run_cli
 
 
 def main(argv: list[str]) -> int:
-    """``data`` or ``step``."""
+    """``data``, ``step`` or ``linear``."""
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if argv else 2
-    if argv[0] not in ("data", "step"):
-        raise InputError(f"unknown measurement {argv[0]}: choose data or step")
-    from benchmarks.perf import data, step  # after the help: torchvision takes seconds to import
-
-    if argv[0] == "data":
-        print(data.measure(tyro.cli(data.Arguments, prog="python -m benchmarks.perf data", args=argv[1:])))
-    else:
-        print(step.measure(tyro.cli(step.Arguments, prog="python -m benchmarks.perf step", args=argv[1:])))
+    if argv[0] not in ("data", "step", "linear"):
+        raise InputError(f"unknown measurement {argv[0]}: choose data, step or linear")
+    module = importlib.import_module(f"benchmarks.perf.{argv[0]}")  # after the help: torchvision takes seconds
+    print(module.measure(tyro.cli(module.Arguments, prog=f"python -m benchmarks.perf {argv[0]}", args=argv[1:])))
     return 0
 
 

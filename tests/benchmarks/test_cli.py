@@ -14,6 +14,7 @@ from benchmarks.plan import Cell, Plan, parse_checkpoints
 from benchmarks.run import Source
 from benchmarks.suites import run_suite
 from pretrain.errors import InputError
+from tests.benchmarks.doubles import IMAGENET_INPUT
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -142,12 +143,15 @@ def test_the_same_options_in_another_order_are_the_same_run():
 
 
 def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):
-    source = Source(label="x", path=root, converted=root, sha256="a" * 64, architecture="resnet50")
+    source = Source(
+        label="x", path=root, converted=root, sha256="a" * 64, input=IMAGENET_INPUT, architecture="resnet50"
+    )
     data = DataRoot.load(root)
 
     def specs(*seeds):
         cells = tuple(Cell(task=task, protocol="p", seeds=seeds) for task in ("linear", "few-label", "knn"))
-        plan = Plan(profile="smoke", cells=cells, roots={"imagenet": data}, num_gpus=0)
+        resolved = {(cell.task, cell.protocol): ("d" * 64, "fp32") for cell in cells}
+        plan = Plan(profile="smoke", cells=cells, roots={"imagenet": data}, num_gpus=0, resolved=resolved)
         return [(spec.task, spec.seed) for spec in plan.specs(source)]
 
     assert specs(1, 2) == [("linear", 0), ("few-label", 1), ("few-label", 2), ("knn", 0)]

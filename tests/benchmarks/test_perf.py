@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.perf import data, step
+from benchmarks import linear as evaluation
+from benchmarks.perf import data, linear, step
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from pretrain.data import list_images
@@ -52,5 +53,15 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data or step"):
+    with pytest.raises(InputError, match="choose data, step or linear"):
         main(["steps"])
+
+
+def test_linear_evaluation_keeps_one_copy_of_the_features(monkeypatch):
+    """Float32 as at ImageNet's size: less than half a copy beside them, chunks and solver included."""
+    monkeypatch.setattr(evaluation, "DOUBLE_BYTES", 0)
+    monkeypatch.setattr(evaluation, "CHUNK", 1024)
+    shown = linear.measure(linear.Arguments(rows=50_000, dim=1024, classes=10, decays=2, iterations=1))
+    features, rest = map(float, re.search(r"the features (\S+), the rest (\S+)", shown).groups())
+    assert features == pytest.approx(0.2, abs=0.01) and -0.05 < rest < 0.1
+    assert "3 fits, 0 converged" in shown and "for 1,281,167 rows: 5." in shown

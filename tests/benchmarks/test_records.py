@@ -6,15 +6,14 @@ import json
 
 import pytest
 
-from benchmarks.records import ResultsStore
+from benchmarks.records import ResultsStore, files_of
 from pretrain.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 
 
 def test_spec_id_is_the_digest_of_the_canonical_json():
     spec = make_spec(seed=3, overrides=("SOLVER.MAX_ITER", "5"))
-    fields = dataclasses.asdict(spec)
-    text = json.dumps({key: fields[key] for key in sorted(fields)}, separators=(",", ":"))
+    text = json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":"))
     assert spec.spec_id == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -22,7 +21,7 @@ def test_spec_id_is_the_digest_of_the_canonical_json():
 def test_every_field_of_the_spec_is_part_of_its_identity(field):
     spec = make_spec()
     value = getattr(spec, field)
-    others = {"overrides": ("A", "1"), "num_gpus": 8}
+    others = {"overrides": ("A", "1"), "num_gpus": 8, "input": dataclasses.replace(spec.input, channel_order="BGR")}
     other = others.get(field) or (value + 1 if isinstance(value, int) else value + "x")
     assert dataclasses.replace(spec, **{field: other}).spec_id != spec.spec_id
 
@@ -36,8 +35,19 @@ def test_label_is_not_part_of_the_identity(tmp_path):
 
 def test_round_trip(tmp_path):
     store = ResultsStore(tmp_path)
-    record = make_record(make_spec(overrides=("A", "1")), {"top1": 12.5, "top5": None})
-    assert store.load(store.save(record)) == record
+    for spec in (make_spec(overrides=("A", "1")), make_spec(input=None)):
+        record = make_record(spec, {"top1": 12.5, "top5": None}, notes=("half of it",))
+        assert store.load(store.save(record)) == record
+
+
+def test_an_ok_attempt_takes_its_files_and_a_failed_one_leaves_them_to_the_next(tmp_path):
+    store, spec = ResultsStore(tmp_path), make_spec()
+    store.working_folder(spec).mkdir(parents=True)
+    (store.working_folder(spec) / "log.txt").write_text("begun\n")
+    failed = store.save(make_record(spec, {}, error="no disk"))
+    assert not files_of(failed).exists() and (store.working_folder(spec) / "log.txt").exists()
+    done = store.save(make_record(spec, {"top1": 1.0}))
+    assert (files_of(done) / "log.txt").read_text() == "begun\n" and not store.working_folder(spec).exists()
 
 
 def test_failed_attempts_do_not_count_as_done_and_newest_ok_wins(tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 
+from benchmarks import show
 from benchmarks.__main__ import main
 from benchmarks.datasets.sheet import Marked
 from benchmarks.records import ResultsStore
@@ -65,6 +67,33 @@ def test_predictions_are_kept_as_they_came_but_for_the_weak(tmp_path):
     from pycocotools import mask
 
     assert (mask.decode(one["mask"]) == instances.pred_masks[0].numpy()).all()
+
+
+def test_every_attempt_shows_its_own_predictions(tmp_path, monkeypatch):
+    """Also an old one, when a newer attempt at the same spec has predicted something else."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    store, spec, drawn = ResultsStore(), make_spec(task="voc-det", protocol="voc_c4_24k"), []
+    paths = []
+    for name in ("old", "new"):
+        store.working_folder(spec).mkdir(parents=True)
+        predictions = [{"file_name": name, "image_id": name, "instances": []}]
+        (store.working_folder(spec) / "predictions.json").write_text(json.dumps(predictions))
+        paths.append(store.save(make_record(spec, {"bbox/AP": 1.0}, label=name)))
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    (tmp_path / "data" / "toy" / "data.json").write_text(
+        json.dumps({"name": "toy", "synthetic": True, "description": "", "config": {}})
+    )
+    monkeypatch.setattr(show, "_truth", lambda root, kind: ({"old": {}, "new": {}}, []))
+    monkeypatch.setattr(show, "_scene", lambda image, truth, classes: {"file": image["file_name"], "f1": 1.0})
+    monkeypatch.setattr(
+        show, "_draw", lambda record, scenes: drawn.append((record.label, scenes)) or Image.new("L", (1, 1))
+    )
+    for path in paths:
+        main(["show", str(path)])
+    assert [(label, [scene["file"] for scene in scenes]) for label, scenes in drawn] == [
+        ("old", ["old"]),
+        ("new", ["new"]),
+    ]
 
 
 def test_a_record_without_predictions_is_one_line(tmp_path, monkeypatch):

@@ -13,14 +13,14 @@ import torchvision
 from safetensors.torch import save_file
 
 from benchmarks.features import build_backbone
-from pretrain.checkpoint import save_checkpoint, tensor_digest
+from pretrain.checkpoint import save_checkpoint
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
 from transfer import names, verify, weights
 from transfer.__main__ import main
 from transfer.convert import convert
 from transfer.pkl import read_detectron2_pkl
-from transfer.sources import read_backbone
+from transfer.sources import read_backbone, weights_digest
 
 RESNET50 = verify.Build(architecture="resnet50", stride_in_1x1=False)
 
@@ -48,7 +48,7 @@ def test_every_tensor_arrives_and_the_forward_pass_agrees_exactly(converted, ful
 def test_proof_on_disk(converted, checkpoint):
     proof = json.loads(converted.json_path.read_text())
     assert proof["sha256"] == file_sha256(converted.path)
-    assert proof["source_sha256"] == tensor_digest(read_backbone(checkpoint).state)
+    assert proof["source_sha256"] == weights_digest(read_backbone(checkpoint).state)
     assert (proof["source"], proof["channel_order"], proof["stride_in_1x1"]) == ("torchvision", "RGB", False)
     assert {"versions", "detectron2", "git", "created", "pixel_mean", "pixel_std"} <= set(proof)
     assert weights.load(converted.path) == converted
@@ -198,8 +198,15 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
         torch.save(state, path)
     expected = {n: v.half().float() if kind == "half" and v.is_floating_point() else v for n, v in state.items()}
     backbone = read_backbone(path)
-    assert backbone.sha256 == tensor_digest(expected) and not any(v.requires_grad for v in backbone.state.values())
+    assert backbone.sha256 == weights_digest(expected) and not any(v.requires_grad for v in backbone.state.values())
     assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
+
+
+def test_a_checkpoint_and_its_conversion_are_one(converted, checkpoint):
+    """The one has BatchNorm's counters, the other not."""
+    before, after = read_backbone(checkpoint), read_backbone(converted.path)
+    assert any(name.endswith(names.COUNTER) for name in before.state.keys() - after.state.keys())
+    assert (before.sha256, before.input) == (after.sha256, after.input) == (converted.source_sha256, converted.input)
 
 
 OTHERS = [

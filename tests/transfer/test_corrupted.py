@@ -11,12 +11,11 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from pretrain.checkpoint import tensor_digest
 from pretrain.errors import InputError
 from transfer import names, verify
 from transfer.convert import renamed
 from transfer.read import Loaded
-from transfer.sources import backbone_of
+from transfer.sources import backbone_of, weights_digest
 
 DRAWS = 12
 TYPES = (torch.float64, torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)
@@ -130,7 +129,7 @@ def test_two_layers_of_one_shape_in_each_others_place_are_not_seen_but_the_hash_
 
 
 def test_scaled_values_are_not_seen_but_the_hash_differs(state, name):
-    assert read(state | {name: state[name] * 2}).sha256 != tensor_digest(state)
+    assert read(state | {name: state[name] * 2}).sha256 != weights_digest(state)
 
 
 def test_a_file_of_another_familys_network_keeps_its_place(state):
@@ -144,7 +143,7 @@ def test_a_file_of_another_familys_network_keeps_its_place(state):
         backbone_of(Loaded(path=Path("x.pth"), content=content, meta=None), network=network)
         for network in ("query", "key")
     )
-    assert (query.sha256, key.sha256) == (tensor_digest(state), tensor_digest(other))
+    assert (query.sha256, key.sha256) == (weights_digest(state), weights_digest(other))
     assert dataclasses.replace(query, state={}, sha256="", dropped={}, network="key") == dataclasses.replace(
         key, state={}, sha256="", dropped={}
     )
