@@ -6,6 +6,7 @@ Run: ``python -m benchmarks.perf linear --rows 200000 --classes 1000 --iteration
 from __future__ import annotations
 
 import dataclasses
+import gc
 import tempfile
 import threading
 import time
@@ -62,6 +63,7 @@ def peak_memory(found: list[int]) -> Iterator[None]:
         yield
         found.append(torch.cuda.max_memory_allocated())
         return
+    gc.collect()  # or what the block frees of others would be taken off
     before, highest, stop = _anonymous(), 0, threading.Event()
 
     def watch() -> None:

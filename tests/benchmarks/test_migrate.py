@@ -86,9 +86,7 @@ def store(tmp_path, monkeypatch):
 def conversion(folder, convention, stem):
     """A conversion as it is kept, of a ResNet-18 with counters; (old digest, new digest)."""
     torch.manual_seed(0)
-    state = {
-        n: t for n, t in architecture.build("resnet18", stride_in_1x1=False).state_dict().items() if "fc." not in n
-    }
+    state = {n: t for n, t in resnet18(weights=None).state_dict().items() if "fc." not in n}
     arrays = {ours: state[theirs].numpy() for theirs, ours in names.to_detectron2("resnet18").items()}
     folder.mkdir(exist_ok=True)
     weights.write_pkl(folder / f"{stem}.pkl", weights.pickled(arrays))
