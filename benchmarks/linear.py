@@ -32,12 +32,17 @@ HISTORY = 20  # pairs of L-BFGS: 0.7 GB for ImageNet's 1,000 × 2,048 weights
 class LinearConfig:
     """``decays`` are L2 weights on ½‖W‖² beside the mean cross-entropy, the largest first; a single one is fixed.
 
-    A fit ends when no entry of the gradient exceeds ``tolerance`` (float64), or unconverged after ``max_iterations``.
+    A fit ends when no entry of the gradient exceeds ``tolerance``, nor ``tolerance_per_decay`` times the decay (at the
+    optimum the two parts of the gradient cancel, and the decay's part is decay·W: an absolute tolerance above it would
+    call any start converged), or unconverged after ``max_iterations``. The search for a decay ends after ``patience``
+    decays in a row that are not better than the best before them.
     """
 
     decays: tuple[float, ...] = tuple(float(f"{10 ** (-step / 2):.3g}") for step in range(13))  # half-decades 1 … 1e-6
     tolerance: float = 1e-5
+    tolerance_per_decay: float = 1e-2
     max_iterations: int = 5000
+    patience: int = 4
     labels_per_class: int | None = None
 
 
@@ -77,6 +82,7 @@ def fit(x: Tensor, y: Tensor, classes: int, decay: float, config: LinearConfig, 
     Full batch, CHUNK rows at a time, so that nothing as large as ``x`` is ever copied. ``start`` (default 0) changes
     the time it takes, not the result.
     """
+    tolerance = min(config.tolerance, config.tolerance_per_decay * decay)
     zeros = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, device=x.device)
     weight = (start.weight if start else zeros[:, 1:]).clone().requires_grad_()
     bias = (start.bias if start else zeros[:, 0]).clone().requires_grad_()
@@ -86,7 +92,7 @@ def fit(x: Tensor, y: Tensor, classes: int, decay: float, config: LinearConfig, 
         max_eval=2 * config.max_iterations,
         history_size=HISTORY,
         line_search_fn="strong_wolfe",
-        tolerance_grad=config.tolerance,
+        tolerance_grad=tolerance,
         tolerance_change=0.0,  # its default ends a fit whose steps are small, at whatever gradient
     )
 
@@ -113,7 +119,7 @@ def fit(x: Tensor, y: Tensor, classes: int, decay: float, config: LinearConfig, 
         gradient=gradient,
         iterations=state["n_iter"],
         evaluations=state["func_evals"],
-        converged=gradient <= config.tolerance,
+        converged=gradient <= tolerance,
     )
 
 
@@ -141,9 +147,10 @@ def held_out(y: np.ndarray, seed: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A decay, the fit it had on the rows kept, and what every decay of the grid gave."""
+    """A decay, the grid it is of, the fit it had on the rows kept, and what every decay that was tried gave."""
 
     decay: float
+    grid: tuple[float, ...]
     start: Fit | None
     tried: list[dict[str, Any]]
 
@@ -151,9 +158,8 @@ class Choice:
         """What a reader of the number has to know of the choice."""
         short = sum(not one["converged"] for one in self.tried)
         found = [f"not converged: {short} of the {len(self.tried)} fits that decay was chosen by"] if short else []
-        decays = [one["decay"] for one in self.tried]
-        if decays and self.decay in (decays[0], decays[-1]):
-            end = "largest" if self.decay == decays[0] else "smallest"
+        if self.tried and self.decay in (self.grid[0], self.grid[-1]):
+            end = "largest" if self.decay == self.grid[0] else "smallest"
             found.append(f"decay {self.decay:g} is the {end} of its grid")
         return found
 
@@ -164,13 +170,16 @@ def choose_decay(x: Tensor, y: Tensor, kept: int, classes: int, config: LinearCo
     From the largest decay on, the easiest problem, each fit starts where the last one ended.
     """
     if len(config.decays) == 1:
-        return Choice(decay=config.decays[0], start=None, tried=[])
-    tried, fits, fitted = [], {}, None
-    for decay in config.decays:
-        fitted = fits[decay] = fit(x[:kept], y[:kept], classes, decay, config, fitted)
+        return Choice(decay=config.decays[0], grid=config.decays, start=None, tried=[])
+    tried, best, start, fitted = [], 0, None, None
+    for place, decay in enumerate(config.decays):
+        fitted = fit(x[:kept], y[:kept], classes, decay, config, fitted)
         tried.append({"decay": decay, "held_out_top1": top1(fitted, x[kept:], y[kept:]), **fitted.how()})
-    best = max(tried, key=lambda one: (one["held_out_top1"], one["decay"]))["decay"]
-    return Choice(decay=best, start=fits[best], tried=tried)
+        if start is None or tried[place]["held_out_top1"] > tried[best]["held_out_top1"]:
+            best, start = place, fitted
+        if place - best == config.patience:
+            break
+    return Choice(decay=config.decays[best], grid=config.decays, start=start, tried=tried)
 
 
 def subset(y: np.ndarray, per_class: int, seed: int) -> np.ndarray:

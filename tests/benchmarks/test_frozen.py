@@ -113,7 +113,7 @@ def test_the_held_out_fifth_is_of_every_class():
 
 def test_decay_is_chosen_on_held_out_rows():
     x, y = alike(200, 3)
-    config = tight(decays=(1.0, 1e-1, 1e-2, 1e-3, 1e-4))
+    config = tight(decays=(1.0, 1e-1, 1e-2, 1e-3, 1e-4), patience=5)
     out = held_out(y, 0)
     order = np.concatenate([np.flatnonzero(~out), np.flatnonzero(out)])
     scaled = (
@@ -131,9 +131,28 @@ def test_decay_is_chosen_on_held_out_rows():
     assert chosen.decay == max(reference, key=lambda decay: (reference[decay], decay))
 
 
+def test_the_search_ends_after_decays_that_are_no_better(monkeypatch):
+    held = iter([50.0, 52.0, 51.0, 52.0, 53.0, 52.0, 53.0, 10.0])
+    monkeypatch.setattr(linear, "top1", lambda *rest: next(held))
+    x, y = map(torch.tensor, blobs(40, 4))
+    decays = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+    found = choose_decay(x, y, 32, 4, tight(decays=decays, patience=3))
+    assert [one["decay"] for one in found.tried] == [*decays[:8]] and found.decay == 0.05 and found.notes() == []
+
+
+def test_small_decays_have_a_tolerance_of_their_own():
+    """Warm-started at ten times the decay, the fit is within 1e-5 at once, and far from its optimum."""
+    x, y = map(torch.tensor, blobs(200, 4, noise=0.3))
+    start = fit(x, y, 4, 1e-4, LinearConfig())
+    fitted = fit(x, y, 4, 1e-6, LinearConfig(), start)
+    assert fitted.gradient <= 1e-8 and fitted.converged and fitted.iterations > 10
+    reference = LogisticRegression(C=1 / (1e-6 * len(x)), max_iter=50000, tol=1e-10).fit(x.numpy().astype(float), y)
+    np.testing.assert_allclose(fitted.weight.numpy(), reference.coef_, rtol=0.05, atol=0.02)
+
+
 def choice(decay, converged=True):
     tried = [{"decay": one, "converged": converged or one == 1.0} for one in (1.0, 0.1, 0.01)]
-    return Choice(decay=decay, start=None, tried=tried)
+    return Choice(decay=decay, grid=(1.0, 0.1, 0.01), start=None, tried=tried)
 
 
 def test_a_choice_at_an_end_of_the_grid_or_by_short_fits_is_noted():
