@@ -73,7 +73,7 @@ def _checkpoint(spec: RunSpec) -> tuple[str, InputConvention | None]:
 
 
 def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, InputConvention | None]], str]:
-    """Row heading of each (label, checkpoint): where a label has several, with what tells them apart."""
+    """Row heading of each (label, checkpoint), with its digest or input where one label has several."""
     found: dict[str, dict[tuple[str, InputConvention | None], None]] = {}
     for label, spec in expected:
         found.setdefault(label, {})[_checkpoint(spec)] = None

@@ -19,7 +19,7 @@ from benchmarks.datasets.registration import Registered, register
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context, Resolved, Result, Source
 from pretrain.errors import RunError
-from pretrain.files import write_json
+from pretrain.files import digest, write_json
 from transfer import weights
 from transfer.config import build_cfg, identity, resolved_protocol
 from transfer.detection import precision, train_and_test
@@ -49,6 +49,11 @@ def run(context: Context) -> Result:
         resumed_at=found["facts"]["resumed_at"],
         notes=tuple(found["notes"]),
     )
+
+
+def notes(tested: int, classes: int) -> list[str]:
+    """What the caption says of an AP that is not the mean over all classes of the data set."""
+    return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
 
 
 def check_options(source: Source, root: Path, spec: RunSpec, num_gpus: int) -> None:
@@ -82,16 +87,18 @@ def _config(
 
 def _work(context: Context) -> None:
     cfg, converted, data = _config(context.spec, context.root, context.converted, context.folder, context.num_gpus)
+    settings = identity(yaml.safe_load(cfg.dump()))
+    if (digest(settings), precision(cfg)) != (context.spec.protocol_digest, context.spec.precision):
+        raise RunError(f"{context.spec.protocol} has changed since this run was planned: run it again")
     metrics = train_and_test(cfg, converted)
     if comm.is_main_process():
         facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))
         config = yaml.safe_load(cfg.dump())
-        tested, classes = facts["classes_tested"], data.num_classes
         outcome = {
             "metrics": metrics,
             "test_images": data.test_images,
             "config": config,
             "facts": facts,
-            "notes": [f"AP is the mean over the {tested} of {classes} classes with a test object"] * (tested < classes),
+            "notes": notes(facts["classes_tested"], data.num_classes),
         }
         write_json(context.folder / "outcome.json", outcome)

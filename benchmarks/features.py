@@ -143,8 +143,8 @@ def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: P
 def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
     """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
     view, data = VIEWS[profile], root.section("imagenet")
-    how = digest(dataclasses.asdict(backbone.input))[:6]
-    key = f"{backbone.sha256[:12]}-{how}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{PRECISION}"
+    input_digest = digest(dataclasses.asdict(backbone.input))[:6]
+    key = f"{backbone.sha256[:12]}-{input_digest}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{PRECISION}"
     folder = results_dir() / "features" / key
     found = {}
     with locked(folder):

@@ -69,7 +69,7 @@ class Fit:
     evaluations: int
     converged: bool
 
-    def how(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """The numbers of the fit, for the record."""
         return {
             name: getattr(self, name) for name in ("objective", "gradient", "iterations", "evaluations", "converged")
@@ -136,7 +136,7 @@ def top1(fitted: Fit, rows: Tensor, y: Tensor) -> float:
 
 
 def held_out(y: np.ndarray, seed: int) -> np.ndarray:
-    """Mask (N,) of the fifth of the rows to choose by: evenly of every class, drawn by ``seed``."""
+    """Mask (N,) of the held-out fifth of the rows, stratified by class, drawn by ``seed``."""
     mask = np.zeros(len(y), dtype=bool)
     generator = np.random.default_rng(seed)
     for label in np.unique(y):
@@ -155,9 +155,9 @@ class Choice:
     tried: list[dict[str, Any]]
 
     def notes(self) -> list[str]:
-        """What a reader of the number has to know of the choice."""
+        """Warnings about the choice, for the table's caption."""
         short = sum(not one["converged"] for one in self.tried)
-        found = [f"not converged: {short} of the {len(self.tried)} fits that decay was chosen by"] if short else []
+        found = [f"{short} of the {len(self.tried)} fits used to choose the decay did not converge"] if short else []
         if self.tried and self.decay in (self.grid[0], self.grid[-1]):
             end = "largest" if self.decay == self.grid[0] else "smallest"
             found.append(f"decay {self.decay:g} is the {end} of its grid")
@@ -174,7 +174,7 @@ def choose_decay(x: Tensor, y: Tensor, kept: int, classes: int, config: LinearCo
     tried, best, start, fitted = [], 0, None, None
     for place, decay in enumerate(config.decays):
         fitted = fit(x[:kept], y[:kept], classes, decay, config, fitted)
-        tried.append({"decay": decay, "held_out_top1": top1(fitted, x[kept:], y[kept:]), **fitted.how()})
+        tried.append({"decay": decay, "held_out_top1": top1(fitted, x[kept:], y[kept:]), **fitted.summary()})
         if start is None or tried[place]["held_out_top1"] > tried[best]["held_out_top1"]:
             best, start = place, fitted
         if place - best == config.patience:
@@ -244,7 +244,7 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
     }
     ended = f"not converged: gradient {fitted.gradient:.1e} after {fitted.iterations} iterations"
     notes = (*choice.notes(), *([] if fitted.converged else [ended]))
-    settings = {"decay": choice.decay, "fit": fitted.how(), "tried": choice.tried, "training_rows": len(y)}
+    settings = {"decay": choice.decay, "fit": fitted.summary(), "tried": choice.tried, "training_rows": len(y)}
     return Evaluated(metrics=metrics, settings=settings, notes=notes)
 
 

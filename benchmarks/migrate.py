@@ -1,4 +1,4 @@
-"""Brings run records of schema 1 to schema 2, so that no finished run is orphaned by what its identity has gained.
+"""Bring run records of schema 1 to schema 2, so that runs finished under schema 1 still count.
 
 ``run``, ``suite``, ``tables`` and ``show`` call it first. A record of schema 1 did not say in which precision it was
 computed, how its network wanted its images, and what its protocol's file said, but its settings, its environment and
@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.records import SCHEMA_VERSION, UNKNOWN, ResultsStore, RunRecord, RunSpec, files_of
-from pretrain.errors import InputError
 from pretrain.files import digest, results_dir, write_json
 from transfer import names
 from transfer.pkl import read_detectron2_pkl
@@ -31,7 +30,7 @@ Conversions = Mapping[str, tuple[str, InputConvention]]
 def migrate(store: ResultsStore) -> int:
     """Rewrite every record of schema 1 under ``store`` and say so on stderr; how many there were.
 
-    InputError for one that lacks what every record has.
+    One that lacks what every record has is named on stderr and stays where it is.
     """
     old = [path for path in sorted(store.root.glob("*/*.json")) if _schema(path) == 1]
     if not old:
@@ -41,10 +40,11 @@ def migrate(store: ResultsStore) -> int:
     kept = store.root.parent / "runs-schema-1"
     with locked(kept):
         conversions = _conversions(results_dir() / "converted")
-        for folder in sorted({path.parent for path in old}):
-            _migrate_attempts(store, folder, kept / folder.name, conversions)
-    print(f"migrated {len(old)} run records to schema {SCHEMA_VERSION}; the old ones are in {kept}", file=sys.stderr)
-    return len(old)
+        folders = sorted({path.parent for path in old})
+        count = sum(_migrate_attempts(store, folder, kept / folder.name, conversions) for folder in folders)
+    if count:
+        print(f"migrated {count} run records to schema {SCHEMA_VERSION}; the old ones are in {kept}", file=sys.stderr)
+    return count
 
 
 def _schema(path: Path) -> int | None:
@@ -55,15 +55,16 @@ def _schema(path: Path) -> int | None:
         return None
 
 
-def _migrate_attempts(store: ResultsStore, folder: Path, kept: Path, conversions: Conversions) -> None:
-    """All attempts at one old spec. What was written twice because a migration was killed is the same both times."""
+def _migrate_attempts(store: ResultsStore, folder: Path, kept: Path, conversions: Conversions) -> int:
+    """How many attempts at one old spec moved. What a killed migration had written is written again, the same."""
     attempts: dict[Path, RunRecord] = {}
     for path in sorted(folder.glob("*.json")):  # another process may have been here meanwhile
+        if _schema(path) != 1:
+            continue
         try:
             attempts[path] = migrated(json.loads(path.read_text(encoding="utf-8")), folder.name, conversions)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if _schema(path) == 1:
-                raise InputError(f"{path} is not a run record ({error!r}): move it away and run again") from error
+            print(f"warning: {path} is not a run record ({error!r}): move it away", file=sys.stderr)
     kept.mkdir(parents=True, exist_ok=True)
     owner = _owner(folder / "files", attempts)
     for path, record in attempts.items():
@@ -73,6 +74,7 @@ def _migrate_attempts(store: ResultsStore, folder: Path, kept: Path, conversions
             (folder / "files").rename(files_of(target))
         write_json(target, dataclasses.asdict(record))
         path.rename(kept / path.name)
+    return len(attempts)
 
 
 def _owner(files: Path, attempts: Mapping[Path, RunRecord]) -> Path | None:
@@ -94,7 +96,7 @@ def _seconds(utc: str) -> float:
 
 
 def migrated(values: Mapping[str, Any], spec_id: str, conversions: Conversions) -> RunRecord:
-    """The record of schema 2 that says what the JSON ``values`` of a record of schema 1 do."""
+    """``values``, the JSON of a record of schema 1, as a record of schema 2."""
     spec, config = dict(values["spec"]), values["config"]
     sha256, convention = conversions.get(spec["checkpoint_sha256"], (spec["checkpoint_sha256"], _convention(config)))
     spec |= {

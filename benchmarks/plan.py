@@ -142,8 +142,14 @@ class Plan:
 
 
 def resolve_columns(plan: Plan, workers: int) -> Plan:
-    """``plan`` with its protocols resolved as they will run here. InputError for options that one of them refuses."""
+    """``plan`` with its protocols resolved as they will run here.
+
+    InputError for options that one of them refuses, and for a protocol that its task does not list.
+    """
     columns = list(dict.fromkeys((cell.task, cell.protocol) for cell in plan.cells))
+    if strange := [pair for pair in columns if pair[1] not in TASKS[pair[0]].protocols]:
+        task, protocol = strange[0]
+        raise InputError(f"{protocol} is no protocol of {task}: add it to the task's in benchmarks/tasks.py")
     found: list[tuple[str, str]] = []
 
     def keep(value: list[tuple[str, str]]) -> list[Job]:

@@ -9,7 +9,7 @@ which equals nothing. docs/published.md explains the file's columns and every va
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -129,23 +129,34 @@ def published(protocol: str) -> pd.DataFrame:
     return wide.rename(columns={"pretrain_epochs": "epochs", **_SHOWN})
 
 
+def _shared(protocol: str, ours: Setting) -> str:
+    """What the rows of the first group have in common, beside the data."""
+    if ours.norm == FROZEN:
+        return f"Frozen features, {COUNTERPARTS[protocol].schedule}"
+    return f"Detector, schedule, norm ({ours.norm}), one learning rate for every method"
+
+
 def _markdown(rows: pd.DataFrame) -> str:
     return rows.to_markdown(index=False, disable_numparse=True)
 
 
-def to_markdown(protocols: Iterable[str]) -> str:
-    """For each protocol that has published numbers, the rows under the same protocol and below them the others."""
+def to_markdown(protocols: Mapping[str, bool]) -> str:
+    """For each protocol that has published numbers, the rows under the same protocol and below them the others.
+
+    The value says whether ours ran as the protocol's file has it: with fewer GPUs or with options no row is the same.
+    """
     parts = []
-    for protocol in dict.fromkeys(protocols):
+    for protocol, as_published in protocols.items():
         rows = published(protocol)
         if rows.empty:
             continue
+        if not as_published:
+            rows["differs in"] = [", ".join(filter(None, ["our GPUs or options", what])) for what in rows["differs in"]]
         ours, same = setting(protocol), rows["differs in"] == ""
         shared = rows[same].drop(columns="differs in")
         parts.append(
             f"### Published under the same protocol as {protocol}\n\n"
-            f"Detector, schedule, norm ({ours.norm}), one learning rate for every method, pretraining data "
-            f"({' or '.join(ours.pretrain_data)}).\n\n"
+            f"{_shared(protocol, ours)}, pretraining data ({' or '.join(ours.pretrain_data)}).\n\n"
             + (f"{_markdown(shared)}\n" if same.any() else "No published row is known to share them all.\n")
         )
         if not same.all():

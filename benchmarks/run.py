@@ -23,7 +23,7 @@ from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, RunError
 from pretrain.files import digest, file_sha256, results_dir, write_json
 from pretrain.provenance import git_state, package_versions, utc_now
-from transfer.weights import InputConvention, usable
+from transfer.weights import VERSION, InputConvention, usable
 
 if TYPE_CHECKING:
     from transfer.sources import Backbone
@@ -89,7 +89,8 @@ def converted_path(checkpoint: Path) -> Path:
 def source_of(label: str, checkpoint: Path) -> Source | None:
     """The Source of a checkpoint that was converted, or found fit for features alone; None if that is still to do."""
     converted = converted_path(checkpoint)
-    if proof := usable(converted):
+    proof = usable(converted)
+    if proof and proof.version == VERSION:
         return Source(
             label=label,
             path=checkpoint,
@@ -192,9 +193,6 @@ def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: 
         loader_workers=0 if spec.profile != "paper" else min(8, os.cpu_count() or 1),
     )
     try:
-        now = resolve(spec.task, spec.protocol, spec.profile, spec.num_gpus, spec.overrides)
-        if (now.digest, now.precision) != (spec.protocol_digest, spec.precision):
-            raise RunError(f"{spec.protocol} has changed since this run was planned: run it again")
         result = import_module(TASKS[spec.task].module).run(context)
     except Exception as error:
         traceback.print_exc()

@@ -19,12 +19,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.records import ResultsStore
 from pretrain.errors import InputError, RunError, run_cli
 from pretrain.files import replacing, results_dir
 from pretrain.metrics import read_metrics
 from pretrain.provenance import short_commit
+from transfer.sources import weights_digest
 
 DETERMINISTIC = "deterministic"
 GRID: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -136,7 +139,7 @@ def table(done: list[Point], root: DataRoot, profile: str, seed: int, more: list
         if point.folder is None:
             cells = [point.failure, *[""] * (len(COLUMNS) - 3)]
         else:
-            sha = json.loads((point.folder / "meta.json").read_text(encoding="utf-8"))["sha256"]
+            sha = weights_digest(load_file(point.folder / "backbone.safetensors"))
             terms = nats(point.folder)
             cells = [_cell(found.get((sha, task)), 1) for task in TASKS]
             cells += [_cell(terms.get(name), 2) for name in SHOWN]

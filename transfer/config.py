@@ -33,7 +33,7 @@ SCALED_KEYS = (
     "SOLVER.REFERENCE_WORLD_SIZE",
     "TEST.PRECISE_BN.NUM_ITER",
 )
-# What build_cfg takes from the checkpoint, the data, the seed and the place of the run.
+# Keys that build_cfg sets from the checkpoint, the data, the seed and the output folder.
 FIXED_KEYS = (
     "MODEL.PIXEL_MEAN",
     "MODEL.PIXEL_STD",
@@ -49,12 +49,8 @@ FIXED_KEYS = (
     "SEED",
     "OUTPUT_DIR",
 )
-WITHOUT_EFFECT = (
-    "DATALOADER.NUM_WORKERS",
-    "TRANSFER.FROM_CHECKPOINT",
-    "TRANSFER.RESUME",
-    "TRANSFER.KEEP_FILES",
-)  # on any metric
+# Keys that move no metric, or no more than another seed does: loader workers draw augmentations of their own.
+WITHOUT_EFFECT = ("DATALOADER.NUM_WORKERS", "TRANSFER.FROM_CHECKPOINT", "TRANSFER.RESUME", "TRANSFER.KEEP_FILES")
 FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
 
@@ -146,8 +142,8 @@ def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus:
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved config, as plain values, that makes two runs of a protocol the same.
 
-    It leaves out what the checkpoint, the data and the seed fix, which have their own place in a run's identity, and
-    what moves no number. Whatever else a YAML says is in it, also what an edit of it changed.
+    It leaves out FIXED_KEYS, which have their own place in a run's identity, and WITHOUT_EFFECT. Whatever else a YAML
+    says is in it, also what an edit of it changed.
     """
     kept: dict[str, Any] = json.loads(json.dumps(config))
     for key in (*FIXED_KEYS, *WITHOUT_EFFECT):

@@ -98,8 +98,10 @@ def precision(cfg: CfgNode) -> str:
     tf32: torch lets cuDNN's convolutions round fp32 inputs to it on GPUs from Ampere on, and detectron2 leaves it so.
     """
     if cfg.MODEL.DEVICE != "cpu":
-        rounds = torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability() >= (8, 0)
-        return "fp16" if cfg.SOLVER.AMP.ENABLED else "tf32" if rounds else "fp32"
+        if cfg.SOLVER.AMP.ENABLED:
+            return "fp16"
+        able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+        return "tf32" if able and torch.backends.cudnn.allow_tf32 else "fp32"
     return "bf16" if cfg.TRANSFER.CPU_BF16 and has_bf16(torch.device("cpu")) else "fp32"
 
 

@@ -22,6 +22,7 @@ from transfer.pkl import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
 VERSION = 4  # of the conversion; raised when the same input would give another output or a stronger proof
+READABLE = (3, VERSION)  # 3: source_sha256 has the counters in it; all else is as it is now
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,9 @@ class ConvertedWeights:
     pixel_std: tuple[float, ...]
     channel_order: str
     stride_in_1x1: bool
-    forward_difference: dict[
-        str, dict[str, float]
-    ]  # build ("c4", "fpn") → "res2"…"res5" → relative to the largest value
+    # build ("c4", "fpn") → "res2" … "res5" → relative to the largest value
+    forward_difference: dict[str, dict[str, float]]
+    version: int = VERSION
 
     @property
     def json_path(self) -> Path:
@@ -102,7 +103,7 @@ class ConvertedWeights:
         value = dataclasses.asdict(self) | {"path": self.path.name, "source_path": str(self.source_path)}
         write_json(
             self.json_path,
-            {"author": AUTHOR, "version": VERSION}
+            {"author": AUTHOR}
             | value
             | {
                 "detectron2": detectron2_origin(),
@@ -114,10 +115,10 @@ class ConvertedWeights:
 
 
 def load(path: Path) -> ConvertedWeights | None:
-    """What the .json beside ``path`` (a .pkl) says; None if there is none, or none of ours, or of another version."""
+    """What the .json beside ``path`` (a .pkl) says; None if there is none of ours that can be read."""
     try:
         value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if value.get("author") != AUTHOR or value.get("version") != VERSION:
+        if value.get("author") != AUTHOR or value.get("version") not in READABLE:
             return None
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
         fields |= {"path": path, "source_path": Path(fields["source_path"])}

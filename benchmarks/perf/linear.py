@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import linear as evaluation
 from benchmarks.features import Features
-from benchmarks.linear import LINEAR, evaluate
 from benchmarks.perf.timing import processor
 from pretrain.config import best_device
 
@@ -32,8 +32,8 @@ class Arguments:
     rows: int = 200_000  # of training features; a twentieth more are tested
     dim: int = 2048
     classes: int = 1000
-    decays: int | None = None  # only the first few of the grid
-    iterations: int | None = None  # at most, of each fit; without it a fit ends at its tolerance
+    decays: int | None = 2  # only the first few of the grid; None: all
+    iterations: int | None = 3  # at most, of each fit; None: to its tolerance
 
 
 def synthetic(folder: Path, rows: int, dim: int, classes: int, seed: int) -> Features:
@@ -59,9 +59,10 @@ def peak_memory(found: list[int]) -> Iterator[None]:
     The pages of memory-mapped files do not count: the system takes them back when it needs them.
     """
     if torch.cuda.is_available():
+        there = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         yield
-        found.append(torch.cuda.max_memory_allocated())
+        found.append(torch.cuda.max_memory_allocated() - there)
         return
     gc.collect()  # or what the block frees of others would be taken off
     before, highest, stop = _anonymous(), 0, threading.Event()
@@ -90,7 +91,7 @@ def _anonymous() -> int:
 
 def measure(arguments: Arguments) -> str:
     """Some lines: what was measured, and the extrapolation: the features grow with the rows, the rest does not."""
-    config = LINEAR["paper"]
+    config = evaluation.LINEAR["paper"]
     config = dataclasses.replace(
         config,
         decays=config.decays[: arguments.decays],
@@ -104,11 +105,13 @@ def measure(arguments: Arguments) -> str:
         )
         begun = time.perf_counter()
         with peak_memory(peak):
-            done = evaluate(train, test, config, 0)
+            done = evaluation.evaluate(train, test, config, 0)
         seconds = time.perf_counter() - begun
     fits = [*done.settings["tried"], done.settings["fit"]]
     evaluations = sum(one["evaluations"] for one in fits)
-    copy = arguments.rows * arguments.dim * 4
+    double = arguments.rows * arguments.dim * 8 <= evaluation.DOUBLE_BYTES
+    copy = arguments.rows * arguments.dim * (8 if double else 4)
+    imagenet = IMAGENET_ROWS * arguments.dim * 4
     larger = IMAGENET_ROWS / arguments.rows
     lines = [
         f"{arguments.rows:,} × {arguments.dim} features, {arguments.classes} classes; {best_device()}, {processor()}, "
@@ -116,7 +119,7 @@ def measure(arguments: Arguments) -> str:
         f"{len(fits)} fits, {sum(one['converged'] for one in fits)} converged; {evaluations} evaluations, "
         f"{seconds / evaluations:.2f} s each with all else, {seconds:.0f} s in all; top-1 {done.metrics['top1']:.1f}",
         f"peak memory {peak[0] / 1e9:.2f} GB: the features {copy / 1e9:.2f}, the rest {(peak[0] - copy) / 1e9:.2f}",
-        f"for {IMAGENET_ROWS:,} rows: {(peak[0] + (larger - 1) * copy) / 1e9:.1f} GB, {larger:.1f} × the time for each "
-        "evaluation",
+        f"for {IMAGENET_ROWS:,} rows: {(peak[0] - copy + imagenet) / 1e9:.1f} GB, {larger:.1f} × the seconds for each "
+        "evaluation; how many a fit takes to its tolerance depends on the features",
     ]
     return "\n".join(lines)

@@ -195,13 +195,14 @@ def test_a_migration_that_was_killed_is_finished_by_the_next(store, monkeypatch)
     assert len(list((store.root.parent / "runs-schema-1").glob("*/*.json"))) == 2
 
 
-def test_a_broken_record_is_one_line_and_stays(store):
+def test_a_broken_record_is_one_line_and_stays_and_the_others_go_on(store, capsys):
     path = store.root / "x" / "y.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"schema_version": 1, "spec": {}}')
-    with pytest.raises(InputError, match=r"y\.json is not a run record"):
-        migrate(store)
-    assert path.exists()
+    old_record(store, "20260101T000100Z-aaaaaa", config=detector_config())
+    assert migrate(store) == 1 and path.exists()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert "y.json is not a run record" in line
 
 
 def test_the_commands_migrate_first(store, capsys):

@@ -108,20 +108,29 @@ def test_known_rows_stand_in_their_group(protocol, method, epochs, source, diffe
 
 
 def test_the_groups_have_their_own_headings_and_show_what_differs():
-    same, other = to_markdown(["voc_c4_24k"]).split("\n### ")
+    same, other = to_markdown({"voc_c4_24k": True}).split("\n### ")
     assert same.startswith("### Published under the same protocol as voc_c4_24k")
     assert "82.5" in same and "SimSiam" not in same and UNSTATED not in same
     assert other.startswith("Published, same detector and schedule as voc_c4_24k, but not known to be the same")
     assert "| differs in" in other and "SimSiam" in other
-    assert "No published row is known to share them all." in to_markdown(["coco_fpn_1x"])
-    assert to_markdown(["knn"]).count("###") == 1
+    assert "No published row is known to share them all." in to_markdown({"coco_fpn_1x": True})
+    assert to_markdown({"knn": True}).count("###") == 1
 
 
 def test_they_stand_below_a_table_only_where_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    spec = make_spec(task="voc-det", protocol="voc_c4_24k", profile="paper")
+    spec = make_spec(task="voc-det", protocol="voc_c4_24k", profile="paper", num_gpus=8)
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
     for asked in (False, True):
         markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=asked)
         assert ("Published under the same protocol as voc_c4_24k" in markdown) is asked
-    assert to_markdown(["lbfgs"]) == ""
+    assert to_markdown({"lbfgs": True}) == ""
+
+
+@pytest.mark.parametrize("change", [{"num_gpus": 1}, {"num_gpus": 0}, {"overrides": ("SOLVER.BASE_LR", "0.1")}])
+def test_beside_a_run_on_fewer_gpus_or_with_options_no_row_is_the_same(tmp_path, monkeypatch, change):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    spec = make_spec(**{"task": "voc-det", "protocol": "voc_c4_24k", "profile": "paper", "num_gpus": 8, **change})
+    ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
+    markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
+    assert "No published row is known to share them all." in markdown and "our GPUs or options" in markdown

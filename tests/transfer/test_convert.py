@@ -202,6 +202,19 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
     assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
 
 
+def test_a_conversion_of_an_earlier_version_still_says_how_its_images_are_wanted(converted, checkpoint, scratch):
+    """Read as if it had no proof, it would be taken for RGB with ImageNet's statistics; and it is ours to replace."""
+    for path in (converted.path, converted.json_path):
+        (scratch / f"x{path.suffix}").write_bytes(path.read_bytes())
+    proof = json.loads((scratch / "x.json").read_text())
+    old = {"version": 3, "pixel_mean": [0.0, 0.0, 0.0], "channel_order": "BGR", "source_sha256": "0" * 64}
+    (scratch / "x.json").write_text(json.dumps(proof | old))
+    backbone = read_backbone(scratch / "x.pkl")
+    assert (backbone.pixel_mean, backbone.channel_order) == ((0.0, 0.0, 0.0), "BGR")
+    again = convert(checkpoint, scratch / "x.pkl")
+    assert again.version == weights.VERSION and again.source_sha256 == converted.source_sha256
+
+
 def test_a_checkpoint_and_its_conversion_are_one(converted, checkpoint):
     """The one has BatchNorm's counters, the other not."""
     before, after = read_backbone(checkpoint), read_backbone(converted.path)
