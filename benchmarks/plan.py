@@ -12,11 +12,11 @@ from benchmarks.pool import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.run import Source, lost_record, source_of
 from benchmarks.tasks import TASKS
-from pretrain.errors import InputError
+from pretrain.errors import InputError, RunError
 from pretrain.files import results_dir
 from pretrain.provenance import utc_now
 
-FROZEN, DETECTOR = 1.0, 5.0  # how long the jobs take beside each other, in the demo
+FROZEN, DETECTOR = 1.0, 2.0  # how long the jobs take beside each other, in the demo
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,5 +224,7 @@ def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
         if source_of(label, path) is None
     ]
     check_jobs(todo, workers)
-    found = [source_of(label, path) for label, path in checkpoints.items()]
-    return [source for source in found if source is not None]
+    found = {label: source_of(label, path) for label, path in checkpoints.items()}
+    if lost := [label for label, source in found.items() if source is None]:
+        raise RunError(f"{lost[0]}: its conversion is not under {results_dir() / 'converted'} any more: run again")
+    return [source for source in found.values() if source is not None]
