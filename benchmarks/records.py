@@ -27,7 +27,7 @@ UNKNOWN = "unknown"  # digest or precision of a record of schema 1 that failed b
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """Identity of one downstream run: everything that moves its numbers.
+    """Identity of one downstream run: everything about it that is chosen and moves its numbers.
 
     ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images.
     ``protocol_digest`` is of the resolved settings without paths, data and seed, so that a protocol is known by its
