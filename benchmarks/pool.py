@@ -95,8 +95,9 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _call(target: str, arguments: dict[str, Any], log: Path, pipe: Any) -> None:
+def _call(target: str, arguments: dict[str, Any], environment: dict[str, str], log: Path, pipe: Any) -> None:
     _die_with_parent()
+    os.environ.update(environment)  # the server keeps what it was started with, in which RESULTS_DIR may be another
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", buffering=1, encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
@@ -122,7 +123,8 @@ def one_line(error: Exception) -> str:
 
 def _start(job: Job, context: Any) -> _Running:
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(job.target, job.arguments, job.log, sender), name=job.name)
+    arguments = (job.target, job.arguments, dict(os.environ), job.log, sender)
+    process = context.Process(target=_call, args=arguments, name=job.name)
     process.start()
     sender.close()
     return _Running(job, process, receiver, time.monotonic())

@@ -31,6 +31,10 @@ def mumble():
     time.sleep(1)
 
 
+def results_dir():
+    return os.environ.get("RESULTS_DIR")
+
+
 def nap(seconds):
     time.sleep(seconds)
     return time.monotonic()
@@ -45,6 +49,14 @@ def job(tmp_path, function, **more):
     name = more.pop("name", function.__name__)
     arguments = more.pop("arguments", {})
     return Job(name=name, target=f"{__name__}:{function.__name__}", arguments=arguments, log=tmp_path / name, **more)
+
+
+def test_a_job_has_the_environment_of_the_moment_and_not_of_the_servers_start(tmp_path, monkeypatch):
+    found = []
+    for folder in ("a", "b"):
+        monkeypatch.setenv("RESULTS_DIR", folder)
+        run_jobs([job(tmp_path, results_dir, then=lambda value: found.append(value) or [])], 1)
+    assert found == ["a", "b"]
 
 
 def test_value_log_follow_up_and_progress_line(tmp_path, capfd):
