@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,6 +24,7 @@ from transfer import names
 from transfer.pkl import read_detectron2_pkl
 from transfer.weights import InputConvention
 
+HEAD = 64  # characters: a record is written with its schema version first
 CHOSEN = ("decay", "held_out_top1", "training_rows")  # in a record's config beside the settings of its task
 Conversions = Mapping[str, tuple[str, InputConvention]]
 
@@ -48,11 +50,13 @@ def migrate(store: ResultsStore) -> int:
 
 
 def _schema(path: Path) -> int | None:
+    """The schema version that a record begins with; without parsing it, since every command looks at all of them."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return value.get("schema_version") if isinstance(value, dict) else None
+        with path.open(encoding="utf-8") as stream:
+            found = re.match(r'\{\s*"schema_version":\s*(\d+)', stream.read(HEAD))
     except (OSError, ValueError):  # named where it is read
         return None
+    return int(found[1]) if found else None
 
 
 def _migrate_attempts(store: ResultsStore, folder: Path, kept: Path, conversions: Conversions) -> int:
