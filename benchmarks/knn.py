@@ -7,6 +7,7 @@ k 20 for the small profiles, whose classes have 20 to 300 images.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,11 @@ CONFIGS = {"smoke": KnnConfig(k=20), "demo": KnnConfig(k=20), "paper": KnnConfig
 
 def resolve(task: str, protocol: str, profile: str, num_gpus: int | None, opts: tuple[str, ...]) -> Resolved:
     """The settings of the vote and of the crop; GPUs and detectron2's options do not reach them."""
-    settings = {**dataclasses.asdict(CONFIGS[profile]), **dataclasses.asdict(VIEWS[profile])}
-    return Resolved(settings=settings, precision=PRECISION)
+    return Resolved(settings=_settings(profile), precision=PRECISION)
+
+
+def _settings(profile: str) -> dict[str, Any]:
+    return {**dataclasses.asdict(CONFIGS[profile]), **dataclasses.asdict(VIEWS[profile])}
 
 
 def run(context: Context) -> Result:
@@ -33,5 +37,5 @@ def run(context: Context) -> Result:
     y = {split: torch.tensor(part.y, device=device) for split, part in found.items()}
     predicted = knn_predict(x["train"], y["train"], x["val"], found["val"].classes, CONFIGS[spec.profile])
     top1 = 100 * (predicted == y["val"]).double().mean().item()
-    settings = resolve(spec.task, spec.protocol, spec.profile, None, ()).settings
+    settings = _settings(spec.profile)
     return Result(metrics={"top1": top1}, test_images=len(predicted), config=settings, precision=PRECISION)

@@ -34,9 +34,9 @@ class LinearConfig:
 
     A fit ends when no entry of the gradient exceeds ``tolerance``, nor ``tolerance_per_decay`` times the decay (at the
     optimum the two parts of the gradient cancel, and the decay's part is decay·W: an absolute tolerance above it would
-    call any start converged), or unconverged after ``max_iterations``. A hundredth of the smallest decays cannot be
-    reached in float64. The search for a decay ends after ``patience``
-    decays in a row that are not better than the best before them.
+    call any start converged; float64 does not reach a hundredth of the smallest decays), or unconverged after
+    ``max_iterations``. The search for a decay ends after ``patience`` decays in a row that are not better than the best
+    before them.
     """
 
     decays: tuple[float, ...] = tuple(float(f"{10 ** (-step / 2):.3g}") for step in range(13))  # half-decades 1 … 1e-6
@@ -56,6 +56,7 @@ LINEAR = {
 FEW_LABEL = {
     profile: dataclasses.replace(config, labels_per_class=10, decays=(1e-1,)) for profile, config in LINEAR.items()
 }
+CONFIGS = {"linear": LINEAR, "few-label": FEW_LABEL}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,8 +237,8 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
     for some in np.array_split(np.arange(len(test.y)), -(-len(test.y) // CHUNK)):
         tested = (test.tensor(some, device, torch.float64) - mean) / std
         (scores,) = logits(fitted, tested)
-        order5 = scores.topk(min(5, train.classes)).indices
-        hits.append(order5 == torch.tensor(test.y[some], device=device)[:, None])
+        best = scores.topk(min(5, train.classes)).indices
+        hits.append(best == torch.tensor(test.y[some], device=device)[:, None])
     hit = torch.cat(hits)
     metrics = {
         "top1": 100 * hit[:, 0].double().mean().item(),
@@ -251,20 +252,22 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
 
 def resolve(task: str, protocol: str, profile: str, num_gpus: int | None, opts: tuple[str, ...]) -> Resolved:
     """The settings of linear or few-label; GPUs and detectron2's options do not reach them."""
-    config = {"linear": LINEAR, "few-label": FEW_LABEL}[task][profile]
-    return Resolved(settings={**dataclasses.asdict(config), **dataclasses.asdict(VIEWS[profile])}, precision=PRECISION)
+    return Resolved(settings=_settings(task, profile), precision=PRECISION)
+
+
+def _settings(task: str, profile: str) -> dict[str, Any]:
+    return {**dataclasses.asdict(CONFIGS[task][profile]), **dataclasses.asdict(VIEWS[profile])}
 
 
 def run(context: Context) -> Result:
     """Linear evaluation on all training labels, or for few-label on ten per class drawn by the run's seed."""
     spec = context.spec
-    config = {"linear": LINEAR, "few-label": FEW_LABEL}[spec.task][spec.profile]
     found = features(context.backbone(), context.root, spec.profile, context.loader_workers)
-    done = evaluate(found["train"], found["val"], config, spec.seed)
+    done = evaluate(found["train"], found["val"], CONFIGS[spec.task][spec.profile], spec.seed)
     return Result(
         metrics=done.metrics,
         test_images=len(found["val"].y),
-        config=resolve(spec.task, spec.protocol, spec.profile, None, ()).settings | done.settings,
+        config=_settings(spec.task, spec.profile) | done.settings,
         precision=PRECISION,
         notes=done.notes,
     )

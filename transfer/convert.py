@@ -40,8 +40,12 @@ def convert(
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out, backbone)
     existing = weights.usable(target)
-    current = existing is not None and existing.version == weights.VERSION
-    if existing and current and existing.source_sha256 == backbone.sha256 and _same_input(existing, backbone):
+    if (
+        existing
+        and existing.version == weights.VERSION
+        and existing.source_sha256 == backbone.sha256
+        and _same_input(existing, backbone)
+    ):
         return existing
     _refuse_foreign(target)
     _refuse_other_conversion(existing, checkpoint, backbone)
