@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -29,6 +30,10 @@ STRAIGHTEN = (
 )
 DEEP = "deep"
 EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
+# What is counted under the same name for several kinds of data:
+TURNED = "EXIF-turned images whose boxes were turned too"
+AS_SHOWN = "EXIF-turned images whose boxes were taken as shown"
+IN_TRAIN = "test images also in train"
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 
@@ -37,7 +42,7 @@ def fatal(what: str, offenders: Sequence[Any], advice: str) -> None:
     """InputError that names the first offender and how many there are; nothing where there is none."""
     if offenders:
         more = f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""
-        raise InputError(f"{what}: {offenders[0]}{more}: {advice}")
+        raise InputError(f"{what}: {str(offenders[0]).replace(chr(10), ' ')}{more}: {advice}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,11 @@ class Picture:
         points = zip(polygon[::2], polygon[1::2], strict=True)
         return [value for point in points for value in self.point(*point)]
 
+    def turned_mask(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (height, width) of the stored pixels, as shown."""
+        mirrored = mask[:, ::-1] if self.orientation in (2, 4, 5, 7) else mask
+        return np.rot90(mirrored, {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[self.orientation])
+
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation that detectron2 applies: 2–8 turn or mirror, whatever else is there does nothing (1)."""
@@ -105,7 +115,7 @@ def look_at(
     InputError where none is left.
     """
     unique = sorted(set(paths))
-    present = [path for path in unique if _is_file(path)]
+    present = [path for path in unique if is_file(path)]
     decode = len(present) <= DECODED_UP_TO
 
     def look(path: Path) -> Picture | str:
@@ -137,7 +147,8 @@ def look_at(
     return {path: one for path, one in zip(present, answers, strict=True) if isinstance(one, Picture)}
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether ``path`` is a file; a name that no file can have is none."""
     try:
         return path.is_file()
     except OSError:  # a name too long for the file system
