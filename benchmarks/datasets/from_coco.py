@@ -17,7 +17,7 @@ from typing import Any
 
 from pycocotools import mask as rle
 
-from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes
+from benchmarks.datasets.checks import check_scale, clipped, fatal, look_at
 from benchmarks.datasets.split import split_seeded
 from pretrain.errors import InputError
 
@@ -150,14 +150,14 @@ def check(stored: Coco, folder: Path, file: Path) -> dict[int, Counter[str]]:
     fatal("annotation of an unknown category" + where, strays, "add the category or drop the annotation")
     strays = [one["id"] for one in entries if one["image_id"] not in images]
     fatal("annotation of an unknown image" + where, strays, "correct its image_id")
-    sizes = image_sizes(folder / image["file_name"] for image in stored["images"])
+    sizes = look_at(folder / image["file_name"] for image in stored["images"])
     check_scale(
         {folder / image["file_name"]: (image.get("width"), image.get("height")) for image in stored["images"]},
         sizes,
     )
     found: dict[int, Counter[str]] = {number: Counter() for number in images}
     for image in stored["images"]:
-        true = sizes[folder / image["file_name"]]
+        true = sizes[folder / image["file_name"]].size
         found[image["id"]]["sizes corrected"] += (image.get("width"), image.get("height")) != true
         image["width"], image["height"] = true
     stored["annotations"] = [one for one in entries if correct(one, images[one["image_id"]], found[one["image_id"]])]

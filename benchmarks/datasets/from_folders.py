@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import fatal, image_sizes, images_under
+from benchmarks.datasets.checks import fatal, images_under, look_at
 from benchmarks.datasets.split import split_seeded
 from pretrain.errors import InputError
 
@@ -29,7 +29,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
         files = split_classes(source, val_fraction, seed)
     for one, other in (("val", "train"), ("train", "val")):
         fatal(f"class of {one} absent in {other}", sorted(set(files[one]) - set(files[other])), "give both all classes")
-    sizes = image_sizes(path for classes in files.values() for paths in classes.values() for path in paths)
+    sizes = look_at(path for classes in files.values() for paths in classes.values() for path in paths)
     for split, classes in files.items():
         # File by file: a linked folder would show what is no image (._1.jpg of macOS), and what is added later.
         for path in (path for paths in classes.values() for path in paths):

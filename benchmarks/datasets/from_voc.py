@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import check_scale, clipped, fatal, image_sizes
+from benchmarks.datasets.checks import check_scale, clipped, fatal, look_at
 from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
 from pretrain.data import IMAGE_SUFFIXES
@@ -50,13 +50,13 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
     fatal(
         "missing image of annotation", [f"{a}/{b}.xml" for (a, b), file in files.items() if not file], "add the image"
     )
-    sizes = image_sizes(file for file in files.values() if file)
+    sizes = look_at(file for file in files.values() if file)
     check_scale(
         {file: (read[key].width, read[key].height) for key, file in files.items() if file},
         sizes,
     )
     found: Counter[str] = Counter()
-    clean = {key: cleaned(read[key], sizes[file], found) for key, file in files.items() if file}
+    clean = {key: cleaned(read[key], sizes[file].size, found) for key, file in files.items() if file}
     if sets[0].split == "all":
         sets = split_set(sets[0], clean, val_fraction, seed)
     found["annotations in no split"] = sum(len(xml) for xml, _ in folders.values()) - len(wanted)

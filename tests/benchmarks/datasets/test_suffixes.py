@@ -9,7 +9,7 @@ import torchvision
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from benchmarks.datasets.checks import image_sizes, images_under
+from benchmarks.datasets.checks import Picture, images_under, look_at
 from pretrain import data
 from pretrain.errors import InputError
 
@@ -23,7 +23,7 @@ def test_every_suffix_is_found_and_decoded_alike_everywhere(suffix, tmp_path):
     ramp = np.linspace(0, 255, 48, dtype=np.uint8)
     Image.fromarray(np.stack([np.tile(ramp, (32, 1))] * 3, 2)).save(tmp_path / f"a{suffix.upper()}")
     (path,) = images_under(tmp_path)
-    assert data.list_images(tmp_path).paths == (path.name,) and image_sizes([path]) == {path: (48, 32)}
+    assert data.list_images(tmp_path).paths == (path.name,) and look_at([path]) == {path: Picture(size=(48, 32))}
     pixels = np.asarray(data.decode(path))
     assert np.array_equal(pixels, read_image(str(path), "RGB"))  # what a detector reads
     assert pixels.shape == (32, 48, 3) and np.abs(pixels.astype(int) - ramp[:, None]).mean() < 4
@@ -31,7 +31,7 @@ def test_every_suffix_is_found_and_decoded_alike_everywhere(suffix, tmp_path):
     with pytest.raises(InputError, match="cannot read image"):
         data.decode(path)
     with pytest.raises(InputError, match="unreadable image"):
-        image_sizes([path])
+        look_at([path])
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp", ".avif", ".png"])
@@ -43,4 +43,4 @@ def test_of_several_frames_the_first_counts(suffix, tmp_path):
         assert image.n_frames == 2
     for pixels in (np.asarray(data.decode(path)), read_image(str(path), "RGB")):
         assert pixels.shape == (32, 48, 3) and np.abs(pixels.astype(int) - (250, 10, 10)).max() < 6
-    assert image_sizes([path]) == {path: (48, 32)}
+    assert look_at([path]) == {path: Picture(size=(48, 32))}
