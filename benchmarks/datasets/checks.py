@@ -133,8 +133,7 @@ def look_at(
         fatal("missing image", missing, "add the file, or leave out its annotation with --drop-unreadable")
         fatal("unreadable image", broken, "replace it, or leave it out with --drop-unreadable")
     if found is not None:
-        found["missing images dropped"] += len(missing)
-        found["unreadable images dropped"] += len(broken)
+        found += Counter({"missing images dropped": len(missing), "unreadable images dropped": len(broken)})
     return {path: one for path, one in zip(present, answers, strict=True) if isinstance(one, Picture)}
 
 

@@ -30,12 +30,18 @@ FIELDS: dict[str, dict[str, type]] = {
 
 
 def build(
-    source: Path, target: Path, val_fraction: float, seed: int, annotations: Path | None, images: Path | None
+    source: Path,
+    target: Path,
+    val_fraction: float,
+    seed: int,
+    drop_unreadable: bool,
+    annotations: Path | None,
+    images: Path | None,
 ) -> dict[str, Any]:
     """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint."""
     files = find_files(source, annotations, images)
     stored = {split: load(file) for split, (file, _) in files.items()}
-    found = {split: check(stored[split], folder, file) for split, (file, folder) in files.items()}
+    found = {split: check(stored[split], folder, file, drop_unreadable) for split, (file, folder) in files.items()}
     if "all" in files:
         stored = split_images(stored["all"], files["all"][0], val_fraction, seed)
         files, found = dict.fromkeys(stored, files["all"]), dict.fromkeys(stored, found["all"])
@@ -133,7 +139,7 @@ def repeated(items: list[dict[str, Any]]) -> list[Any]:
     return [number for number, times in Counter(one["id"] for one in items).items() if times > 1]
 
 
-def check(stored: Coco, folder: Path, file: Path) -> dict[int, Counter[str]]:
+def check(stored: Coco, folder: Path, file: Path, drop_unreadable: bool) -> dict[int, Counter[str]]:
     """Stop at fatal findings; correct the rest in ``stored`` itself and count it for each image id."""
     where, entries = f" in {file}", stored["annotations"]
     if not stored["images"]:
@@ -150,7 +156,12 @@ def check(stored: Coco, folder: Path, file: Path) -> dict[int, Counter[str]]:
     fatal("annotation of an unknown category" + where, strays, "add the category or drop the annotation")
     strays = [one["id"] for one in entries if one["image_id"] not in images]
     fatal("annotation of an unknown image" + where, strays, "correct its image_id")
-    sizes = look_at(folder / image["file_name"] for image in stored["images"])
+    dropped: Counter[str] = Counter()
+    files = [folder / image["file_name"] for image in stored["images"]]
+    sizes = look_at(files, drop_unreadable=drop_unreadable, found=dropped)
+    stored["images"] = [image for image, file in zip(stored["images"], files, strict=True) if file in sizes]
+    images = {image["id"]: image for image in stored["images"]}
+    entries = [one for one in entries if one["image_id"] in images]
     check_scale(
         {folder / image["file_name"]: (image.get("width"), image.get("height")) for image in stored["images"]},
         sizes,

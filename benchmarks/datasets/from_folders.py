@@ -8,6 +8,7 @@ themselves, which are then split with the seed.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pretrain.errors import InputError
 HELD_OUT = ("val", "validation", "valid", "test")
 
 
-def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[str, Any]:
+def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool) -> dict[str, Any]:
     """Write ``target/imagenet`` from ``source``; the section of data.json without its fingerprint."""
     held = next((source / name for name in HELD_OUT if (source / name).is_dir()), None)
     if held and (source / "train").is_dir():
@@ -29,7 +30,13 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
         files = split_classes(source, val_fraction, seed)
     for one, other in (("val", "train"), ("train", "val")):
         fatal(f"class of {one} absent in {other}", sorted(set(files[one]) - set(files[other])), "give both all classes")
-    sizes = look_at(path for classes in files.values() for paths in classes.values() for path in paths)
+    dropped: Counter[str] = Counter()
+    every = [path for classes in files.values() for paths in classes.values() for path in paths]
+    sizes = look_at(every, drop_unreadable=drop_unreadable, found=dropped)
+    for split, classes in files.items():
+        for name, paths in classes.items():
+            classes[name] = [path for path in paths if path in sizes]
+            fatal("class without a readable image", [] if classes[name] else [folders[split] / name], "add images")
     for split, classes in files.items():
         # File by file: a linked folder would show what is no image (._1.jpg of macOS), and what is added later.
         for path in (path for paths in classes.values() for path in paths):
@@ -37,7 +44,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.resolve())
     counts = {split: sum(map(len, classes.values())) for split, classes in files.items()}
-    return {"classes": sorted(files["train"]), "counts": counts, "validation": {"images checked": len(sizes)}}
+    return {"classes": sorted(files["train"]), "counts": counts, "validation": {"images checked": len(sizes), **dropped}}
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:

@@ -37,7 +37,7 @@ class ImageSet:
     ids: list[str]
 
 
-def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[str, Any]:
+def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool) -> dict[str, Any]:
     """Write ``target/VOCdevkit`` from ``source``; the section of data.json without its fingerprint."""
     sets = find_sets(source)
     folders = {one.folder: (xml_files(one.source), image_files(one.source)) for one in sets}
@@ -50,12 +50,11 @@ def build(source: Path, target: Path, val_fraction: float, seed: int) -> dict[st
     fatal(
         "missing image of annotation", [f"{a}/{b}.xml" for (a, b), file in files.items() if not file], "add the image"
     )
-    sizes = look_at(file for file in files.values() if file)
-    check_scale(
-        {file: (read[key].width, read[key].height) for key, file in files.items() if file},
-        sizes,
-    )
     found: Counter[str] = Counter()
+    sizes = look_at((file for file in files.values() if file), drop_unreadable=drop_unreadable, found=found)
+    files = {key: file for key, file in files.items() if file in sizes}
+    sets = [replace(one, ids=[name for name in one.ids if (one.folder, name) in files]) for one in sets]
+    check_scale({file: (read[key].width, read[key].height) for key, file in files.items() if file}, sizes)
     clean = {key: cleaned(read[key], sizes[file].size, found) for key, file in files.items() if file}
     if sets[0].split == "all":
         sets = split_set(sets[0], clean, val_fraction, seed)

@@ -83,6 +83,7 @@ class DataRoot:
             return
         options = [key for key in ("val_fraction", "seed", *NAMED) if key in self.config]
         given = [word for key in options for word in (f"--{key.replace('_', '-')}", str(self.config[key]))]
+        given += ["--drop-unreadable"] * ("drop_unreadable" in self.config)
         command = ["prepare", self.config["kind"], self.config["source"], "--name", self.name, *given]
         raise InputError(
             f"{self.config['source']} has changed since {self.name} was prepared from it: "

@@ -53,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--name", help="name of the root (default: <kind>-<folder's name>)")
         one.add_argument("--val-fraction", type=float, default=0.2, help="held out where the source has no split")
         one.add_argument("--seed", type=int, default=0, help="of that split")
+        one.add_argument(
+            "--drop-unreadable", action="store_true", help="leave out missing and broken images, with their annotations"
+        )
         if kind == "coco":
             one.add_argument("--annotations", type=Path, help="the JSON file, where it is not found by itself")
             one.add_argument("--images", type=Path, help="the folder of images, where it is not found by itself")
@@ -81,6 +84,8 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
     config = {"kind": kind, "source": str(source), "val_fraction": arguments.val_fraction, "seed": arguments.seed}
+    if arguments.drop_unreadable:
+        config["drop_unreadable"] = True
     named = {key: getattr(arguments, key, None) for key in NAMED}
     paths = {key: path.expanduser().resolve() for key, path in named.items() if path}
     config |= {key: str(path) for key, path in paths.items()}
@@ -95,11 +100,11 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
 
 def builder(arguments: argparse.Namespace, source: Path, paths: dict[str, Path]) -> Callable[[Path], dict[str, Any]]:
     """The function that writes this kind's layout into a folder and returns its section of data.json."""
-    split = (arguments.val_fraction, arguments.seed)
+    options = (arguments.val_fraction, arguments.seed, arguments.drop_unreadable)
     if arguments.kind == "coco":
-        return lambda target: from_coco.build(source, target, *split, paths.get("annotations"), paths.get("images"))
+        return lambda target: from_coco.build(source, target, *options, paths.get("annotations"), paths.get("images"))
     build = from_voc.build if arguments.kind == "voc" else from_folders.build
-    return lambda target: build(source, target, *split)
+    return lambda target: build(source, target, *options)
 
 
 def reusable(root: Path, config: dict[str, Any]) -> bool:

@@ -598,3 +598,27 @@ def test_results_inside_the_source_do_not_count_as_its_change(voc, prepare, monk
     (voc / "results").mkdir()
     (voc / "results" / "record.json").touch()
     root.check_unchanged()
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "imagenet"])
+def test_broken_images_are_left_out_with_their_annotations_by_one_flag(kind, prepare, request):
+    source = request.getfixturevalue(kind.replace("imagenet", "folders"))
+    broken = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".png"))[:2]
+    for path in broken:
+        cut(path)
+    with pytest.raises(InputError, match=r"unreadable image.* \(and 1 more\).*--drop-unreadable"):
+        main([kind, str(source)])
+    root = prepare(kind, source, "--drop-unreadable")
+    section = root.section(kind)
+    counts = section["counts"].values()
+    assert sum(one["images"] if isinstance(one, dict) else one for one in counts) == (20 if kind == "imagenet" else 10) - 2
+    found = section["validation"] if kind != "coco" else section["validation"]["train"]
+    assert found["unreadable images dropped"] == 2
+    broken[0].unlink()
+    with pytest.raises(InputError, match="has changed.*--drop-unreadable` again") as caught:
+        root.check_unchanged()
+    prepare(*shlex.split(str(caught.value).split("`")[1])[4:]).check_unchanged()
+    for path in source.rglob("*.[Jp][Pn]*"):
+        cut(path)
+    with pytest.raises(InputError, match="unreadable image"):
+        main([kind, str(source), "--drop-unreadable"])
