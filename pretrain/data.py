@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 # Pillow's modes with 8 bits per channel or fewer: its convert("RGB") cuts off above 255 what is deeper.
 EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
-SPLITS = frozenset({"train", "val", "valid", "validation", "test"})
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+FEW = 4  # folders
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +71,32 @@ def list_images(root: Path) -> ImageList:
     flat = [path for path in found if "/" not in path]
     if not flat:
         classes = tuple(sorted({path.split("/")[0] for path in found}))
-        if set(classes) <= SPLITS:
-            raise InputError(f"{root} holds the splits {', '.join(classes)}, not classes: give one of them as --data")
+        if splits := splits_among(classes):
+            raise InputError(f"{root} holds the splits {', '.join(splits)}, not classes: give one of them as --data")
         number = {name: i for i, name in enumerate(classes)}
         labels = tuple(number[path.split("/")[0]] for path in found)
         return ImageList(root=root, paths=tuple(found), labels=labels, classes=classes, passed_over=passed_over)
     if len(flat) < len(found):
         raise InputError(f"{root} holds both images ({flat[0]}) and class folders with images: keep one of the two")
     return ImageList(root=root, paths=tuple(found), labels=None, classes=(), passed_over=passed_over)
+
+
+def splits_among(names: Collection[str]) -> dict[str, str]:
+    """Which of the folders ``names`` are splits: {its name: "train", "val" or "test"}; {} where they are classes.
+
+    Names such as Training, seg_test and val2017 count among few folders only: of many, one may be train_station.
+    """
+    exact: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    for name in names:
+        words = set(re.findall("[a-z]+", name.lower()))
+        for split, usual in SPLITS.items():
+            exact |= {name: split} if name.lower() in usual else {}
+            alike |= {name: split} if words & set(usual) else {}
+    for found, sure in ((exact, True), (alike, len(names) <= FEW)):
+        if sure and {"train"} < set(found.values()):
+            return found
+    return exact if len(exact) == len(names) else {}
 
 
 def visible(root: Path | str, without: Collection[str] = ()) -> Iterator[tuple[str, list[str]]]:

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.datasets.layout import visible_files
-from pretrain.data import IMAGE_SUFFIXES
+from pretrain.data import EIGHT_BIT, IMAGE_SUFFIXES
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
 
@@ -28,7 +28,6 @@ STRAIGHTEN = (
     "or drop the mark with `exiftool -Orientation=` if they fit the pixels in the file"
 )
 DEEP = "deep"
-EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 
