@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.config import best_device, has_bf16
 from pretrain.crops import cut, random_crop_box
-from pretrain.data import ImageList, decode, describe, list_images
+from pretrain.data import ImageList, by_suffix, decode, describe, list_images
 from pretrain.errors import InputError
 from pretrain.files import digest, replacing, results_dir, write_json
 from pretrain.information import Information, Interval, measure
@@ -72,6 +72,8 @@ def diagnose(backbone: FrozenBackbone, data: Path, config: DiagnoseConfig) -> tu
     """
     _check(config)
     images = list_images(data)
+    if images.passed_over:
+        print(f"{data}: passed over as no images: {by_suffix(images.passed_over)}", file=sys.stderr)
     dataset, size = describe(images), config.image_size or backbone.image_size or DEFAULT_SIZE
     settings = {**dataclasses.asdict(config), "image_size": size}
     identity = {"checkpoint": backbone.sha256, "data": dataset["fingerprint"], "settings": settings}

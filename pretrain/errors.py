@@ -15,6 +15,7 @@ _ADVICE = {
     errno.ENOSPC: f"free some space or {_ELSEWHERE}",
     errno.EDQUOT: f"free some space or {_ELSEWHERE}",
     errno.EROFS: _ELSEWHERE,
+    errno.ELOOP: "remove the link",
     errno.EACCES: "it cannot be read or written: change its permissions or choose another",
     errno.EPERM: "it cannot be read or written: change its permissions or choose another",
     errno.EEXIST: f"a file stands where a folder is needed: remove it or {_ELSEWHERE}",
@@ -22,11 +23,18 @@ _ADVICE = {
 }
 
 
-class InputError(ValueError):
+class _OneLine(Exception):
+    """Its text is one line whatever names of files are in it: line ends, escapes and the like are spelt out."""
+
+    def __str__(self) -> str:
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in super().__str__())
+
+
+class InputError(_OneLine, ValueError):
     """Something given is wrong (file, flag, data). The message is one line: what is wrong and what to do."""
 
 
-class RunError(RuntimeError):
+class RunError(_OneLine, RuntimeError):
     """The work itself failed (collapse, non-finite loss, weights that did not load). One line, as above."""
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ANNOTATION_SUFFIXES = frozenset({".xml", ".json", ".txt", ".csv", ".gz"})
+MOST_LINKS = 1000  # to one folder, in one walk: links that share their targets multiply at each level
 
 
 def results_dir() -> Path:
@@ -55,21 +59,42 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def walk(root: Path | str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` with links followed. OSError for a folder that cannot be read, ELOOP for links that do not end."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    visits: Counter[tuple[int, int]] = Counter()
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for folder, inside, names in os.walk(Path(root), followlinks=True, onerror=stop):
+        status = Path(folder).stat()
+        own, parents = (status.st_dev, status.st_ino), above.get(folder.rpartition("/")[0], frozenset())
+        visits[own] += 1
+        if own in parents or visits[own] > MOST_LINKS:
+            raise OSError(errno.ELOOP, "links lead round and round", folder)
+        above[folder] = parents | {own}
+        yield folder, inside, names
+
+
 def fingerprint(root: Path, *, hash_images: bool = False) -> str:
     """Sha256 hex over the sorted relative paths and sizes under ``root``, with the bytes of annotation files.
 
     Links are followed. ``hash_images`` adds the bytes of every other file too. Hidden files and ``data.json`` (which
-    holds the result) are left out.
+    holds the result) are left out. OSError for what cannot be read, also for a pipe, socket or device.
     """
     total = hashlib.sha256()
     files = sorted(
         (Path(folder, name).relative_to(root).as_posix(), Path(folder, name))
-        for folder, _, names in os.walk(root, followlinks=True)
+        for folder, _, names in walk(root)
         for name in names
         if not name.startswith(".") and name != "data.json"
     )
     for relative, path in files:
-        total.update(f"{relative}\0{path.stat().st_size}\0".encode())
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        total.update(f"{relative}\0{status.st_size}\0".encode())
         if hash_images or path.suffix.lower() in ANNOTATION_SUFFIXES:
             total.update(bytes.fromhex(file_sha256(path)))
     return total.hexdigest()

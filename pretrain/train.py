@@ -20,7 +20,7 @@ from torch import nn
 from pretrain.alarms import CollapseWatch, check_finite
 from pretrain.checkpoint import save_checkpoint
 from pretrain.config import PretrainConfig, Resolved, resolve
-from pretrain.data import ImageList, describe, list_images
+from pretrain.data import ImageList, by_suffix, describe, list_images
 from pretrain.distributed import (
     agree,
     from_all,
@@ -80,6 +80,8 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
     device = local_device()
     with together():
         images = list_images(data)
+        if images.passed_over:
+            say(f"{data}: passed over as no images: {by_suffix(images.passed_over)}")
         resolved = resolve(config, len(images), device, world_size())
         if METHODS[resolved.method].needs_labels and images.labels is None:
             raise InputError(

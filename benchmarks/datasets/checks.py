@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.datasets.layout import visible_files
-from pretrain.data import IMAGE_SUFFIXES
+from pretrain.data import EIGHT_BIT, IMAGE_SUFFIXES
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
 
@@ -29,10 +29,9 @@ STRAIGHTEN = (
     "or drop the mark with `exiftool -Orientation=` if they fit the pixels in the file"
 )
 DEEP = "deep"
-EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 # What is counted under the same name for several kinds of data:
-TURNED = "EXIF-turned images whose boxes were turned too"
-AS_SHOWN = "EXIF-turned images whose boxes were taken as shown"
+TURNED = "images with boxes turned by EXIF"
+AS_SHOWN = "EXIF-turned images with boxes taken as shown"
 IN_TRAIN = "test images also in train"
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -42,7 +41,7 @@ def fatal(what: str, offenders: Sequence[Any], advice: str) -> None:
     """InputError that names the first offender and how many there are; nothing where there is none."""
     if offenders:
         more = f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""
-        raise InputError(f"{what}: {str(offenders[0]).replace(chr(10), ' ')}{more}: {advice}")
+        raise InputError(f"{what}: {offenders[0]}{more}: {advice}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,8 +44,11 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.resolve())
     counts = {split: sum(map(len, classes.values())) for split, classes in files.items()}
-    validation = {"images checked": len(sizes), **dropped}
-    return {"classes": sorted(files["train"]), "counts": counts, "validation": validation}
+    return {
+        "classes": sorted(files["train"]),
+        "counts": counts,
+        "validation": {"images checked": len(sizes), **dropped},
+    }
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:

@@ -1,182 +1,245 @@
 """The user's PASCAL VOC data, with any class names, as the standard VOC layout: links to the images, cleaned XML.
 
-    python -m benchmarks prepare voc SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+    python -m benchmarks prepare voc SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0] [--drop-unreadable]
 
-SOURCE is a devkit (``VOCdevkit``, or a folder with VOC2007 and perhaps VOC2012) or one folder with ``Annotations`` and
-``JPEGImages``, or ``annotations`` and ``images``. Its ImageSets are used where it has them, else a seeded split is
-made that has every class in both halves if possible. Classes are sorted by name, which for VOC's 20 is VOC's order.
+SOURCE is a devkit (``VOCdevkit``, or a folder with VOC2007 and perhaps VOC2012), one folder with annotations and one
+with images (Annotations and JPEGImages, annots and images, …), XML files beside the images, or a folder of either kind
+for each split (train, valid, test); it may also be the only such set in SOURCE. Its lists of images are used where it
+has them, else a seeded split is made that has every class in both halves if possible. Where there is a test split,
+val is trained on, as in VOC's trainval. Classes are sorted by name, which for VOC's 20 is VOC's order.
 """
 
 from __future__ import annotations
 
-import re
+import sys
+import unicodedata
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import check_scale, clipped, fatal, look_at
+from benchmarks.datasets.checks import (
+    Box,
+    Picture,
+    Size,
+    also_in,
+    check_scale,
+    clipped,
+    drawn_on_stored,
+    fatal,
+    look_at,
+)
+from benchmarks.datasets.found import Stems, passed_over, suffixes
 from benchmarks.datasets.split import split_seeded
+from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, is_image, list_of, view_id
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
-from pretrain.data import IMAGE_SUFFIXES
+from pretrain.data import by_suffix
 from pretrain.errors import InputError
 
-SPLIT_FILES = (("trainval", "test"), ("train", "val"), ("train", "test"), ("trainval", "val"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSet:
-    """One list of images of one year's folder, and which split of the standard view it belongs to."""
-
-    split: str
-    """ "train" or "test"; "all" for the images of a source without lists, until they are split."""
-    folder: str
-    """Of the standard view: VOC2007 or VOC2012."""
-    name: str
-    source: Path
-    ids: list[str]
+SPLITS = ("train", "test")
+Key = tuple[str, str]
+"""An image: its folder of the standard view (VOC2007 or VOC2012) and its id there."""
 
 
 def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool) -> dict[str, Any]:
     """Write ``target/VOCdevkit`` from ``source``; the section of data.json without its fingerprint."""
-    sets = find_sets(source)
-    folders = {one.folder: (xml_files(one.source), image_files(one.source)) for one in sets}
-    wanted = [(one.folder, name) for one in sets for name in one.ids]
-    fatal("image twice in the splits", [key for key, n in Counter(wanted).items() if n > 1], "list it once")
-    absent = [f"{folder}/{name}.xml" for folder, name in wanted if name not in folders[folder][0]]
-    fatal("missing annotation", absent, "add the file or take the image off its ImageSets list")
-    read = {(folder, name): read_xml(folders[folder][0][name]) for folder, name in wanted}
-    files = {key: choose(read[key], key[1], folders[key[0]][1]) for key in wanted}
-    fatal(
-        "missing image of annotation", [f"{a}/{b}.xml" for (a, b), file in files.items() if not file], "add the image"
-    )
-    found: Counter[str] = Counter()
-    sizes = look_at((file for file in files.values() if file), drop_unreadable=drop_unreadable, found=found)
-    files = {key: file for key, file in files.items() if file in sizes}
-    sets = [replace(one, ids=[name for name in one.ids if (one.folder, name) in files]) for one in sets]
-    check_scale({file: (read[key].width, read[key].height) for key, file in files.items() if file}, sizes)
-    clean = {key: cleaned(read[key], sizes[file].size, found) for key, file in files.items() if file}
+    sets, found = find_sets(source), Counter[str]()
+    check_ids(sets)
+    read = {(one.folder, name): read_xml(path) for one in sets for name, path in one.files.items()}
+    check_boxes(sets, read)
+    spelling = spellings(sets, read, found)
+    files = images_of(sets, read, drop_unreadable, found)
+    pictures = look_at(files.values(), drop_unreadable=drop_unreadable, found=found)
+    files = {key: file for key, file in files.items() if file in pictures}
+    clean = {
+        key: cleaned(image, pictures[files[key]].size, spelling, found)
+        for key, image in turned(read, files, pictures, found).items()
+    }
+    places = {one.place for one in sets}
+    xml = {path for one in places for path in one.xml.paths}
+    found["annotations in no split"] = len(xml.difference(*(one.files.values() for one in sets)))
+    also = {
+        "images in no split": len({path for one in places for path in one.pictures.paths}.difference(files.values())),
+        "empty annotation files": sum(read[key].empty_file for key in files),
+    }
+    found.update({what: number for what, number in also.items() if number})
+    sets = [one.only({name for folder, name in files if folder == one.folder}) for one in sets]
     if sets[0].split == "all":
-        sets = split_set(sets[0], clean, val_fraction, seed)
-    found["annotations in no split"] = sum(len(xml) for xml, _ in folders.values()) - len(wanted)
+        sets = split_set(source, sets[0], clean, val_fraction, seed)
+    about = section(source, sets, clean, found)
+    about["validation"] |= passed_over(others_in(places))
     write(target / "VOCdevkit", sets, clean, files)
-    return section(source, sets, clean, found)
+    warn_of_shared(sets, files)
+    return about
 
 
-def find_sets(source: Path) -> list[ImageSet]:
-    """The image sets of ``source``: VOC 2007 + 2012 as everyone trains on them, or the folder's own, or one of all."""
-    devkit = source / "VOCdevkit" if (source / "VOCdevkit").is_dir() else source
-    years = [devkit / year for year in ("VOC2007", "VOC2012") if (devkit / year).is_dir()]
-    if len(years) == 2:
-        return [*_pair("VOC2007", years[0], ("trainval", "test")), _pair("VOC2012", years[1], ("trainval",))[0]]
-    folder = years[0] if years else devkit
-    for files in SPLIT_FILES:
-        if all(_list_of(folder, name).is_file() for name in files):
-            return _pair("VOC2007", folder, files)
-    return [ImageSet(split="all", folder="VOC2007", name="all", source=folder, ids=list(xml_files(folder)))]
+def others_in(places: Collection[Place]) -> Counter[str]:
+    """The numbers of files by suffix that are neither annotations nor images."""
+    return suffixes(path.name for path in set[Path]().union(*(place.others for place in places)))
+
+
+def images_of(
+    sets: list[ImageSet], read: Mapping[Key, VocImage], drop_unreadable: bool, found: Counter[str]
+) -> dict[Key, Path]:
+    """The image file of each annotation; those without one are dropped and counted in ``found`` by the flag."""
+    files, missing = {}, []
+    for one in sets:
+        for name, path in one.files.items():
+            if image := choose(read[one.folder, name], path.stem, one.place.pictures):
+                files[one.folder, name] = image
+            else:
+                missing.append(path)
+    others = by_suffix(others_in({one.place for one in sets}))
+    if not drop_unreadable or not files:
+        beside = f" (not read as images: {others})" if others else ""
+        fatal("missing image of annotation", missing, f"add the image{beside}, or leave it out with --drop-unreadable")
+    if missing:
+        found["missing images dropped"] += len(missing)
+    shared = [file for file, times in Counter(files.values()).items() if times > 1]
+    fatal("image of two annotation files", shared, "keep one of them")
+    return files
+
+
+def choose(image: VocImage, stem: str, pictures: Stems) -> Path | None:
+    """The image of an annotation: of the same stem, else the one that its <filename> names; None if there is none."""
+    named = Path(image.filename.replace("\\", "/"))
+    candidates = pictures.get(stem) or pictures.get(named.stem if is_image(named) else named.name)
+    return next((path for path in candidates if path.name == named.name), candidates[0] if candidates else None)
+
+
+def check_boxes(sets: list[ImageSet], read: Mapping[Key, VocImage]) -> None:
+    """InputError where boxes are in parts of the image instead of pixels."""
+    parts = [
+        f"{path} (object {item.name}: {', '.join(f'{corner:g}' for corner in item.box)})"
+        for one in sets
+        for name, path in one.files.items()
+        for item in read[one.folder, name].objects
+        if max(item.box) <= 1 and any(corner % 1 for corner in item.box)
+    ]
+    fatal("box in parts of the image, not in pixels", parts, "multiply its corners by the image's width and height")
+
+
+def spellings(sets: list[ImageSet], read: Mapping[Key, VocImage], found: Counter[str]) -> dict[str, str]:
+    """The class of each name: names that differ in blanks or the composition of letters are one class, and counted.
+
+    InputError for names that differ in upper and lower case alone, unless they are single letters, and for names that
+    are none for the files that the evaluator writes, one per class.
+    """
+    times, first = Counter[str](), dict[str, Path]()
+    for one in sets:
+        for name, path in one.files.items():
+            for item in read[one.folder, name].objects:
+                times[item.name] += 1
+                first.setdefault(item.name, path)
+    long = [f"{name[:40]}… in {first[name]}" for name in times if len(name.encode()) > LONGEST]
+    fatal(f"class name longer than {LONGEST} bytes", long, "shorten it")
+    spelled: dict[str, str] = {}
+    classes: dict[str, str] = {}
+    for name, _ in sorted(times.items(), key=lambda item: (-item[1], item[0])):
+        same = " ".join(unicodedata.normalize("NFC", name).split())
+        spelled[name] = classes.setdefault(same, name)
+        if spelled[name] != name:
+            found["objects of a class spelt otherwise"] += times[name]
+    alike: dict[str, str] = {}
+    for same, name in classes.items():
+        other = alike.setdefault(file_name(same).casefold() if len(same) > 1 else same, name)
+        if other != name:
+            about = " and ".join(f'"{one}" ({times[one]:,} objects, {first[one]})' for one in (other, name))
+            raise InputError(
+                f"two spellings of a class: {about}: write one of them, or rename one if they are two classes"
+            )
+    return {name: file_name(spelling) for name, spelling in spelled.items()}
+
+
+def file_name(name: str) -> str:
+    """The name of a class in the standard view: the evaluator names a file after each."""
+    return name.replace("/", "_")
+
+
+def turned(
+    read: Mapping[Key, VocImage], files: Mapping[Key, Path], pictures: Mapping[Path, Picture], found: Counter[str]
+) -> dict[Key, VocImage]:
+    """``read`` with the boxes that were drawn on the stored pixels of EXIF-turned images turned with them; counted.
+
+    InputError where a stated size is another than the image's.
+    """
+    stated = {file: (read[key].width, read[key].height) for key, file in files.items()}
+    check_scale(stated, pictures)
+    boxes = {file: [_zero_based(one.box) for one in read[key].objects] for key, file in files.items()}
+    stored, unsure = drawn_on_stored(stated, pictures, boxes)
+    if stored:
+        found["images with boxes turned by EXIF"] = len(stored)
+    if unsure:
+        found["EXIF-turned images with boxes taken as shown"] = len(unsure)
+    return {key: _turned(read[key], pictures[file]) if file in stored else read[key] for key, file in files.items()}
+
+
+def _turned(image: VocImage, picture: Picture) -> VocImage:
+    boxes = [picture.turned_box(_zero_based(one.box)) for one in image.objects]
+    objects = [
+        replace(one, box=(left + 1, top + 1, right, bottom))
+        for one, (left, top, right, bottom) in zip(image.objects, boxes, strict=True)
+    ]
+    return replace(image, objects=tuple(objects))
+
+
+def _zero_based(box: Box) -> Box:
+    """A box from VOC's 1-based corners with inclusive ends to 0-based ones with exclusive ends."""
+    return box[0] - 1, box[1] - 1, box[2], box[3]
 
 
 def split_set(
-    whole: ImageSet, clean: dict[tuple[str, str], VocImage], val_fraction: float, seed: int
+    source: Path, whole: ImageSet, clean: Mapping[Key, VocImage], val_fraction: float, seed: int
 ) -> list[ImageSet]:
     """A train and a test set of the images in ``whole``, stratified by the classes of ``clean``.
 
     An image counts for a class by an object that is not difficult: the evaluator tests no other.
     """
-    classes = {name: {one.name for one in clean[whole.folder, name].objects if not one.difficult} for name in whole.ids}
+    shown = {name: clean[whole.folder, name].objects for name in whole.files}
+    classes = {name: {one.name for one in objects if not one.difficult} for name, objects in shown.items()}
     train, test = split_seeded(classes, val_fraction, seed)
     if min(len(train), len(test)) < 2:
-        raise InputError(f"{whole.source} has {len(train)} + {len(test)} annotated images: each split needs at least 2")
+        raise InputError(f"{source} has {len(train)} + {len(test)} annotated images: each split needs at least 2")
     return [
-        replace(whole, split="train", name="trainval", ids=train),
-        replace(whole, split="test", name="test", ids=test),
+        replace(whole.only(train), split="train", name="trainval"),
+        replace(whole.only(test), split="test", name="test"),
     ]
 
 
-def _list_of(folder: Path, name: str) -> Path:
-    return folder / "ImageSets" / "Main" / f"{name}.txt"
+def warn_of_shared(sets: list[ImageSet], files: Mapping[Key, Path]) -> None:
+    """Say on stderr how many test images are among the training images."""
+    images: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for one in sets:
+        images[one.split] += [files[one.folder, name] for name in one.files]
+    if both := also_in(images["train"], images["test"]):
+        print(f"warning: {both:,} of the {len(images['test']):,} test images are training images too", file=sys.stderr)
 
 
-def _pair(view: str, folder: Path, names: tuple[str, ...]) -> list[ImageSet]:
-    sets = []
-    for split, name, view_name in zip(("train", "test"), names, ("trainval", "test"), strict=False):
-        path = _list_of(folder, name)
-        if not path.is_file():
-            raise InputError(f"missing image set {path}: VOC 2007 + 2012 needs trainval of both and test of 2007")
-        try:
-            ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not a readable list of image ids ({error})") from None
-        if len(ids) < 2:
-            raise InputError(f"{path} lists {len(ids)} images: each split needs at least 2")
-        sets.append(ImageSet(split=split, folder=view, name=view_name, source=folder, ids=ids))
-    return sets
-
-
-def _subfolder(folder: Path, *names: str) -> Path:
-    for child in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if child.is_dir() and child.name.lower() in names:
-            return child
-    raise InputError(f"{folder} has no folder {' or '.join(names)}: give a VOC devkit or a folder in VOC's layout")
-
-
-def xml_files(folder: Path) -> dict[str, Path]:
-    """XML files of a VOC-style folder by stem; InputError where there are none."""
-    place = _subfolder(folder, "annotations")
-    found = {path.stem: path for path in sorted(place.iterdir()) if path.match("[!.]*.[xX][mM][lL]")}
-    if not found:
-        raise InputError(f"{place} holds no XML file")
-    return found
-
-
-def image_files(folder: Path) -> dict[str, list[Path]]:
-    """Image files of a VOC-style folder by stem: several where a.jpg and a.png both exist."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(_subfolder(folder, "jpegimages", "images").iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            found.setdefault(path.stem, []).append(path)
-    return found
-
-
-def choose(image: VocImage, stem: str, files: dict[str, list[Path]]) -> Path | None:
-    """The image of an annotation: of the same stem, else the one that its <filename> names; None if there is none."""
-    candidates = files.get(stem) or files.get(Path(image.filename).stem, [])
-    named = [path for path in candidates if path.name == image.filename]
-    return next(iter(named or candidates), None)
-
-
-def cleaned(image: VocImage, size: tuple[int, int], found: Counter[str]) -> VocImage:
+def cleaned(image: VocImage, size: Size, spelling: Mapping[str, str], found: Counter[str]) -> VocImage:
     """``image`` with its true size and whole boxes inside it; what had to be changed is counted in ``found``."""
     found["sizes corrected"] += (image.width, image.height) != size
     objects = []
     for one in image.objects:
         left, top, right, bottom = one.box
-        inside = clipped((left - 1, top - 1, right, bottom), size)
+        inside = clipped(_zero_based(one.box), size)
         if right <= left or bottom <= top or inside is None:
             found["degenerate boxes dropped"] += 1
             continue
-        found["boxes outside clipped"] += inside != (left - 1, top - 1, right, bottom)
+        found["boxes outside clipped"] += inside != _zero_based(one.box)
         x, y, x_end, y_end = (round(value) for value in inside)  # the evaluator reads corners with int()
-        # The evaluator names a file after each class.
-        name = one.name.replace("/", "_")
-        objects.append(replace(one, name=name, box=(x + 1, y + 1, max(x_end, x + 1), max(y_end, y + 1))))
+        box = (x + 1, y + 1, max(x_end, x + 1), max(y_end, y + 1))
+        objects.append(replace(one, name=spelling[one.name], box=box))
     return VocImage(filename=image.filename, width=size[0], height=size[1], objects=tuple(objects))
-
-
-def view_id(name: str) -> str:
-    """The id in the standard view: the evaluator splits its lines at blanks, so an id must not have any."""
-    return re.sub(r"\s+", "_", name)
 
 
 def write(
     devkit: Path,
     sets: list[ImageSet],
-    clean: dict[tuple[str, str], VocImage],
-    files: dict[tuple[str, str], Path | None],
+    clean: Mapping[Key, VocImage],
+    files: Mapping[Key, Path],
 ) -> None:
     """The standard view: links to the images, an XML file each, and the lists of ids."""
-    repeated = Counter((folder, view_id(name)) for folder, name in clean)
-    fatal("duplicate image id", [key[1] for key, n in repeated.items() if n > 1], "rename one of the files")
     for (folder, name), image in clean.items():
         # Whatever the format is: readers look for <id>.jpg and recognise the content.
         link = devkit / folder / "JPEGImages" / f"{view_id(name)}.jpg"
@@ -185,22 +248,20 @@ def write(
         xml = devkit / folder / "Annotations" / f"{view_id(name)}.xml"
         write_xml(xml, replace(image, filename=link.name), folder)
     for one in sets:
-        path = _list_of(devkit / one.folder, one.name)
+        path = list_of(devkit / one.folder, one.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{view_id(name)}\n" for name in one.ids), encoding="utf-8")
+        path.write_text("".join(f"{view_id(name)}\n" for name in one.files), encoding="utf-8")
 
 
-def section(
-    source: Path, sets: list[ImageSet], clean: dict[tuple[str, str], VocImage], found: Counter[str]
-) -> dict[str, Any]:
+def section(source: Path, sets: list[ImageSet], clean: Mapping[Key, VocImage], found: Counter[str]) -> dict[str, Any]:
     """The VOC section of data.json; InputError where a split has nothing to learn from or to test on."""
     names = sorted({one.name for image in clean.values() for one in image.objects})
     about: dict[str, Any] = {"classes": names, "train": [], "test": [], "counts": {}}
     absent: dict[str, list[str]] = {}
     for one in sets:
         about[one.split].append([one.folder, one.name])
-    for split in ("train", "test"):
-        held = [clean[one.folder, name] for one in sets if one.split == split for name in one.ids]
+    for split in SPLITS:
+        held = [clean[one.folder, name] for one in sets if one.split == split for name in one.files]
         objects: list[VocObject] = [item for image in held for item in image.objects]
         usable = {item.name for item in objects if not item.difficult}
         if not usable:

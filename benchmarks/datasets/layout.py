@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pretrain.data import visible
 from pretrain.errors import InputError
 from pretrain.files import data_dir, results_dir
 
@@ -94,7 +95,7 @@ def source_state(config: dict[str, Any]) -> str:
     """Sha256 hex over names, sizes and times of the user's files that ``config`` (of data.json) names."""
     total = hashlib.sha256()
     for source in (config[key] for key in ("source", *NAMED) if key in config):
-        for path in [source] if Path(source).is_file() else visible_files(source):
+        for path in visible_files(source) if Path(source).is_dir() else [source]:
             try:
                 status = Path(path).stat()
                 about = f"{status.st_size} {status.st_mtime_ns}"
@@ -106,11 +107,8 @@ def source_state(config: dict[str, Any]) -> str:
 
 def visible_files(folder: Path | str) -> list[str]:
     """Sorted paths of the files under ``folder``, links followed; what is hidden or generated here is left out."""
-    found, generated = [], {str(results_dir().resolve()), str(data_dir().resolve())}
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and f"{place}/{name}" not in generated]
-        found += [f"{place}/{name}" for name in names if not name.startswith(".")]
-    return sorted(found)
+    generated = {str(results_dir().resolve()), str(data_dir().resolve())}
+    return sorted(f"{place}/{name}" for place, names in visible(folder, generated) for name in names)
 
 
 @contextmanager

@@ -7,11 +7,23 @@ Boxes are VOC's: (xmin, ymin, xmax, ymax), 1-based and inclusive, so that a box 
 
 from __future__ import annotations
 
+import codecs
+import math
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
 from pretrain.errors import InputError
+
+NO = frozenset({"", "unspecified", "none", "no", "false", "n"})
+YES = frozenset({"yes", "true", "y"})
+LARGEST = 1 << 22  # bytes: some 15,000 objects
+# Of the encodings that Python knows, those of texts: punycode takes hours.
+DECLARED = re.compile(
+    rb"""\s*<\?xml[^>]{,80}encoding=["']((?:utf|us|ascii|iso|latin|windows|cp|mac|koi|gb|big5|euc|shift)[\w.-]{,20})["']""",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,41 +45,94 @@ class VocImage:
     width: int
     height: int
     objects: tuple[VocObject, ...]
+    empty_file: bool = False
 
 
 def read_xml(path: Path | str) -> VocImage:
-    """Read an annotation file. ``pose``, ``truncated``, ``difficult`` and ``size`` may be missing; InputError else."""
+    """Read an annotation file. ``pose``, ``truncated``, ``difficult`` and ``size`` may be missing; InputError else.
+
+    An empty file is the annotation of an image without objects.
+    """
     try:
-        root = ET.parse(path).getroot()
+        text = _text(Path(path)).strip()
+        if not text:
+            return VocImage(filename="", width=0, height=0, objects=(), empty_file=True)
+        root = ET.fromstring(text)
+        nodes = root.findall("object")
+        if not nodes and (root.tag.lower() != "annotation" or root.find(".//object") is not None):
+            raise ValueError(f"<{root.tag[:40]}> without an <object> directly in it")
         return VocImage(
-            filename=root.findtext("filename") or "",
-            width=round(float(root.findtext("size/width") or 0)),
-            height=round(float(root.findtext("size/height") or 0)),
-            objects=tuple(_read_object(node) for node in root.findall("object")),
+            filename=(root.findtext("filename") or "").strip(),
+            width=round(_number(root, "size/width", "0")),
+            height=round(_number(root, "size/height", "0")),
+            objects=tuple(_read_object(node) for node in nodes),
         )
-    except (ET.ParseError, OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path} is not a readable VOC annotation ({error})") from None
+    except (ET.ParseError, OSError, ValueError, LookupError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path} is not a readable VOC annotation ({error}): correct it, or remove it") from None
+
+
+def _text(path: Path) -> str:
+    """The characters of an XML file, by its byte order mark, or the encoding that it declares, or UTF-8."""
+    if not path.is_file():  # a pipe would be waited for
+        raise OSError("not a file" if path.exists() else "no such file")
+    if path.stat().st_size > LARGEST:
+        raise OSError(f"{path.stat().st_size:,} bytes are more than an image's annotation has")
+    content = path.read_bytes()
+    declared = DECLARED.match(content)
+    text = decoded(content, declared[1].decode() if declared else "utf-8")
+    if "<!ENTITY" in text:
+        raise ValueError("it declares entities, which may expand without end")
+    return text
+
+
+def decoded(content: bytes, encoding: str = "utf-8") -> str:
+    """Text by its byte order mark (UTF-8 or UTF-16), else in ``encoding``. ValueError where it is in another."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif content.startswith(codecs.BOM_UTF8) or encoding.lower().startswith("utf-16"):
+        encoding = "utf-8-sig"  # .NET declares UTF-16 for whatever it writes
+    return content.decode(encoding)
+
+
+def _number(node: ET.Element, path: str, missing: str | None = None) -> float:
+    """The finite number at ``path``; ValueError says where there is none."""
+    text = (node.findtext(path, "") or "").strip() or missing
+    try:
+        number = float(text or "nothing")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{path} is {text[:40]!r}, no number" if text else f"without a {path}")
+    return number
 
 
 def _read_object(node: ET.Element) -> VocObject:
     name = (node.findtext("name") or "").strip()
     if not name:
         raise ValueError("an object without a name")
-    corners = [node.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
-    if None in corners:
-        raise ValueError(f"object {name} without a complete bndbox")
-    left, top, right, bottom = (float(corner or "") for corner in corners)
+    if node.find("bndbox") is None:
+        raise ValueError(f"object {name[:40]} without a bndbox")
+    left, top, right, bottom = (_number(node, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax"))
     return VocObject(
         name=name,
         box=(left, top, right, bottom),
-        truncated=_flag(node, "truncated"),
-        difficult=_flag(node, "difficult"),
+        truncated=_flag(node, "truncated", used=False),
+        difficult=_flag(node, "difficult", used=True),
         pose=(node.findtext("pose") or "").strip() or "Unspecified",
     )
 
 
-def _flag(node: ET.Element, name: str) -> bool:
-    return bool(float(node.findtext(name) or 0))
+def _flag(node: ET.Element, name: str, *, used: bool) -> bool:
+    """A number or a word as a flag. Any other word is False, or ValueError where the evaluator uses the flag."""
+    text = (node.findtext(name) or "").strip().lower()
+    if text in NO | YES:
+        return text in YES
+    try:
+        return bool(_number(node, name))
+    except ValueError:
+        if used:
+            raise ValueError(f"{name} is {text[:40]!r}, neither 0 nor 1") from None
+        return False
 
 
 def write_xml(path: Path, image: VocImage, folder: str) -> None:

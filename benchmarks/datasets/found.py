@@ -1,0 +1,119 @@
+"""What is in a folder that somebody brings: its files by stem, the splits among its folders, and its kind of data.
+
+python -m benchmarks prepare voc SOURCE        (a refusal lists what was found, and the command that would work)
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pretrain.data import IMAGE_SUFFIXES, by_suffix, splits_among, visible
+
+COUNTED_UP_TO = 20_000  # files of a folder, in the text of a refusal
+PEEKED = 1 << 20  # bytes of a JSON file
+LISTED = 8  # folders
+JSON_KINDS = {
+    "VIA's": ('"_via_', '"region_attributes"'),
+    "LabelMe's": ('"shapes"',),
+    "COCO's": ('"annotations"', '"categories"', '"images"'),
+}
+
+
+def entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Sorted visible (folders, files) directly in ``folder``; a link to nothing, a pipe and the like are files."""
+    folders: list[Path] = []
+    files: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.name != "__MACOSX":
+            (folders if path.is_dir() else files).append(path)
+    return folders, files
+
+
+class Stems:
+    """Files by the stem of their names; :meth:`get` also finds a stem that differs in composition or case alone."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = sorted(paths)
+        self.exact: dict[str, list[Path]] = {}
+        for path in self.paths:
+            self.exact.setdefault(path.stem, []).append(path)
+        self.folded: dict[str, list[str]] = {}
+        for stem in self.exact:
+            self.folded.setdefault(_folded(stem), []).append(stem)
+
+    def get(self, stem: str) -> list[Path]:
+        """The files of ``stem``; those of its only other spelling; else none."""
+        spellings = [stem] if stem in self.exact else self.folded.get(_folded(stem), [])
+        return self.exact[spellings[0]] if len(spellings) == 1 else []
+
+
+def _folded(text: str) -> str:
+    # macOS takes names of composed and decomposed letters for the same, Windows those of other case.
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def split_folders(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders that are the splits "train", "val" and "test" by their names; {} without train and another."""
+    named = splits_among([folder.name for folder in folders])
+    found: dict[str, Path] = {}
+    for folder in sorted(folders, key=lambda path: (len(path.name), path.name)):  # train before train_masks
+        if folder.name in named:
+            found.setdefault(named[folder.name], folder)
+    return found if {"train"} < set(found) else {}
+
+
+def contents(folder: Path) -> str:
+    """What a person sees in ``folder``: "annots/ (12 .xml), images/ (12 .png), 1 .json"."""
+    folders, files = entries(folder)
+    parts = []
+    for inside in folders[:LISTED]:
+        names = itertools.islice((name for _, names in visible(inside) for name in names), COUNTED_UP_TO)
+        parts.append(f"{inside.name}/ ({by_suffix(suffixes(names)) or 'empty'})")
+    if len(folders) > LISTED:
+        parts.append(f"{len(folders) - LISTED} more folders")
+    if files:
+        parts.append(by_suffix(suffixes(path.name for path in files)))
+    return ", ".join(parts) or "nothing"
+
+
+def suffixes(names: Iterable[str]) -> Counter[str]:
+    """How many of the file names have each suffix."""
+    return Counter(Path(name).suffix for name in names)
+
+
+def passed_over(counts: Mapping[str, int]) -> dict[str, str]:
+    """The entry of data.json's validation for files that are of no use; none where there are none."""
+    return {"files passed over": by_suffix(counts)} if counts else {}
+
+
+def command(kind: str, folder: Path) -> str:
+    """The command that prepares ``folder``, between backticks."""
+    return f"`python -m benchmarks prepare {kind} {shlex.quote(str(folder))}`"
+
+
+def other_kind(folder: Path, asked: str) -> str:
+    """The advice for data of another kind than ``asked`` ("voc" or "imagenet"); empty where there is no sign of any."""
+    folders, files = entries(folder)
+    nested = [path for inside in folders[:LISTED] for path in entries(inside)[1]]
+    for path in (path for path in [*files, *nested] if path.suffix.lower() == ".json" and path.is_file()):
+        with path.open("rb") as stream:
+            head = stream.read(PEEKED).decode(errors="replace")
+        kind = next((kind for kind, keys in JSON_KINDS.items() if any(key in head for key in keys)), None)
+        if kind == "COCO's":
+            return f"{path} is COCO's JSON: {command('coco', folder)}"
+        if kind:
+            return f"{path} is {kind} JSON: export or convert it to COCO's, then {command('coco', folder)}"
+    if asked != "voc" and any(path.suffix.lower() == ".xml" for path in [*files, *nested]):
+        return f"it has XML files: {command('voc', folder)}"
+    pictures = [[path for path in entries(one)[1] if path.suffix.lower() in IMAGE_SUFFIXES] for one in folders[:LISTED]]
+    if asked != "imagenet" and sum(map(bool, pictures)) > 1:
+        return f"if its folders are classes: {command('imagenet', folder)}"
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+        pretrain = f"`python -m pretrain PRESET --data {shlex.quote(str(folder))}`"
+        return f"photographs without labels are for pretraining: {pretrain}"
+    return ""
