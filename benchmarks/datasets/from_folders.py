@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import fatal, images_under, look_at
+from benchmarks.datasets.checks import IN_TRAIN, also_in, fatal, images_under, look_at
 from benchmarks.datasets.split import split_seeded
 from pretrain.errors import InputError
 
@@ -43,11 +43,12 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
             link = target / "imagenet" / split / path.relative_to(folders[split])
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.resolve())
+    both = also_in(*([path for paths in files[split].values() for path in paths] for split in ("train", "val")))
     counts = {split: sum(map(len, classes.values())) for split, classes in files.items()}
     return {
         "classes": sorted(files["train"]),
         "counts": counts,
-        "validation": {"images checked": len(sizes), **dropped},
+        "validation": {"images checked": len(sizes), **dropped, **({IN_TRAIN: both} if both else {})},
     }
 
 

@@ -11,7 +11,6 @@ val is trained on, as in VOC's trainval. Classes are sorted by name, which for V
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import (
+    IN_TRAIN,
     Box,
     Picture,
     Size,
@@ -70,7 +70,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     about = section(source, sets, clean, found)
     about["validation"] |= passed_over(others_in(places))
     write(target / "VOCdevkit", sets, clean, files)
-    warn_of_shared(sets, files)
+    about["validation"] |= shared_images(sets, files)
     return about
 
 
@@ -207,13 +207,13 @@ def split_set(
     ]
 
 
-def warn_of_shared(sets: list[ImageSet], files: Mapping[Key, Path]) -> None:
-    """Say on stderr how many test images are among the training images."""
+def shared_images(sets: list[ImageSet], files: Mapping[Key, Path]) -> dict[str, int]:
+    """The entry of data.json's validation for test images that are training images too; none where there are none."""
     images: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for one in sets:
         images[one.split] += [files[one.folder, name] for name in one.files]
-    if both := also_in(images["train"], images["test"]):
-        print(f"warning: {both:,} of the {len(images['test']):,} test images are training images too", file=sys.stderr)
+    both = also_in(images["train"], images["test"])
+    return {IN_TRAIN: both} if both else {}
 
 
 def cleaned(image: VocImage, size: Size, spelling: Mapping[str, str], found: Counter[str]) -> VocImage:
