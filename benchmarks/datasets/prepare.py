@@ -167,9 +167,12 @@ def report(section: dict[str, Any]) -> None:
                 "detectors will miss most of them there",
                 file=sys.stderr,
             )
+    held_out = section["counts"].get("test", section["counts"].get("val"))
+    images = held_out["images"] if isinstance(held_out, dict) else held_out
     for finding, consequence in WARNINGS.items():
         if number := validation.get(finding):
-            print(f"warning: {finding}: {number:,}: {consequence}", file=sys.stderr)
+            of = f" of {images:,}" if finding == IN_TRAIN else ""
+            print(f"warning: {number:,}{of} {finding}: {consequence}", file=sys.stderr)
 
 
 if __name__ == "__main__":
