@@ -11,7 +11,6 @@ val is trained on, as in VOC's trainval. Classes are sorted by name, which for V
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -23,14 +22,13 @@ from benchmarks.datasets.checks import (
     Box,
     Picture,
     Size,
-    also_in,
     check_scale,
     clipped,
     drawn_on_stored,
     fatal,
     look_at,
 )
-from benchmarks.datasets.found import Stems, passed_over, suffixes
+from benchmarks.datasets.found import Stems, check_spellings, passed_over, suffixes, warn_of_shared
 from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, is_image, list_of, view_id
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
@@ -70,7 +68,10 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     about = section(source, sets, clean, found)
     about["validation"] |= passed_over(others_in(places))
     write(target / "VOCdevkit", sets, clean, files)
-    warn_of_shared(sets, files)
+    train, test = (
+        [files[one.folder, name] for one in sets if one.split == split for name in one.files] for split in SPLITS
+    )
+    warn_of_shared(train, test, "test")
     return about
 
 
@@ -141,20 +142,9 @@ def spellings(sets: list[ImageSet], read: Mapping[Key, VocImage], found: Counter
         spelled[name] = classes.setdefault(same, name)
         if spelled[name] != name:
             found["objects of a class spelt otherwise"] += times[name]
-    alike: dict[str, str] = {}
-    for same, name in classes.items():
-        other = alike.setdefault(file_name(same).casefold() if len(same) > 1 else same, name)
-        if other != name:
-            about = " and ".join(f'"{one}" ({times[one]:,} objects, {first[one]})' for one in (other, name))
-            raise InputError(
-                f"two spellings of a class: {about}: write one of them, or rename one if they are two classes"
-            )
-    return {name: file_name(spelling) for name, spelling in spelled.items()}
-
-
-def file_name(name: str) -> str:
-    """The name of a class in the standard view: the evaluator names a file after each."""
-    return name.replace("/", "_")
+    check_spellings({name: f"{times[name]:,} objects, {first[name]}" for name in classes.values()})
+    # The evaluator names a file after each class.
+    return {name: spelling.replace("/", "_") for name, spelling in spelled.items()}
 
 
 def turned(
@@ -205,15 +195,6 @@ def split_set(
         replace(whole.only(train), split="train", name="trainval"),
         replace(whole.only(test), split="test", name="test"),
     ]
-
-
-def warn_of_shared(sets: list[ImageSet], files: Mapping[Key, Path]) -> None:
-    """Say on stderr how many test images are among the training images."""
-    images: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for one in sets:
-        images[one.split] += [files[one.folder, name] for name in one.files]
-    if both := also_in(images["train"], images["test"]):
-        print(f"warning: {both:,} of the {len(images['test']):,} test images are training images too", file=sys.stderr)
 
 
 def cleaned(image: VocImage, size: Size, spelling: Mapping[str, str], found: Counter[str]) -> VocImage:
