@@ -21,7 +21,7 @@ FLAGS = {
     "benchmarks sheet": "output",
     "benchmarks prepare emoji": "profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
-    "benchmarks prepare coco": "annotations drop-unreadable images name seed val-fraction",
+    "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
     "benchmarks prepare imagenet": "drop-unreadable name seed val-fraction",
     "benchmarks diagnose": _DIAGNOSE,
     "pretrain diagnose": _DIAGNOSE,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -28,6 +29,10 @@ STRAIGHTEN = (
     "or drop the mark with `exiftool -Orientation=` if they fit the pixels in the file"
 )
 DEEP = "deep"
+# What is counted under the same name for several kinds of data:
+TURNED = "images with boxes turned by EXIF"
+AS_SHOWN = "EXIF-turned images with boxes taken as shown"
+IN_TRAIN = "test images also in train"
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 
@@ -78,6 +83,11 @@ class Picture:
         points = zip(polygon[::2], polygon[1::2], strict=True)
         return [value for point in points for value in self.point(*point)]
 
+    def turned_mask(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (height, width) of the stored pixels, as shown."""
+        mirrored = mask[:, ::-1] if self.orientation in (2, 4, 5, 7) else mask
+        return np.rot90(mirrored, {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[self.orientation])
+
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation that detectron2 applies: 2–8 turn or mirror, whatever else is there does nothing (1)."""
@@ -104,7 +114,7 @@ def look_at(
     InputError where none is left.
     """
     unique = sorted(set(paths))
-    present = [path for path in unique if _is_file(path)]
+    present = [path for path in unique if is_file(path)]
     decode = len(present) <= DECODED_UP_TO
 
     def look(path: Path) -> Picture | str:
@@ -136,7 +146,8 @@ def look_at(
     return {path: one for path, one in zip(present, answers, strict=True) if isinstance(one, Picture)}
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether ``path`` is a file; a name that no file can have is none."""
     try:
         return path.is_file()
     except OSError:  # a name too long for the file system

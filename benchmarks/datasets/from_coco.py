@@ -2,126 +2,99 @@
 
     python -m benchmarks prepare coco SOURCE [--name NAME]
     python -m benchmarks prepare coco SOURCE --annotations FILE --images DIR [--val-fraction 0.2] [--seed 0]
+    python -m benchmarks prepare coco SOURCE --annotations FILE --val-annotations FILE [--images DIR] [--val-images DIR]
 
-SOURCE has ``annotations/instances_{train,val}2017.json`` with ``train2017/`` and ``val2017/``; or one JSON file and one
-folder of images, which are found or named, and split by image so that every category is in both halves if possible.
+SOURCE has a COCO file for each split, by its name (``instances_train2017.json``) or in the split's folder, or one file,
+which is then split by image so that every category is in both halves if possible.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as rle
-
-from benchmarks.datasets.checks import check_scale, clipped, fatal, look_at
-from benchmarks.datasets.split import split_seeded
+from benchmarks.datasets.checks import (
+    AS_SHOWN,
+    IN_TRAIN,
+    TURNED,
+    Box,
+    Picture,
+    also_in,
+    check_scale,
+    clipped,
+    drawn_on_stored,
+    fatal,
+    images_under,
+    look_at,
+)
+from benchmarks.datasets.coco_entries import (
+    Entry,
+    box_polygon,
+    number,
+    shown,
+    tidy_boxes,
+    tidy_crowds,
+    tidy_ids,
+    tidy_masks,
+    turn,
+    usable,
+)
+from benchmarks.datasets.coco_files import Coco, Part, find_parts, inside
+from benchmarks.datasets.split import split_files
 from pretrain.errors import InputError
 
-Coco = dict[str, Any]
-FIELDS: dict[str, dict[str, type]] = {
-    "images": {"id": int, "file_name": str},
-    "categories": {"id": int, "name": str},
-    "annotations": {"id": int, "image_id": int, "category_id": int},
-}
+MASKS_FROM_BOXES = 0.1  # of the objects at most; where more have no mask, the set counts as one of boxes
 
 
 def build(
-    source: Path,
-    target: Path,
-    val_fraction: float,
-    seed: int,
-    drop_unreadable: bool,
-    annotations: Path | None,
-    images: Path | None,
+    source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool, named: dict[str, Path]
 ) -> dict[str, Any]:
-    """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint."""
-    files = find_files(source, annotations, images)
-    stored = {split: load(file) for split, (file, _) in files.items()}
-    found = {split: check(stored[split], folder, file, drop_unreadable) for split, (file, folder) in files.items()}
-    if "all" in files:
-        stored = split_images(stored["all"], files["all"][0], val_fraction, seed)
-        files, found = dict.fromkeys(stored, files["all"]), dict.fromkeys(stored, found["all"])
-    train, val = (stored[split]["categories"] for split in ("train", "val"))
-    if sorted((one["id"], one["name"]) for one in train) != sorted((one["id"], one["name"]) for one in val):
-        raise InputError(f"{source}: train and val list different categories: give both files the same list")
-    about = section(source, stored, found)
+    """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint.
+
+    ``named`` are the files and folders that were given by options, by the options' names.
+    """
+    parts, left = find_parts(source, named)
+    whole: Counter[str] = Counter()
+    found = {split: check(part, drop_unreadable, whole) for split, part in parts.items()}
+    fill_masks([one for part in parts.values() for one in part.content["annotations"]], whole)
+    unlisted = {path for part in parts.values() for path in images_under(part.images)}
+    whole["images in no annotation file"] = len(unlisted.difference(*(part.files() for part in parts.values())))
+    if "all" in parts:
+        halves = split_images(parts["all"], val_fraction, seed)
+        parts = {split: replace(parts["all"], content=half) for split, half in halves.items()}
+        found = dict.fromkeys(parts, found["all"])
+    else:
+        join_categories(parts)
+        whole[IN_TRAIN] = also_in(parts["train"].files(), parts["val"].files())
+    about = section(source, {split: part.content for split, part in parts.items()}, found)
+    unused = {"files not used": [path.relative_to(source).as_posix() for path in left]} if left else {}
+    about["validation"] = {**+whole, **unused, **about["validation"]}
     (target / "coco" / "annotations").mkdir(parents=True)
-    for split, (_, folder) in files.items():
-        (target / "coco" / f"{split}2017").symlink_to(folder.resolve(), target_is_directory=True)
+    for split, part in parts.items():
+        (target / "coco" / f"{split}2017").symlink_to(part.images.resolve(), target_is_directory=True)
         file = target / "coco" / "annotations" / f"instances_{split}2017.json"
-        file.write_text(json.dumps(stored[split]), encoding="utf-8")
+        file.write_text(json.dumps(part.content), encoding="utf-8")
     return about
 
 
-def find_files(source: Path, annotations: Path | None, images: Path | None) -> dict[str, tuple[Path, Path]]:
-    """The JSON file and the folder of its images, for "train" and "val"; for "all" where there is one file."""
-    standard = {split: source / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")}
-    if not annotations and not images and all(path.is_file() for path in standard.values()):
-        for split in standard:
-            if not (source / f"{split}2017").is_dir():
-                raise InputError(f"{source} has no folder {split}2017: the images of {standard[split].name}")
-        return {split: (path, source / f"{split}2017") for split, path in standard.items()}
-    return {"all": (annotations or only_json(source), images or image_folder(source))}
-
-
-def split_images(whole: Coco, file: Path, val_fraction: float, seed: int) -> dict[str, Coco]:
-    """``whole``, the checked content of ``file``, as "train" and "val", stratified by category.
+def split_images(part: Part, val_fraction: float, seed: int) -> dict[str, Coco]:
+    """The checked content of one file as "train" and "val", stratified by category.
 
     An image counts for a category by an annotation that is no crowd: the evaluator tests no other.
     """
-    categories: dict[int, set[str]] = {image["id"]: set() for image in whole["images"]}
-    for one in whole["annotations"]:
+    content = part.content
+    categories: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
+    for one in content["annotations"]:
         if not one["iscrowd"]:
             categories[one["image_id"]].add(str(one["category_id"]))
-    train, val = split_seeded(categories, val_fraction, seed)
+    files = {image["id"]: part.images / image["file_name"] for image in content["images"]}
+    train, val = split_files(categories, files, val_fraction, seed)
     if min(len(train), len(val)) < 2:
-        raise InputError(f"{file} lists {len(train) + len(val)} images: each split needs at least 2")
-    return {"train": subset(whole, train), "val": subset(whole, val)}
-
-
-def only_json(source: Path) -> Path:
-    """The one JSON file in ``source`` or its ``annotations`` folder."""
-    found = [*sorted(source.glob("[!.]*.json")), *sorted(source.glob("annotations/[!.]*.json"))]
-    if len(found) != 1:
-        raise InputError(f"{source} has {len(found)} JSON files where one is wanted: name it with --annotations FILE")
-    return found[0]
-
-
-def image_folder(source: Path) -> Path:
-    """``source``'s only folder beside ``annotations``, or itself where there is none."""
-    found = [path for path in sorted(source.glob("[!.]*")) if path.is_dir() and path.name != "annotations"]
-    if len(found) > 1:
-        raise InputError(f"{source} has {len(found)} folders that may hold the images: name one with --images DIR")
-    return found[0] if found else source
-
-
-def load(path: Path) -> Coco:
-    """The content of a COCO instances file; InputError where it is not one."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        lists = {key: list(stored[key]) for key in FIELDS}
-        for key, fields in FIELDS.items():
-            for place, one in enumerate(lists[key]):
-                check_entry(one, fields, f"entry {place} of {key}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a COCO instances file ({type(error).__name__}: {error})") from None
-    return {**stored, **lists}
-
-
-def check_entry(one: Any, fields: dict[str, type], where: str) -> None:
-    """TypeError where an entry lacks a field or has it as another type; iscrowd may be 0, 1, null or absent."""
-    if not isinstance(one, dict):
-        raise TypeError(f"{where} is no object")
-    for name, kind in fields.items():
-        if type(one.get(name)) is not kind:
-            wanted = "a text" if kind is str else "a whole number"
-            raise TypeError(f"{name} of {where} is {json.dumps(one.get(name))[:40]}, not {wanted}")
-    if one.get("iscrowd") not in (0, 1, None):
-        raise TypeError(f"iscrowd of {where} is {json.dumps(one['iscrowd'])[:40]}, neither 0 nor 1")
+        raise InputError(f"{part.file} lists {len(train) + len(val)} images: each split needs at least 2")
+    return {"train": subset(content, train), "val": subset(content, val)}
 
 
 def subset(whole: Coco, ids: list[int]) -> Coco:
@@ -134,55 +107,141 @@ def subset(whole: Coco, ids: list[int]) -> Coco:
     }
 
 
-def repeated(items: list[dict[str, Any]]) -> list[Any]:
-    """Ids that more than one item has."""
-    return [number for number, times in Counter(one["id"] for one in items).items() if times > 1]
+def join_categories(parts: dict[str, Part]) -> None:
+    """Give both splits all categories; InputError where an id or a name means different ones."""
+    lists = [part.content["categories"] for part in parts.values()]
+    train, val = ({one["id"]: one["name"] for one in categories} for categories in lists)
+    if train == val:
+        return
+    ids = {name: key for key, name in train.items()}
+    other = [
+        f"id {key} ({train.get(key)!r} and {name!r})"
+        if train.get(key, name) != name
+        else f"{name!r} (ids {ids[name]} and {key})"
+        for key, name in val.items()
+        if train.get(key, name) != name or ids.get(name, key) != key
+    ]
+    where = f"{parts['train'].file} and {parts['val'].file}"
+    fatal(f"different categories in {where}", other, "give both files the same list")
+    both = {one["id"]: one for categories in reversed(lists) for one in categories}
+    for part in parts.values():
+        part.content["categories"] = [both[key] for key in sorted(both)]
 
 
-def check(stored: Coco, folder: Path, file: Path, drop_unreadable: bool) -> dict[int, Counter[str]]:
-    """Stop at fatal findings; correct the rest in ``stored`` itself and count it for each image id."""
-    where, entries = f" in {file}", stored["annotations"]
-    if not stored["images"]:
-        raise InputError(f"{file} lists no image")
-    boxless = [one["id"] for one in entries if not has_box(one)]
-    fatal("annotation without a box" + where, boxless, "give it a bbox of four numbers")
-    fatal("annotation id 0" + where, [0 for one in entries if one["id"] == 0], "number from 1: 0 counts as unmatched")
-    fatal("duplicate annotation id" + where, repeated(entries), "give every annotation its own id")
-    fatal("duplicate image id" + where, repeated(stored["images"]), "give every image its own id")
-    fatal("duplicate category id" + where, repeated(stored["categories"]), "give every category its own id")
-    categories = {one["id"] for one in stored["categories"]}
+def check(part: Part, drop_unreadable: bool, overall: Counter[str]) -> dict[int, Counter[str]]:
+    """Stop at fatal findings; correct the rest in the part's content itself.
+
+    Corrections are counted for each image id (the answer) or, those of the whole file, in ``overall``.
+    """
+    stored, where = part.content, f" in {part.file}"
+    overall += tidy_ids(stored, where)
+    set_local_names(part, overall)
+    pictures = read_images(part, drop_unreadable, overall)
     images = {image["id"]: image for image in stored["images"]}
-    strays = [one["id"] for one in entries if one["category_id"] not in categories]
-    fatal("annotation of an unknown category" + where, strays, "add the category or drop the annotation")
-    strays = [one["id"] for one in entries if one["image_id"] not in images]
-    fatal("annotation of an unknown image" + where, strays, "correct its image_id")
-    dropped: Counter[str] = Counter()
-    files = [folder / image["file_name"] for image in stored["images"]]
-    sizes = look_at(files, drop_unreadable=drop_unreadable, found=dropped)
-    stored["images"] = [image for image, file in zip(stored["images"], files, strict=True) if file in sizes]
-    images = {image["id"]: image for image in stored["images"]}
-    entries = [one for one in entries if one["image_id"] in images]
-    check_scale(
-        {folder / image["file_name"]: (image.get("width"), image.get("height")) for image in stored["images"]},
-        sizes,
-    )
+    entries = [one for one in stored["annotations"] if one["image_id"] in images]
+    overall += tidy_crowds(entries, where)
+    overall["masks written as flat lists or points"] += sum(map(tidy_masks, entries))
+    overall += tidy_boxes(entries, pictures, where)
+    turn_stored(part, entries, pictures, overall)
     found: dict[int, Counter[str]] = {number: Counter() for number in images}
     for image in stored["images"]:
-        true = sizes[folder / image["file_name"]].size
+        true = pictures[image["id"]].size
         found[image["id"]]["sizes corrected"] += (image.get("width"), image.get("height")) != true
         image["width"], image["height"] = true
     stored["annotations"] = [one for one in entries if correct(one, images[one["image_id"]], found[one["image_id"]])]
     return found
 
 
-def has_box(one: dict[str, Any]) -> bool:
-    """Whether an annotation has a box of four numbers."""
-    box = one.get("bbox")
-    return isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
+def set_local_names(part: Part, overall: Counter[str]) -> None:
+    """Make every file_name a path in the part's folder of images, and every file one image.
+
+    InputError for names that lead out of the folder, and for a file under several ids with different annotations.
+    """
+    images, entries = part.content["images"], part.content["annotations"]
+    local = [part.local(image["file_name"]) for image in images]
+    out = [image["file_name"] for image, name in zip(images, local, strict=True) if not inside(name)]
+    advice = f"only images in {part.images} are read"
+    fatal(f"file_name in {part.file} that leads out of the images' folder", out, advice)
+    for image, name in zip(images, local, strict=True):
+        overall["file names corrected"] += image["file_name"] != name
+        image["file_name"] = name
+    first: dict[Any, int] = {}
+    again: dict[int, int] = {}
+    for image in images:
+        keeper = first.setdefault(file_identity(part.images / image["file_name"]), image["id"])
+        if keeper != image["id"]:
+            again[image["id"]] = keeper
+    if not again:
+        return
+    names = {image["id"]: image["file_name"] for image in images}
+    of_image: dict[int, list[Entry]] = {key: [] for key in {*again, *again.values()}}
+    for one in entries:
+        if one["image_id"] in of_image:
+            of_image[one["image_id"]].append(one)
+    differing = []
+    for later, keeper in again.items():
+        marks = [sorted(f"{one['category_id']} {one.get('bbox')}" for one in of_image[key]) for key in (keeper, later)]
+        if all(marks) and marks[0] != marks[1]:
+            differing.append(f"{names[later]} (ids {keeper} and {later})")
+        elif not marks[0]:
+            of_image[keeper] = of_image[later]
+    advice = "list each file once, and give its id to all its annotations as image_id"
+    fatal(f"image file under several ids with different annotations in {part.file}", differing, advice)
+    overall["repeated image entries dropped"] += len(again)
+    part.content["images"] = [image for image in images if image["id"] not in again]
+    part.content["annotations"] = [one for one in entries if one["image_id"] not in of_image] + [
+        one | {"image_id": keeper} for keeper in sorted(set(again.values())) for one in of_image[keeper]
+    ]
 
 
-def correct(one: dict[str, Any], image: dict[str, Any], found: Counter[str]) -> bool:
-    """Clip the box of one annotation to its image, drop polygons that are none, fill in area and iscrowd.
+def file_identity(path: Path) -> Any:
+    """The same for two paths of one file, links of both kinds included; the path itself where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path
+    return status.st_dev, status.st_ino
+
+
+def read_images(part: Part, drop_unreadable: bool, overall: Counter[str]) -> dict[int, Picture]:
+    """Each image of the part by its id, those left out taken from the part. InputError for sizes of other images."""
+    for image in part.content["images"]:
+        for key in ("width", "height"):
+            if image.get(key) is not None and number(image[key]) is None:
+                raise InputError(f"{key} of image {image['id']} in {part.file} is {shown(image, key)}, not a number")
+    seen = look_at(part.files(), drop_unreadable=drop_unreadable, found=overall)
+    part.content["images"] = [one for one in part.content["images"] if part.images / one["file_name"] in seen]
+    check_scale(stated_sizes(part), seen)
+    return {one["id"]: seen[part.images / one["file_name"]] for one in part.content["images"]}
+
+
+def stated_sizes(part: Part) -> dict[Path, tuple[Any, Any]]:
+    """(width, height) as the COCO file states them; None where it does not."""
+    return {
+        part.images / image["file_name"]: (number(image.get("width")), number(image.get("height")))
+        for image in part.content["images"]
+    }
+
+
+def turn_stored(part: Part, entries: list[Entry], pictures: dict[int, Picture], overall: Counter[str]) -> None:
+    """Turn the annotations of EXIF-turned images that were drawn on the stored pixels."""
+    files = {one["id"]: part.images / one["file_name"] for one in part.content["images"]}
+    turned = {key: one for key, one in pictures.items() if one.orientation > 1}
+    boxes: dict[Path, list[Box]] = {files[key]: [] for key in turned}
+    for one in entries:
+        if one["image_id"] in turned:
+            x, y, width, height = one["bbox"]
+            boxes[files[one["image_id"]]].append((x, y, x + width, y + height))
+    stored, assumed = drawn_on_stored(stated_sizes(part), {files[key]: one for key, one in turned.items()}, boxes)
+    for one in entries:
+        if files[one["image_id"]] in stored:
+            turn(one, turned[one["image_id"]])
+    overall[TURNED] += len(stored)
+    overall[AS_SHOWN] += len(assumed)
+
+
+def correct(one: Entry, image: dict[str, Any], found: Counter[str]) -> bool:
+    """Clip the box of one annotation to its image, drop polygons that are none, fill in the area.
 
     False where no box is left of it, or no mask of the one that it has.
     """
@@ -193,7 +252,7 @@ def correct(one: dict[str, Any], image: dict[str, Any], found: Counter[str]) -> 
         found["degenerate boxes dropped"] += 1
         return False
     if one.get("segmentation"):
-        one["segmentation"] = usable(one["segmentation"], image["height"], image["width"])
+        one["segmentation"] = usable(one["segmentation"], (image["width"], image["height"]))
         if not one["segmentation"]:
             found["unusable masks dropped"] += 1
             return False
@@ -202,42 +261,25 @@ def correct(one: dict[str, Any], image: dict[str, Any], found: Counter[str]) -> 
         found["boxes outside clipped"] += 1
         left, top, right, bottom = inside
         one["bbox"] = [left, top, right - left, bottom - top]
-    one["iscrowd"] = int(one.get("iscrowd") or 0)
     if not isinstance(one.get("area"), int | float):
         one["area"] = one["bbox"][2] * one["bbox"][3]
     return True
 
 
-def usable(segmentation: Any, height: int, width: int) -> Any:
-    """The polygons with 3 points or more, or the RLE where it is one of (height, width); None where neither is left."""
-    if isinstance(segmentation, list):
-        return [one for one in segmentation if is_polygon(one)] or None
-    size, counts = (segmentation.get(key) for key in ("size", "counts")) if isinstance(segmentation, dict) else (0, 0)
-    if size != [height, width]:
-        return None
-    if isinstance(counts, list):
-        whole = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == height * width
-    else:
-        whole = isinstance(counts, str) and decodes(segmentation)
-    return segmentation if whole else None
+def fill_masks(entries: list[Entry], overall: Counter[str]) -> None:
+    """Give objects without a mask their box as one where they are few: detectron2 needs a mask of all or of none."""
+    objects = [one for one in entries if not one["iscrowd"]]
+    lacking = sum(not one.get("segmentation") for one in objects)
+    if lacking > max(1, MASKS_FROM_BOXES * len(objects)) or lacking == len(objects):
+        overall["objects without a mask among others with one"] = lacking if lacking < len(objects) else 0
+        return
+    for one in entries:
+        if not one.get("segmentation"):
+            overall["boxes taken as masks"] += 1
+            one["segmentation"] = box_polygon(one["bbox"])
 
 
-def is_polygon(points: Any) -> bool:
-    """Whether ``points`` is [x0, y0, x1, y1, x2, y2, …] in finite numbers."""
-    several = isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
-    return several and all(isinstance(value, int | float) and math.isfinite(value) for value in points)
-
-
-def decodes(segmentation: dict[str, Any]) -> bool:
-    """Whether pycocotools can read a compressed RLE."""
-    try:
-        rle.decode(segmentation)
-    except ValueError:
-        return False
-    return True
-
-
-def masks(entries: list[dict[str, Any]]) -> str:
+def masks(entries: list[Entry]) -> str:
     """ "polygon", "rle" (any of them) or "none" (any is missing), of the annotations that are no crowds."""
     kinds = {type(one.get("segmentation") or None) for one in entries if not one["iscrowd"]}
     return "none" if type(None) in kinds or not kinds else "rle" if dict in kinds else "polygon"

@@ -28,7 +28,7 @@ from pretrain.errors import InputError
 from pretrain.files import data_dir, results_dir
 
 KINDS = ("imagenet", "voc", "coco")
-NAMED = ("annotations", "images")  # options of `prepare coco` that name files beside the source
+NAMED = ("annotations", "images", "val_annotations", "val_images")  # of `prepare coco`: files beside the source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
         if kind == "coco":
             one.add_argument("--annotations", type=Path, help="the JSON file, where it is not found by itself")
             one.add_argument("--images", type=Path, help="the folder of images, where it is not found by itself")
+            one.add_argument("--val-annotations", type=Path, help="the JSON file of the validation split")
+            one.add_argument("--val-images", type=Path, help="the folder of its images (default: --images)")
     return top
 
 
@@ -102,7 +104,7 @@ def builder(arguments: argparse.Namespace, source: Path, paths: dict[str, Path])
     """The function that writes this kind's layout into a folder and returns its section of data.json."""
     options = (arguments.val_fraction, arguments.seed, arguments.drop_unreadable)
     if arguments.kind == "coco":
-        return lambda target: from_coco.build(source, target, *options, paths.get("annotations"), paths.get("images"))
+        return lambda target: from_coco.build(source, target, *options, paths)
     build = from_voc.build if arguments.kind == "voc" else from_folders.build
     return lambda target: build(source, target, *options)
 

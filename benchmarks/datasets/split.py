@@ -12,9 +12,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+
+from benchmarks.datasets.checks import same_pictures
 
 Item = TypeVar("Item", int, str)
 MOVABLE = 500  # images in the integer program: more could take it minutes
@@ -50,6 +53,25 @@ def split_seeded(
         first = sorted(range(len(shown)), key=lambda image: absent.isdisjoint(shown[image]))
         in_val = _mend(shown, times, wanted, in_val, movable=first[:MOVABLE])
     train, val = (sorted(item for item, there in zip(order, in_val, strict=True) if there == half) for half in (0, 1))
+    return train, val
+
+
+def split_files(
+    classes: Mapping[Item, Collection[str]], files: Mapping[Item, Path], val_fraction: float, seed: int
+) -> tuple[list[Item], list[Item]]:
+    """As `split_seeded`, with images whose files have the same bytes in the same half. ``files`` has every key.
+
+    Where more images are alike than val shall have, they are dealt out as if they differed.
+    """
+    first = same_pictures(files.values())
+    groups: dict[Path, list[Item]] = {}
+    for item in sorted(classes):
+        groups.setdefault(first[files[item]], []).append(item)
+    if max(map(len, groups.values()), default=0) > max(1, round(len(classes) * val_fraction)):
+        return split_seeded(classes, val_fraction, seed)
+    shown = {items[0]: {kind for item in items for kind in classes[item]} for items in groups.values()}
+    of = {items[0]: items for items in groups.values()}
+    train, val = (sorted(item for one in half for item in of[one]) for half in split_seeded(shown, val_fraction, seed))
     return train, val
 
 

@@ -1,0 +1,310 @@
+"""Finds the COCO files of a folder, which split each is for, and the folder that holds its images.
+
+    python -m benchmarks prepare coco SOURCE [--annotations FILE [--images DIR]] [--val-annotations FILE ...]
+
+Files are told apart by their names and folders (train, val, valid, test, minival, with or without a year), and the
+folder of images is the one in which the images are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets.checks import is_file
+from benchmarks.datasets.layout import visible_files
+from pretrain.errors import InputError
+
+Coco = dict[str, Any]
+LISTS = ("images", "annotations", "categories")
+WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "minival", "dev"),
+    "test": ("test", "testing"),
+}
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "data")
+MOST_FILES = 20  # JSON files in one folder; more are one per image, which no COCO set has
+SAMPLE = 200  # images by which their folder is found
+DEEPEST = 50  # levels of nesting; more is an attack, at which copying in the evaluator would fail
+FOREIGN = (  # keys of a JSON file that is none of COCO's, and the tool that wrote it
+    ({"_via_img_metadata"}, "a project of VGG Image Annotator: export its annotations as COCO"),
+    ({"filename", "regions"}, "VGG Image Annotator's own JSON: export the annotations as COCO"),
+    ({"shapes", "imagePath"}, "LabelMe's JSON of one image: convert the folder with labelme2coco"),
+    ({"image_id", "score"}, "a list of detections, not of annotated images: give the file of the annotations"),
+    ({"image", "annotations"}, "CreateML's JSON: export the annotations as COCO"),
+    ({"data", "annotations"}, "Label Studio's own JSON: export the annotations as COCO"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One COCO file: its path and content, the folder of its images, and how many leading folders their names lose."""
+
+    file: Path
+    content: Coco
+    images: Path
+    strip: int = 0
+
+    def local(self, name: str) -> str:
+        """A file_name as a path in the folder of images, with slashes; it may still lead out of that folder."""
+        return name if is_file(self.images / name) and inside(name) else stripped(name, self.strip)
+
+    def files(self) -> list[Path]:
+        """The paths of its images; of names that are local already."""
+        return [self.images / one["file_name"] for one in self.content["images"]]
+
+
+def find_parts(source: Path, named: dict[str, Path]) -> tuple[dict[str, Part], list[Path]]:
+    """The COCO files for "train" and "val", or for "all" where there is one; and those that are for neither.
+
+    ``named`` are the paths given as ``--annotations``, ``--images``, ``--val-annotations`` and ``--val-images``.
+    """
+    for option, needed in (("val_annotations", "annotations"), ("val_images", "val_annotations")):
+        if option in named and needed not in named:
+            raise InputError(f"--{option.replace('_', '-')} needs --{needed.replace('_', '-')} FILE too")
+    left: list[Path] = []
+    if "annotations" in named:
+        given = {"train": "annotations", "val": "val_annotations"}
+        files = {split: named[option] for split, option in given.items() if option in named}
+        contents: dict[Path, Any] = {}
+    else:
+        files, contents, left = _files_of(source)
+    if len(files) == 1:
+        files = {"all": next(iter(files.values()))}
+    parts = {}
+    for split, path in files.items():
+        content = instances(path, contents[path] if path in contents else read_json(path))
+        folder = named.get("images") if split != "val" else named.get("val_images", named.get("images"))
+        parts[split] = _part(path, content, split, source, folder)
+    return parts, left
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, with or without a byte order mark; InputError where it is none."""
+    if not is_file(path):
+        raise InputError(f"{path} is not a file: give a COCO file")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise InputError(f"{path} is nested too deep to be a COCO instances file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a COCO instances file ({type(error).__name__}: {error})") from None
+
+
+def instances(path: Path, content: Any) -> Coco:
+    """``content`` if it has COCO's three lists of objects; else InputError that says what the file is or has."""
+    if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
+        for key in LISTS:
+            for place, one in enumerate(content[key]):
+                if not isinstance(one, dict):
+                    raise InputError(f"{path} is not a COCO instances file (entry {place} of {key} is no object)")
+        if not content["images"]:
+            raise InputError(f"{path} lists no image")
+        for place, one in enumerate(content["images"]):
+            if not is_text(name := one.get("file_name")):
+                shown = json.dumps(name)[:80]
+                raise InputError(f"file_name of entry {place} of images in {path} is {shown}, not a text")
+        for where, value in _unusual(content):
+            if depth(value) > DEEPEST:
+                raise InputError(f"{path} is nested more than {DEEPEST} levels deep ({where}): remove that")
+        return content
+    first = next(iter(content), None) if isinstance(content, list) else content
+    first = first if isinstance(first, dict) else {}
+    values = next((value for value in first.values() if isinstance(value, dict)), {})
+    for keys, name in FOREIGN:
+        if keys <= set(first) or keys <= set(values):
+            raise InputError(f"{path} is not a COCO instances file but {name}")
+    missing = [key for key in LISTS if not isinstance(first.get(key), list) or isinstance(content, list)]
+    has = f"its keys are {', '.join(map(str, list(content)[:6]))}" if isinstance(content, dict) and content else ""
+    kind = has or f"it holds {'a list' if isinstance(content, list) else 'no object with keys'}"
+    raise InputError(f"{path} is not a COCO instances file (no list {', '.join(missing)}; {kind[:200]})")
+
+
+def is_text(value: Any) -> bool:
+    """Whether ``value`` is a text that can be a file's name: neither empty, nor with NUL or half a character."""
+    return isinstance(value, str) and bool(value) and not re.search("[\0\ud800-\udfff]", value)
+
+
+def _unusual(content: Coco) -> Iterable[tuple[str, Any]]:
+    """Every nested value but boxes and masks, whose form is checked one by one, and where it is."""
+    yield from ((f"key {key}", value) for key, value in content.items() if key not in LISTS)
+    for key in LISTS:
+        for place, one in enumerate(content[key]):
+            for name, value in one.items():
+                if isinstance(value, dict | list) and name not in ("bbox", "segmentation"):
+                    yield f"{name} of entry {place} of {key}", value
+
+
+def depth(value: Any) -> int:
+    """Levels of lists and objects in ``value``, counted up to DEEPEST + 1."""
+    level, values = 0, [value]
+    while level <= DEEPEST and (nested := [one for one in values if isinstance(one, dict | list)]):
+        values = [item for one in nested for item in (one.values() if isinstance(one, dict) else one)]
+        level += 1
+    return level
+
+
+def _files_of(source: Path) -> tuple[dict[str, Path], dict[Path, Any], list[Path]]:
+    """The COCO file of each split, contents that had to be read for that, and the files for neither split."""
+    standard = {split: source / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")}
+    if all(path.is_file() for path in standard.values()):
+        return standard, {}, []
+    files = found = _json_files(source)
+    contents: dict[Path, Any] = {}
+    train, held_out = _by_split(source, found)
+    if len(found) > 1 and (len(train), len(held_out)) != (1, 1):  # the names do not tell: what is no COCO file goes
+        contents = {path: _read_or_none(path) for path in found}
+        files = [path for path in found if _is_instances(contents[path])]
+        train, held_out = _by_split(source, files)
+    if not files:
+        raise InputError(_nothing_found(source, found, contents))
+    if len(files) == 1:
+        return {"all": files[0]}, contents, []
+    if (len(train), len(held_out)) != (1, 1):
+        names = ", ".join(path.relative_to(source).as_posix() for path in files[:6])
+        choice = [(train or files)[0], next(iter(held_out or [path for path in files if path not in train[:1]]))]
+        raise InputError(
+            f"{source} has {len(files)} COCO files ({names}{', …' if len(files) > 6 else ''}), and their names do not "
+            f"say which one is for training and which one for testing: choose, as in "
+            f"`{_command(source, '--annotations', choice[0], '--val-annotations', choice[1])}`"
+        )
+    return {"train": train[0], "val": held_out[0]}, contents, [p for p in files if p not in (train[0], held_out[0])]
+
+
+def _json_files(source: Path) -> list[Path]:
+    """JSON files at most two folders down; of COCO's own folder of annotations only the instances."""
+    folders: dict[Path, list[Path]] = {}
+    for pattern in ("*.json", "*/*.json", "*/*/*.json"):
+        for path in sorted(source.glob(pattern)):
+            if is_file(path) and not any(part.startswith(".") for part in path.relative_to(source).parts):
+                folders.setdefault(path.parent, []).append(path)
+    found = [path for inside in folders.values() if len(inside) <= MOST_FILES for path in inside]
+    return [path for path in found if path.name.startswith("instances_")] or found
+
+
+def _by_split(source: Path, files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The files for training and those for testing, by a split's word in their name or else their folder's."""
+    found: dict[str, list[Path]] = {split: [] for split in WORDS}
+    for path in files:
+        for name in (path.stem, *([path.parent.name] if path.parent != source else [])):
+            words = set(re.split(r"[^a-z]+", name.lower()))
+            if split := next((split for split, known in WORDS.items() if words & set(known)), None):
+                found[split].append(path)
+                break
+    held_out = found["val"] or found["test"]
+    exact = [path for path in held_out if "minival" not in path.stem]
+    return found["train"], exact if len(exact) == 1 else held_out
+
+
+def _read_or_none(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except InputError:
+        return None
+
+
+def _is_instances(content: Any) -> bool:
+    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS)
+
+
+def _nothing_found(source: Path, found: list[Path], contents: dict[Path, Any]) -> str:
+    """A line on a folder without a COCO file: what is there instead, and a command where one would work."""
+    if found:
+        one = found[0]
+        keys = ", ".join(map(str, list(contents[one])[:6])) if isinstance(contents.get(one), dict) else ""
+        about = f" with the keys {keys[:120]}" if keys else ""
+        return f"{source} has {len(found)} JSON files and none is a COCO instances file ({one.name}{about}): export one"
+    files = visible_files(source)
+    for suffix, kind in ((".json", "coco"), (".xml", "voc")):
+        first = next((Path(path) for path in files if path.lower().endswith(suffix)), None)
+        if first and suffix == ".json" and len(list(first.parent.glob("*.json"))) > MOST_FILES:
+            return f"{first.parent} has a JSON file per image, as LabelMe writes them: make one COCO file of them"
+        if first:
+            above = first.parent.parent if first.parent.name.lower().startswith("anno") else first.parent
+            command = f"python -m benchmarks prepare {kind} {shlex.quote(str(above))}"
+            return f"{source} has no JSON file at most two folders down, but {first} is there: run `{command}`"
+    folders = ", ".join(path.name for path in sorted(source.glob("[!.]*")) if path.is_dir()) or "none"
+    return f"{source} has no JSON file (its folders: {folders[:200]}): name it with --annotations FILE"
+
+
+def _command(source: Path, *words: Path | str) -> str:
+    return f"python -m benchmarks prepare coco {shlex.join(map(str, (source, *words)))}"
+
+
+def _part(file: Path, content: Coco, split: str, source: Path, given: Path | None) -> Part:
+    """The COCO file with the folder that holds its images: the one given, or the one in which they are."""
+    if given and not given.is_dir():
+        raise InputError(f"{given} is not a folder: give the folder of the images of {file}")
+    names = [one["file_name"] for one in content["images"]]
+    sample = names[:: max(1, len(names) // SAMPLE)]
+    shared = _shared_folders(sample)
+    best: tuple[int, list[Path], int] = (0, [], 0)
+    for strip in range(shared + 1):
+        for places in [[given]] if given else _places(file, split, source):
+            counts = {place: sum(_present(place, name, strip) for name in sample) for place in places}
+            most = max(counts.values(), default=0)
+            if most > best[0]:
+                best = (most, [place for place, count in counts.items() if count == most], strip)
+            if most == len(sample) > 0:
+                break
+        if best[0] == len(sample):
+            break
+    _, folders, strip = best
+    if len(folders) > 1:
+        choices = ", ".join(str(path) for path in folders[:4])
+        raise InputError(
+            f"{len(folders)} folders may hold the images of {file} ({choices}): name one with --images DIR"
+        )
+    if not folders:
+        looked = given or source
+        if any(not inside(stripped(name, 0)) for name in sample[:1]):
+            raise InputError(
+                f"{file} has file names that lead out of the images' folder, such as {sample[0]!r}: "
+                f"only images in {looked} are read: give their folder with --images DIR"
+            )
+        raise InputError(f"no image of {file} ({names[0]}, …) is in {looked}: name their folder with --images DIR")
+    return Part(file=file, content=content, images=folders[0], strip=strip)
+
+
+def _places(file: Path, split: str, source: Path) -> list[list[Path]]:
+    """Folders that may hold the images of ``file``, the likeliest first; those in one list are equally likely."""
+    stem = file.stem.removeprefix("instances_")
+    year = re.search(r"\d*$", stem)[0]  # type: ignore[index]  # it always matches
+    words = [stem, *(word + year for word in WORDS.get(split, ())), *WORDS.get(split, ())]
+    bases = list(dict.fromkeys([file.parent, file.parent.parent, source]))
+    bases = [base for base in bases if base == file.parent or base.is_relative_to(source)]
+    below = {base: [path for path in sorted(base.glob("[!.]*")) if path.is_dir()] for base in bases}
+    ordered = [base / above / word for word in words for base in bases for above in ("", "images")]
+    ordered += [path for name in IMAGE_FOLDERS for base in bases for path in below[base] if path.name.lower() == name]
+    ordered += bases
+    rest = [path for base in bases for path in below[base]]
+    return [[path] for path in dict.fromkeys(ordered) if path.is_dir()] + [list(dict.fromkeys(rest))]
+
+
+def _shared_folders(names: list[str]) -> int:
+    """How many leading folders all names share."""
+    folders = [stripped(name, 0).split("/")[:-1] for name in names]
+    levels = zip(*folders, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+
+
+def _present(folder: Path, name: str, strip: int) -> bool:
+    local = stripped(name, strip)
+    return (inside(local) and is_file(folder / local)) or (not strip and inside(name) and is_file(folder / name))
+
+
+def stripped(name: str, strip: int) -> str:
+    """``name`` with slashes for backslashes, without detours, less its first ``strip`` folders."""
+    return "/".join(posixpath.normpath(name.replace("\\", "/")).split("/")[strip:])
+
+
+def inside(name: str) -> bool:
+    """Whether the relative path ``name`` stays in the folder that it starts from."""
+    return not posixpath.isabs(name) and posixpath.normpath(name).split("/")[0] != ".."
