@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import fatal, look_at
+from benchmarks.datasets.checks import fatal, images_under, look_at
 from benchmarks.datasets.found import (
     check_spellings,
     contents,
@@ -98,11 +98,8 @@ def class_files(folder: Path, others: Counter[str]) -> Classes:
         return listed(folder)
     others.update(suffixes(path.name for path in files))
     if len(folders) < 2:
-        images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files)
         if any(path.name.startswith("ILSVRC2012_val") for path in files):
-            raise InputError(
-                f"{folder} has ImageNet's {images:,} validation images as they come, without classes: {SORT}"
-            )
+            raise InputError(f"{folder} has ImageNet's validation images as they come, without class folders: {SORT}")
         raise InputError(f"{folder} has {len(folders)} class folders; it has {contents(folder)}: {SORT}")
     check_spellings({one.name: str(one) for one in folders})
     classes: Classes = {}
@@ -125,9 +122,7 @@ def listed(folder: Path) -> Classes:
         class_of = {row[0]: row[1] for row in rows}
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"{path} is not a readable list of images and their classes ({error})") from None
-    images = {
-        Path(file).name: Path(file) for file in visible_files(folder) if Path(file).suffix.lower() in IMAGE_SUFFIXES
-    }
+    images = {path.name: path for path in images_under(folder)}
     fatal(f"image without a class in {path}", sorted(set(images) - set(class_of)), "add its line")
     fatal(f"absent image of {path}", sorted(set(class_of) - set(images)), "add the image")
     classes: Classes = {}
