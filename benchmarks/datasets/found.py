@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import itertools
 import shlex
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.datasets.checks import also_in
+from benchmarks.datasets.checks import IN_TRAIN, also_in
 from pretrain.data import IMAGE_SUFFIXES, by_suffix, splits_among, visible
 from pretrain.errors import InputError
 
@@ -89,10 +88,10 @@ def utf8(text: str) -> bool:
     return text.isascii() or not any("\udc80" <= one <= "\udcff" for one in text)
 
 
-def warn_of_shared(train: Iterable[Path], held_out: Sequence[Path], name: str) -> None:
-    """Say on stderr how many images of the held-out split ``name`` are training images too."""
-    if both := also_in(train, held_out):
-        print(f"warning: {both:,} of the {len(held_out):,} {name} images are training images too", file=sys.stderr)
+def in_train(train: Iterable[Path], held_out: Iterable[Path]) -> dict[str, int]:
+    """The entry of data.json's validation for held-out images that are training images too; none without any."""
+    both = also_in(train, held_out)
+    return {IN_TRAIN: both} if both else {}
 
 
 def contents(folder: Path) -> str:

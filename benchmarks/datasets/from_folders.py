@@ -20,12 +20,12 @@ from benchmarks.datasets.found import (
     check_spellings,
     contents,
     entries,
+    in_train,
     other_kind,
     passed_over,
     split_folders,
     suffixes,
     utf8,
-    warn_of_shared,
 )
 from benchmarks.datasets.layout import visible_files
 from benchmarks.datasets.split import split_seeded
@@ -67,8 +67,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path.resolve())
     train, val = ([path for paths in files[split].values() for path in paths.values()] for split in ("train", "val"))
-    warn_of_shared(train, val, "val")
-    checked = {"images checked": len(pictures), **found, **passed_over(others)}
+    checked = {"images checked": len(pictures), **found, **passed_over(others), **in_train(train, val)}
     return {"classes": sorted(files["train"]), "counts": {"train": len(train), "val": len(val)}, "validation": checked}
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import (
+    STRAIGHTEN,
+    TURNED,
     Box,
     Picture,
     Size,
@@ -28,7 +30,7 @@ from benchmarks.datasets.checks import (
     fatal,
     look_at,
 )
-from benchmarks.datasets.found import Stems, check_spellings, passed_over, suffixes, warn_of_shared
+from benchmarks.datasets.found import Stems, check_spellings, in_train, passed_over, suffixes
 from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, is_image, list_of, view_id
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
@@ -71,7 +73,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     train, test = (
         [files[one.folder, name] for one in sets if one.split == split for name in one.files] for split in SPLITS
     )
-    warn_of_shared(train, test, "test")
+    about["validation"] |= in_train(train, test)
     return about
 
 
@@ -152,16 +154,15 @@ def turned(
 ) -> dict[Key, VocImage]:
     """``read`` with the boxes that were drawn on the stored pixels of EXIF-turned images turned with them; counted.
 
-    InputError where a stated size is another than the image's.
+    InputError where a stated size is another than the image's, or nothing tells how the boxes were drawn.
     """
     stated = {file: (read[key].width, read[key].height) for key, file in files.items()}
     check_scale(stated, pictures)
     boxes = {file: [_zero_based(one.box) for one in read[key].objects] for key, file in files.items()}
     stored, unsure = drawn_on_stored(stated, pictures, boxes)
+    fatal("EXIF-turned image whose boxes may be drawn on it as stored or as shown", sorted(unsure), STRAIGHTEN)
     if stored:
-        found["images with boxes turned by EXIF"] = len(stored)
-    if unsure:
-        found["EXIF-turned images with boxes taken as shown"] = len(unsure)
+        found[TURNED] = len(stored)
     return {key: _turned(read[key], pictures[file]) if file in stored else read[key] for key, file in files.items()}
 
 
