@@ -135,8 +135,13 @@ def describe(images: ImageList) -> dict[str, Any]:
         if isinstance(section, dict) and "fingerprint" in section:
             extra = {"folder": inside, "synthetic": bool(root["synthetic"])}
             return {"name": root["name"], "size": len(images), "fingerprint": section["fingerprint"], **extra}
+    return {"name": folder.name, "size": len(images), "fingerprint": folder_fingerprint(folder)}
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """The fingerprint of a folder of the user's; InputError for a file that cannot be read or named."""
     try:
-        return {"name": folder.name, "size": len(images), "fingerprint": fingerprint(folder)}
+        return fingerprint(folder)
     except UnicodeEncodeError as error:
         name = ascii(str(error.object).split("\0")[0])
         raise InputError(f"{folder}: the name of the file {name} is not UTF-8: rename it") from None

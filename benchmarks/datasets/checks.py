@@ -33,6 +33,8 @@ DEEP = "deep"
 TURNED = "images with boxes turned by EXIF"
 AS_SHOWN = "EXIF-turned images with boxes taken as shown"
 IN_TRAIN = "test images also in train"
+AWAY = "boxes that are not around their masks"
+LACKING = "objects without a mask among others with one"
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 

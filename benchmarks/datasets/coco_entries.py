@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from benchmarks.datasets.checks import Box, Picture, Size, fatal, fits
+from benchmarks.datasets.checks import AWAY, Box, Picture, Size, fatal, fits
 from benchmarks.datasets.coco_files import Coco, is_text
 from pretrain.errors import InputError
 
@@ -178,7 +178,7 @@ def tidy_boxes(entries: list[Entry], pictures: Mapping[int, Picture], where: str
     fatal("annotation without a box" + where, boxless, "give it a bbox [x, y, width, height] in pixels")
     boxes = [one for one in entries if one["bbox"][2] > 0 and one["bbox"][3] > 0]
     as_corners, away = _check_masks(boxes, pictures, where)
-    found["boxes that are not around their masks"] = away
+    found[AWAY] = away
     if boxes and all(max(one["bbox"]) <= 1 for one in boxes):
         parts = [_described(one, pictures) for one in boxes]
         fatal("box in parts of its image" + where, parts, "multiply x, width by its width and y, height by its height")

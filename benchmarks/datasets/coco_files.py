@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import is_file
-from benchmarks.datasets.layout import visible_files
+from benchmarks.datasets.layout import DEEPEST, depth, visible_files
 from pretrain.errors import InputError
 
 Coco = dict[str, Any]
@@ -32,7 +32,6 @@ WORDS = {
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "data")
 MOST_FILES = 20  # JSON files in one folder; more are one per image, which no COCO set has
 SAMPLE = 200  # images by which their folder is found
-DEEPEST = 50  # levels of nesting; more is an attack, at which copying in the evaluator would fail
 FOREIGN = (  # keys of a JSON file that is none of COCO's, and the tool that wrote it
     ({"_via_img_metadata"}, "a project of VGG Image Annotator: export its annotations as COCO"),
     ({"filename", "regions"}, "VGG Image Annotator's own JSON: export the annotations as COCO"),
@@ -140,15 +139,6 @@ def _unusual(content: Coco) -> Iterable[tuple[str, Any]]:
             for name, value in one.items():
                 if isinstance(value, dict | list) and name not in ("bbox", "segmentation"):
                     yield f"{name} of entry {place} of {key}", value
-
-
-def depth(value: Any) -> int:
-    """Levels of lists and objects in ``value``, counted up to DEEPEST + 1."""
-    level, values = 0, [value]
-    while level <= DEEPEST and (nested := [one for one in values if isinstance(one, dict | list)]):
-        values = [item for one in nested for item in (one.values() if isinstance(one, dict) else one)]
-        level += 1
-    return level
 
 
 def _files_of(source: Path) -> tuple[dict[str, Path], dict[Path, Any], list[Path]]:

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.datasets.checks import (
     AS_SHOWN,
     IN_TRAIN,
+    LACKING,
     TURNED,
     Box,
     Picture,
@@ -271,7 +272,7 @@ def fill_masks(entries: list[Entry], overall: Counter[str]) -> None:
     objects = [one for one in entries if not one["iscrowd"]]
     lacking = sum(not one.get("segmentation") for one in objects)
     if lacking > max(1, MASKS_FROM_BOXES * len(objects)) or lacking == len(objects):
-        overall["objects without a mask among others with one"] = lacking if lacking < len(objects) else 0
+        overall[LACKING] = lacking if lacking < len(objects) else 0
         return
     for one in entries:
         if not one.get("segmentation"):

@@ -19,9 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import from_coco, from_folders, from_voc
-from benchmarks.datasets.layout import NAMED, DataRoot, building, source_state
+from benchmarks.datasets.checks import AS_SHOWN, AWAY, IN_TRAIN, LACKING
+from benchmarks.datasets.layout import NAMED, DataRoot, building, source_state, written_digest
+from pretrain.data import folder_fingerprint
 from pretrain.errors import InputError, run_cli
-from pretrain.files import data_dir, fingerprint, write_json
+from pretrain.files import data_dir, write_json
+
+SMALL = 16  # pixels: the finest anchors of detectron2's C4, and a quarter of a cell of its map
+WARNINGS = {
+    IN_TRAIN: "scores on them are scores of training",
+    AS_SHOWN: "nothing says whether they were drawn on the picture as shown or as stored: look at the contact sheet",
+    AWAY: "look at the contact sheet",
+    LACKING: "the set counts as one of boxes alone",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -113,12 +123,13 @@ def reusable(root: Path, config: dict[str, Any]) -> bool:
     """Whether ``root`` is the view wanted. InputError where it holds other data."""
     if not root.exists():
         return False
-    there = DataRoot.load(root).config
-    if there == config:
+    loaded = DataRoot.load(root)
+    there = loaded.config
+    if there == config and not loaded.is_edited():
         return True
     if (there.get("kind"), there.get("source")) != (config["kind"], config["source"]):
         raise InputError(f"{root} holds other data: choose another name with --name")
-    print(f"{root.name}: the source or the options have changed, laying it out again", file=sys.stderr)
+    print(f"{root.name}: its source, options or own files have changed, laying it out again", file=sys.stderr)
     return False
 
 
@@ -126,20 +137,39 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     """Write the layout and then data.json into ``target``."""
     kind = config["kind"]
     section = build(target)
-    section["fingerprint"] = fingerprint(target / ("VOCdevkit" if kind == "voc" else kind))
-    about = {
+    folder = target / ("VOCdevkit" if kind == "voc" else kind)
+    section |= {"fingerprint": folder_fingerprint(folder), "written": written_digest(folder)}
+    about: dict[str, Any] = {
         "name": name,
         "synthetic": False,
         "description": f"the user's own data, {kind} layout",
         "config": config,
     }
+    if kind != "imagenet":
+        from benchmarks.datasets.registration import object_sides, read_as_run  # detectron2 takes seconds
+
+        records = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
+        section["validation"]["median object side"] = object_sides(records)
     write_json(target / "data.json", about | {kind: section})
 
 
 def report(section: dict[str, Any]) -> None:
     """What was found, on stderr."""
+    validation = section["validation"]
     print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
-    print(f"validation: {json.dumps(section['validation'])}", file=sys.stderr)
+    print(f"validation: {json.dumps(validation, ensure_ascii=False)}", file=sys.stderr)
+    if sides := validation.get("median object side"):
+        text = ", ".join(f"{side:g} px in profile {profile}" for profile, side in sides.items())
+        print(f"median object side at the detectors' input size: {text}", file=sys.stderr)
+        if small := [profile for profile, side in sides.items() if side < SMALL]:
+            print(
+                f"warning: half of the objects are smaller than {SMALL} px in {' and '.join(small)}: "
+                "detectors will miss most of them there",
+                file=sys.stderr,
+            )
+    for finding, consequence in WARNINGS.items():
+        if number := validation.get(finding):
+            print(f"warning: {finding}: {number:,}: {consequence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

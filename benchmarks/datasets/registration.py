@@ -8,18 +8,32 @@ detectron2's own names (voc_2007_*, coco_2017_*) are taken, and its VOC reader h
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
+import math
+import os
+import statistics
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import load_coco_json
+from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode
+from PIL import Image
 
+from benchmarks.datasets.checks import fatal, header
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.vocxml import read_xml
+from pretrain.errors import InputError
+from transfer.profiles import Profile, overlay
+
+MASKS_CHECKED = 10_000  # images; a COCO mask takes 0.1 ms and more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,86 @@ def register(root: DataRoot, kind: str) -> Registered:
         mask_format={"polygon": "polygon", "rle": "bitmask"}.get(section.get("masks", ""), "none"),
         test_images=section["counts"][split]["images"],
     )
+
+
+def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
+    """detectron2's records of both splits, read, filtered and checked as a run does it.
+
+    InputError where that fails: sizes other than the images', objects or masks that detectron2 does not take.
+    """
+    # Under a name of its own: the root is not where it will be.
+    data = register(dataclasses.replace(root, name=f"unfinished-{root.name}"), kind)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        get_detection_dataset_dicts(data.train, filter_empty=True)
+        splits = {split: [one for name in names for one in DatasetCatalog.get(name)]
+                  for split, names in (("train", data.train), ("test", data.test))}  # fmt: skip
+        _check_objects(splits, root.section(kind)["counts"], kind)
+        records = [*splits["train"], *splits["test"]]
+        _check_sizes(records)
+        if data.mask_format != "none":
+            for one in records[:: max(1, len(records) // MASKS_CHECKED)]:
+                solid = [item for item in one["annotations"] if not item["iscrowd"]]
+                annotations_to_instances(solid, (one["height"], one["width"]), mask_format=data.mask_format)
+    except InputError:
+        raise
+    except Exception as error:  # detectron2 and pycocotools raise whatever they stumble over
+        text = f"{type(error).__name__}: {error}"[:300]
+        raise InputError(f"detectron2 cannot read these {kind} data ({text}): correct the annotations") from error
+    finally:
+        logging.disable(level)
+        for name in (*data.train, *data.test):
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+    return records
+
+
+def _check_objects(splits: dict[str, list[dict[str, Any]]], counts: dict[str, dict[str, int]], kind: str) -> None:
+    """InputError where detectron2 sees another number of images or objects than were counted."""
+    for split, records in splits.items():
+        counted = counts[{"coco": {"test": "val"}}.get(kind, {}).get(split, split)]
+        expected = (counted["images"], counted["annotations" if kind == "coco" else "objects"])
+        seen = (len(records), sum(len(one["annotations"]) for one in records))
+        if seen != expected:
+            text = "{} images with {} objects".format
+            raise InputError(
+                f"detectron2 sees {text(*seen)} in the {split} split where {text(*expected)} are: check the annotations"
+            )
+
+
+def _check_sizes(records: list[dict[str, Any]]) -> None:
+    """InputError where an image's size as detectron2 shows it is another than its record's."""
+
+    def wrong(record: dict[str, Any]) -> str:
+        with Image.open(record["file_name"]) as image:
+            size = header(image).size
+        stated = (record["width"], record["height"])
+        return "" if size == stated else f"{Path(record['file_name']).resolve()} ({size}, recorded as {stated})"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [one for one in pool.map(wrong, records) if one]
+    fatal("image that detectron2 shows in another size than recorded", found, "save it anew, without EXIF")
+
+
+def object_sides(records: list[dict[str, Any]]) -> dict[str, float]:
+    """The median side, √(width · height) in pixels, of the objects at the input size of each profile."""
+    default = get_cfg().INPUT
+    sides: dict[str, float] = {}
+    for profile in get_args(Profile):
+        changes = overlay(profile, fpn=True)
+        shortest = changes.get("INPUT.MIN_SIZE_TEST", default.MIN_SIZE_TEST)
+        longest = changes.get("INPUT.MAX_SIZE_TEST", default.MAX_SIZE_TEST)
+        found = []
+        for one in records:
+            size = (one["width"], one["height"])
+            scale = min(shortest / min(size), longest / max(size))
+            for item in one["annotations"]:
+                if not item.get("iscrowd"):
+                    _, _, width, height = BoxMode.convert(item["bbox"], item["bbox_mode"], BoxMode.XYWH_ABS)
+                    found.append(scale * math.sqrt(width * height))
+        sides[profile] = round(statistics.median(found), 1)
+    return sides
 
 
 def _register_voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
