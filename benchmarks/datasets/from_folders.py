@@ -28,7 +28,7 @@ from benchmarks.datasets.found import (
     utf8,
 )
 from benchmarks.datasets.layout import visible_files
-from benchmarks.datasets.split import split_files, split_seeded
+from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.vocxml import decoded
 from pretrain.data import IMAGE_SUFFIXES, by_suffix
 from pretrain.errors import InputError
@@ -144,13 +144,9 @@ def spelt_alike(classes: Classes, others: Mapping[str, Any]) -> Classes:
 def split_classes(whole: Classes, val_fraction: float, seed: int) -> dict[str, Classes]:
     """A seeded split in which both halves have every class."""
     fatal("class with one image", [name for name, paths in whole.items() if len(paths) < 2], "a split needs two")
-    classes = {(f"{name}/{inside}"): [name] for name, paths in whole.items() for inside in paths}
-    images = {(f"{name}/{inside}"): path for name, paths in whole.items() for inside, path in paths.items()}
-    halves = split_files(classes, images, val_fraction, seed)
-    if any({kind for path in half for kind in classes[path]} < set(whole) for half in halves):
-        halves = split_seeded(classes, val_fraction, seed)  # a class may have one image, many times
+    classes = {f"{name}/{inside}": [name] for name, paths in whole.items() for inside in paths}
     files: dict[str, Classes] = {split: {name: {} for name in whole} for split in ("train", "val")}
-    for split, part in zip(files, halves, strict=True):
+    for split, part in zip(files, split_seeded(classes, val_fraction, seed), strict=True):
         for path in part:
             name, _, inside = path.partition("/")
             files[split][name][inside] = whole[name][inside]

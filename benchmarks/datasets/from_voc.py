@@ -31,7 +31,7 @@ from benchmarks.datasets.checks import (
     look_at,
 )
 from benchmarks.datasets.found import Stems, check_spellings, in_train, passed_over, suffixes
-from benchmarks.datasets.split import split_files
+from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, is_image, list_of, view_id
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
 from pretrain.data import by_suffix
@@ -66,7 +66,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     found.update({what: number for what, number in also.items() if number})
     sets = [one.only({name for folder, name in files if folder == one.folder}) for one in sets]
     if sets[0].split == "all":
-        sets = split_set(source, sets[0], clean, files, val_fraction, seed)
+        sets = split_set(source, sets[0], clean, val_fraction, seed)
     about = section(source, sets, clean, found)
     about["validation"] |= passed_over(others_in(places))
     write(target / "VOCdevkit", sets, clean, files)
@@ -181,12 +181,7 @@ def _zero_based(box: Box) -> Box:
 
 
 def split_set(
-    source: Path,
-    whole: ImageSet,
-    clean: Mapping[Key, VocImage],
-    files: Mapping[Key, Path],
-    val_fraction: float,
-    seed: int,
+    source: Path, whole: ImageSet, clean: Mapping[Key, VocImage], val_fraction: float, seed: int
 ) -> list[ImageSet]:
     """A train and a test set of the images in ``whole``, stratified by the classes of ``clean``.
 
@@ -194,7 +189,7 @@ def split_set(
     """
     shown = {name: clean[whole.folder, name].objects for name in whole.files}
     classes = {name: {one.name for one in objects if not one.difficult} for name, objects in shown.items()}
-    train, test = split_files(classes, {name: files[whole.folder, name] for name in classes}, val_fraction, seed)
+    train, test = split_seeded(classes, val_fraction, seed)
     if min(len(train), len(test)) < 2:
         raise InputError(f"{source} has {len(train)} + {len(test)} annotated images: each split needs at least 2")
     return [
