@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.datasets.checks import IN_TRAIN, also_in
 from pretrain.data import IMAGE_SUFFIXES, by_suffix, splits_among, visible
+from pretrain.errors import InputError
 
 COUNTED_UP_TO = 20_000  # files of a folder, in the text of a refusal
 PEEKED = 1 << 20  # bytes of a JSON file
@@ -65,6 +67,31 @@ def split_folders(folders: Sequence[Path]) -> dict[str, Path]:
         if folder.name in named:
             found.setdefault(named[folder.name], folder)
     return found if {"train"} < set(found) else {}
+
+
+def check_spellings(classes: Mapping[str, str]) -> None:
+    """InputError for two classes whose names differ in upper and lower case alone, unless they are single letters.
+
+    The values say where each class is found. A slash counts as an underscore, which it becomes in the standard view.
+    """
+    alike: dict[str, str] = {}
+    for name in classes:
+        shown = name.replace("/", "_")
+        other = alike.setdefault(shown.casefold() if len(name) > 1 else shown, name)
+        if other != name:
+            both = " and ".join(f'"{one}" ({classes[one]})' for one in (other, name))
+            raise InputError(f"two spellings of a class: {both}: write one, or rename one if they are two classes")
+
+
+def utf8(text: str) -> bool:
+    """Whether a file's name is UTF-8."""
+    return text.isascii() or not any("\udc80" <= one <= "\udcff" for one in text)
+
+
+def in_train(train: Iterable[Path], held_out: Iterable[Path]) -> dict[str, int]:
+    """The entry of data.json's validation for held-out images that are training images too; none without any."""
+    both = also_in(train, held_out)
+    return {IN_TRAIN: both} if both else {}
 
 
 def contents(folder: Path) -> str:

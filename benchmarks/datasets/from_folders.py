@@ -1,74 +1,153 @@
 """The user's folders of classes (ImageNet's layout) as the standard classification layout: links, nothing copied.
 
-    python -m benchmarks prepare imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+    python -m benchmarks prepare imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0] [--drop-unreadable]
 
 SOURCE has ``train/`` and ``val/`` (or validation, valid, test) with one folder per class; or the class folders
-themselves, which are then split with the seed.
+themselves, which are then split with the seed. It may be the only folder in SOURCE. Of Tiny ImageNet's layout the
+validation images are sorted by their ``val_annotations.txt``.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import IN_TRAIN, also_in, fatal, images_under, look_at
+from benchmarks.datasets.checks import fatal, images_under, look_at
+from benchmarks.datasets.found import (
+    check_spellings,
+    contents,
+    entries,
+    in_train,
+    other_kind,
+    passed_over,
+    split_folders,
+    suffixes,
+    utf8,
+)
+from benchmarks.datasets.layout import visible_files
 from benchmarks.datasets.split import split_seeded
+from benchmarks.datasets.vocxml import decoded
+from pretrain.data import IMAGE_SUFFIXES, by_suffix
 from pretrain.errors import InputError
 
-HELD_OUT = ("val", "validation", "valid", "test")
+Classes = dict[str, dict[str, Path]]
+"""For each class its images by their paths within it."""
+
+DEPTH = 3  # folders down
+VAL_LIST = "val_annotations.txt"
+SORT = "sort them into one folder per class, called as in train"
 
 
 def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool) -> dict[str, Any]:
     """Write ``target/imagenet`` from ``source``; the section of data.json without its fingerprint."""
-    held = next((source / name for name in HELD_OUT if (source / name).is_dir()), None)
-    if held and (source / "train").is_dir():
-        folders = {"train": source / "train", "val": held}
-        files = {split: class_files(folder) for split, folder in folders.items()}
-    else:
-        folders = {"train": source, "val": source}
-        files = split_classes(source, val_fraction, seed)
-    for one, other in (("val", "train"), ("train", "val")):
-        fatal(f"class of {one} absent in {other}", sorted(set(files[one]) - set(files[other])), "give both all classes")
-    dropped: Counter[str] = Counter()
-    every = [path for classes in files.values() for paths in classes.values() for path in paths]
-    sizes = look_at(every, drop_unreadable=drop_unreadable, found=dropped)
-    for split, classes in files.items():
+    found, others = Counter[str](), Counter[str]()
+    files = {split: class_files(folder, others) for split, folder in find_folders(source).items()}
+    if "val" in files:
+        files["val"] = spelt_alike(files["val"], files["train"])
+        for one, other in (("val", "train"), ("train", "val")):
+            absent = sorted(set(files[one]) - set(files[other]))
+            fatal(f"class of {one} absent in {other}", absent, "give both all classes")
+    every = [path for classes in files.values() for paths in classes.values() for path in paths.values()]
+    fatal("name that is not UTF-8", [ascii(str(path)) for path in every if not utf8(str(path))], "rename it")
+    pictures = look_at(every, drop_unreadable=drop_unreadable, found=found)
+    for classes in files.values():
         for name, paths in classes.items():
-            classes[name] = [path for path in paths if path in sizes]
-            fatal("class without a readable image", [] if classes[name] else [folders[split] / name], "add images")
+            classes[name] = {inside: path for inside, path in paths.items() if path in pictures}
+            fatal("class without a readable image", [] if classes[name] else [name], "add images of it")
+    if "all" in files:
+        files = split_classes(files["all"], val_fraction, seed)
     for split, classes in files.items():
         # File by file: a linked folder would show what is no image (._1.jpg of macOS), and what is added later.
-        for path in (path for paths in classes.values() for path in paths):
-            link = target / "imagenet" / split / path.relative_to(folders[split])
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
-    both = also_in(*([path for paths in files[split].values() for path in paths] for split in ("train", "val")))
-    counts = {split: sum(map(len, classes.values())) for split, classes in files.items()}
-    return {
-        "classes": sorted(files["train"]),
-        "counts": counts,
-        "validation": {"images checked": len(sizes), **dropped, **({IN_TRAIN: both} if both else {})},
-    }
+        for name, paths in classes.items():
+            for inside, path in paths.items():
+                link = target / "imagenet" / split / name / inside
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path.resolve())
+    train, val = ([path for paths in files[split].values() for path in paths.values()] for split in ("train", "val"))
+    checked = {"images checked": len(pictures), **found, **passed_over(others), **in_train(train, val)}
+    return {"classes": sorted(files["train"]), "counts": {"train": len(train), "val": len(val)}, "validation": checked}
 
 
-def class_files(folder: Path) -> dict[str, list[Path]]:
-    """The images of each class folder under ``folder``; InputError where there is no class or one is empty."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(names) < 2:
-        raise InputError(f"{folder} has {len(names)} class folders: give folders of images, one a class")
-    files = {name: images_under(folder / name) for name in names}
-    fatal("class folder without an image", [folder / name for name in names if not files[name]], "fill or remove it")
-    return files
+def find_folders(source: Path) -> dict[str, Path]:
+    """The folders of classes of "train" and "val"; of "all" where ``source`` has no splits. InputError for neither."""
+    folder = source
+    for _ in range(DEPTH):
+        folders, files = entries(folder)
+        if splits := split_folders(folders):
+            return {"train": splits["train"], "val": splits.get("val") or splits["test"]}
+        if len(folders) > 1:
+            return {"all": folder}
+        if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+            break
+        folder = folders[0]
+    advice = other_kind(source, "imagenet") or "give a folder of images per class, of two classes or more"
+    raise InputError(f"{source} has no class folders; it has {contents(source)}: {advice}")
 
 
-def split_classes(source: Path, val_fraction: float, seed: int) -> dict[str, dict[str, list[Path]]]:
+def class_files(folder: Path, others: Counter[str]) -> Classes:
+    """The images of each class folder under ``folder``; files that are none are counted by suffix in ``others``.
+
+    InputError where there is no class, one is empty, or two differ in upper and lower case alone.
+    """
+    folders, files = entries(folder)
+    if (folder / VAL_LIST).is_file() and [one.name for one in folders] in ([], ["images"]):
+        return listed(folder)
+    others.update(suffixes(path.name for path in files))
+    if len(folders) < 2:
+        if any(path.name.startswith("ILSVRC2012_val") for path in files):
+            raise InputError(f"{folder} has ImageNet's validation images as they come, without class folders: {SORT}")
+        raise InputError(f"{folder} has {len(folders)} class folders; it has {contents(folder)}: {SORT}")
+    check_spellings({one.name: str(one) for one in folders})
+    classes: Classes = {}
+    for one in folders:
+        there = [Path(path) for path in visible_files(one)]
+        images = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
+        rest = suffixes(path.name for path in there if path.suffix.lower() not in IMAGE_SUFFIXES)
+        what = f"class folder without an image ({by_suffix(rest) or 'no file at all'})"
+        fatal(what, [] if images else [one], "add images, or remove the class from every split")
+        others.update(rest)
+        classes[one.name] = {path.relative_to(one).as_posix(): path for path in images}
+    return classes
+
+
+def listed(folder: Path) -> Classes:
+    """The images of Tiny ImageNet's ``val``, whose list has a line "name class …" for each."""
+    path = folder / VAL_LIST
+    try:
+        rows = [line.split() for line in decoded(path.read_bytes()).splitlines() if line.strip()]
+        class_of = {row[0]: row[1] for row in rows}
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(f"{path} is not a readable list of images and their classes ({error})") from None
+    images = {path.name: path for path in images_under(folder)}
+    fatal(f"image without a class in {path}", sorted(set(images) - set(class_of)), "add its line")
+    fatal(f"absent image of {path}", sorted(set(class_of) - set(images)), "add the image")
+    classes: Classes = {}
+    for name, image in sorted(images.items()):
+        classes.setdefault(class_of[name], {})[name] = image
+    return classes
+
+
+def spelt_alike(classes: Classes, others: Mapping[str, Any]) -> Classes:
+    """``classes`` under the names in ``others``, where the two differ in the composition of letters alone.
+
+    InputError for two that differ in upper and lower case alone.
+    """
+    names = {unicodedata.normalize("NFC", name): name for name in others}
+    same = {names.get(unicodedata.normalize("NFC", name), name): paths for name, paths in classes.items()}
+    check_spellings(dict.fromkeys(others, "in train") | {name: "in val" for name in same if name not in others})
+    return same
+
+
+def split_classes(whole: Classes, val_fraction: float, seed: int) -> dict[str, Classes]:
     """A seeded split in which both halves have every class."""
-    whole = class_files(source)
     fatal("class with one image", [name for name, paths in whole.items() if len(paths) < 2], "a split needs two")
-    classes = {path.relative_to(source).as_posix(): [name] for name, paths in whole.items() for path in paths}
-    files: dict[str, dict[str, list[Path]]] = {split: {name: [] for name in whole} for split in ("train", "val")}
+    classes = {f"{name}/{inside}": [name] for name, paths in whole.items() for inside in paths}
+    files: dict[str, Classes] = {split: {name: {} for name in whole} for split in ("train", "val")}
     for split, part in zip(files, split_seeded(classes, val_fraction, seed), strict=True):
         for path in part:
-            files[split][classes[path][0]].append(source / path)
+            name, _, inside = path.partition("/")
+            files[split][name][inside] = whole[name][inside]
     return files

@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import (
-    IN_TRAIN,
+    STRAIGHTEN,
+    TURNED,
     Box,
     Picture,
     Size,
-    also_in,
     check_scale,
     clipped,
     drawn_on_stored,
     fatal,
     look_at,
 )
-from benchmarks.datasets.found import Stems, passed_over, suffixes
+from benchmarks.datasets.found import Stems, check_spellings, in_train, passed_over, suffixes
 from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, is_image, list_of, view_id
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
@@ -70,7 +70,10 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     about = section(source, sets, clean, found)
     about["validation"] |= passed_over(others_in(places))
     write(target / "VOCdevkit", sets, clean, files)
-    about["validation"] |= shared_images(sets, files)
+    train, test = (
+        [files[one.folder, name] for one in sets if one.split == split for name in one.files] for split in SPLITS
+    )
+    about["validation"] |= in_train(train, test)
     return about
 
 
@@ -141,20 +144,9 @@ def spellings(sets: list[ImageSet], read: Mapping[Key, VocImage], found: Counter
         spelled[name] = classes.setdefault(same, name)
         if spelled[name] != name:
             found["objects of a class spelt otherwise"] += times[name]
-    alike: dict[str, str] = {}
-    for same, name in classes.items():
-        other = alike.setdefault(file_name(same).casefold() if len(same) > 1 else same, name)
-        if other != name:
-            about = " and ".join(f'"{one}" ({times[one]:,} objects, {first[one]})' for one in (other, name))
-            raise InputError(
-                f"two spellings of a class: {about}: write one of them, or rename one if they are two classes"
-            )
-    return {name: file_name(spelling) for name, spelling in spelled.items()}
-
-
-def file_name(name: str) -> str:
-    """The name of a class in the standard view: the evaluator names a file after each."""
-    return name.replace("/", "_")
+    check_spellings({name: f"{times[name]:,} objects, {first[name]}" for name in classes.values()})
+    # The evaluator names a file after each class.
+    return {name: spelling.replace("/", "_") for name, spelling in spelled.items()}
 
 
 def turned(
@@ -162,16 +154,15 @@ def turned(
 ) -> dict[Key, VocImage]:
     """``read`` with the boxes that were drawn on the stored pixels of EXIF-turned images turned with them; counted.
 
-    InputError where a stated size is another than the image's.
+    InputError where a stated size is another than the image's, or nothing tells how the boxes were drawn.
     """
     stated = {file: (read[key].width, read[key].height) for key, file in files.items()}
     check_scale(stated, pictures)
     boxes = {file: [_zero_based(one.box) for one in read[key].objects] for key, file in files.items()}
     stored, unsure = drawn_on_stored(stated, pictures, boxes)
+    fatal("EXIF-turned image whose boxes may be drawn on it as stored or as shown", sorted(unsure), STRAIGHTEN)
     if stored:
-        found["images with boxes turned by EXIF"] = len(stored)
-    if unsure:
-        found["EXIF-turned images with boxes taken as shown"] = len(unsure)
+        found[TURNED] = len(stored)
     return {key: _turned(read[key], pictures[file]) if file in stored else read[key] for key, file in files.items()}
 
 
@@ -205,15 +196,6 @@ def split_set(
         replace(whole.only(train), split="train", name="trainval"),
         replace(whole.only(test), split="test", name="test"),
     ]
-
-
-def shared_images(sets: list[ImageSet], files: Mapping[Key, Path]) -> dict[str, int]:
-    """The entry of data.json's validation for test images that are training images too; none where there are none."""
-    images: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for one in sets:
-        images[one.split] += [files[one.folder, name] for name in one.files]
-    both = also_in(images["train"], images["test"])
-    return {IN_TRAIN: both} if both else {}
 
 
 def cleaned(image: VocImage, size: Size, spelling: Mapping[str, str], found: Counter[str]) -> VocImage:

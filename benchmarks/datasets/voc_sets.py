@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.datasets.checks import fatal
-from benchmarks.datasets.found import Stems, command, contents, entries, other_kind, split_folders
+from benchmarks.datasets.found import Stems, command, contents, entries, other_kind, split_folders, utf8
 from benchmarks.datasets.vocxml import decoded
 from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError
@@ -105,9 +105,7 @@ def find_sets(source: Path) -> list[ImageSet]:
             raise InputError(f"{source} holds several sets ({names}): prepare one, {command('voc', next(iter(there)))}")
         sets = next(iter(there.values()), [])
     advice = other_kind(source, "voc") or "give a VOC devkit, or a folder with the XML files and one with the images"
-    raise InputError(
-        f"{source} has no folder of XML annotations with their images; it has {contents(source)}: {advice}"
-    )
+    raise InputError(f"{source} has no XML annotations with their images; it has {contents(source)}: {advice}")
 
 
 def sets_in(folder: Path) -> list[ImageSet]:
@@ -259,18 +257,10 @@ def check_ids(sets: list[ImageSet]) -> None:
     """InputError for an image in two sets, and for ids that cannot be names of files in the standard view."""
     keys = [(one.folder, name) for one in sets for name in one.files]
     fatal(TWICE, [name for (_, name), times in Counter(keys).items() if times > 1], ONCE)
-    odd = [ascii(name) for _, name in keys if len(name.encode(errors="surrogateescape")) > LONGEST or not _utf8(name)]
+    odd = [ascii(name) for _, name in keys if len(name.encode(errors="surrogateescape")) > LONGEST or not utf8(name)]
     fatal(f"name that is not UTF-8 or longer than {LONGEST} bytes", odd, "rename the image and its annotation")
     views = Counter((folder, view_id(name)) for folder, name in keys)
     fatal("duplicate image id", [name for (_, name), times in views.items() if times > 1], "rename one of the files")
-
-
-def _utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def view_id(name: str) -> str:
