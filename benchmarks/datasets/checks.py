@@ -30,10 +30,8 @@ STRAIGHTEN = (
 )
 DEEP = "deep"
 LONGEST = 400  # characters of an offender in a message
-FEW = 0.05  # of the images: so many that do not tell whether their boxes are turned are taken as shown
 # What is counted under the same name for several kinds of data:
 TURNED = "images with boxes turned by EXIF"
-AS_SHOWN = "EXIF-turned images with boxes taken as shown"
 IN_TRAIN = "test images also in train"
 AWAY = "boxes that are not around their masks"
 LACKING = "objects without a mask among others with one"
@@ -195,14 +193,12 @@ def images_under(folder: Path) -> list[Path]:
 
 def drawn_on_stored(
     stated: Mapping[Path, tuple[Any, Any]], pictures: Mapping[Path, Picture], boxes: Mapping[Path, Sequence[Box]]
-) -> tuple[set[Path], set[Path]]:
+) -> set[Path]:
     """The EXIF-turned images whose boxes were drawn on the stored pixels: turn their boxes with them.
 
-    And those that do not tell, whose boxes are taken as drawn on the picture as shown. An image tells by a stated size
-    that is its stored or its shown one only, or by boxes that fit in one of the two only; one that does not (a square,
-    a mirrored or upside-down one, no size) follows the others where those agree. InputError where they do not agree or
-    none tells (unless few images are in question), where size and boxes contradict, and for a TIFF, which detectron2
-    turns twice.
+    An image tells by a stated size that is its stored or its shown one only, or by boxes that fit in one of the two
+    only; one that does not (a square, a mirrored or upside-down one, no size) follows the others where those agree.
+    InputError where they do not or none tells, where size and boxes contradict, and for a TIFF, which is turned twice.
     """
     turned = {path: one for path, one in pictures.items() if one.orientation > 1 and boxes.get(path)}
     fatal("TIFF with an EXIF orientation", [path for path, one in turned.items() if one.turned_twice], STRAIGHTEN)
@@ -216,12 +212,10 @@ def drawn_on_stored(
     contradictory = [path for path, answer in answers.items() if len(answer) == 2]
     fatal("EXIF-turned image whose boxes do not fit the size in its annotation", contradictory, STRAIGHTEN)
     said = set().union(*answers.values())
-    open_ones = {path for path, answer in answers.items() if not answer}
-    if len(said) != 1 and len(open_ones) > FEW * len(pictures):
-        what = "EXIF-turned image whose boxes may be drawn on it as stored or as shown"
-        fatal(what, sorted(open_ones), STRAIGHTEN)
-    stored = {path for path, answer in answers.items() if answer == {"stored"}}
-    return (stored | open_ones, set()) if said == {"stored"} else (stored, open_ones if said != {"shown"} else set())
+    unclear = sorted(path for path, answer in answers.items() if not answer)
+    what = "EXIF-turned image whose boxes may be drawn on it as stored or as shown"
+    fatal(what, unclear if len(said) != 1 else [], STRAIGHTEN)
+    return {path for path, answer in answers.items() if (answer or said) == {"stored"}}
 
 
 def fits(box: Box, frame: Size) -> bool:
