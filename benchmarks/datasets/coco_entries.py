@@ -183,11 +183,10 @@ def tidy_boxes(entries: list[Entry], pictures: Mapping[int, Picture], where: str
             found[kind] += 1
     fatal("annotation without a box" + where, boxless, "give it a bbox [x, y, width, height] in pixels")
     boxes = [one for one in entries if one["bbox"][2] > 0 and one["bbox"][3] > 0]
-    as_corners, away = _check_masks(boxes, pictures, where)
-    found[AWAY] = away
     if boxes and all(max(one["bbox"]) <= 1 for one in boxes):
         parts = [_described(one, pictures) for one in boxes]
         fatal("box in parts of its image" + where, parts, "multiply x, width by its width and y, height by its height")
+    as_corners, found[AWAY] = _check_masks(boxes, pictures, where)
     if as_corners:
         found["corner boxes given a width and height"] = len(entries)
         for one in entries:

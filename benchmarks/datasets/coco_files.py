@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import is_file
+from benchmarks.datasets.found import command, other_kind
+from benchmarks.datasets.found import contents as contents_of
 from benchmarks.datasets.layout import DEEPEST, depth, visible_files
 from pretrain.errors import InputError
 
@@ -219,10 +221,11 @@ def _nothing_found(source: Path, found: list[Path], contents: dict[Path, Any]) -
             return f"{first.parent} has a JSON file per image, as LabelMe writes them: make one COCO file of them"
         if first:
             above = first.parent.parent if first.parent.name.lower().startswith("anno") else first.parent
-            command = f"python -m benchmarks prepare {kind} {shlex.quote(str(above))}"
-            return f"{source} has no JSON file at most two folders down, but {first} is there: run `{command}`"
-    folders = ", ".join(path.name for path in sorted(source.glob("[!.]*")) if path.is_dir()) or "none"
-    return f"{source} has no JSON file (its folders: {folders[:200]}): name it with --annotations FILE"
+            return (
+                f"{source} has no JSON file at most two folders down, but there is {first}: run {command(kind, above)}"
+            )
+    advice = other_kind(source, "coco") or "name it with --annotations FILE"
+    return f"{source} has no JSON file (it has {contents_of(source)}): {advice}"
 
 
 def _command(source: Path, *words: Path | str) -> str:
