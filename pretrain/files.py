@@ -72,7 +72,7 @@ def walk(root: Path | str) -> Iterator[tuple[str, list[str], list[str]]]:
         own, parents = (status.st_dev, status.st_ino), above.get(folder.rpartition("/")[0], frozenset())
         visits[own] += 1
         if own in parents or visits[own] > MOST_LINKS:
-            raise OSError(errno.ELOOP, "links lead round and round", folder)
+            raise OSError(errno.ELOOP, "links lead round and round, or multiply", folder)
         above[folder] = parents | {own}
         yield folder, inside, names
 

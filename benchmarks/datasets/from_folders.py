@@ -44,7 +44,7 @@ SORT = "sort them into one folder per class, called as in train"
 def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool) -> dict[str, Any]:
     """Write ``target/imagenet`` from ``source``; the section of data.json without its fingerprint."""
     found, others = Counter[str](), Counter[str]()
-    files = {split: class_files(folder, others) for split, folder in find_folders(source).items()}
+    files = {split: class_files(folder, found, others) for split, folder in find_folders(source).items()}
     if "val" in files:
         files["val"] = spelt_alike(files["val"], files["train"])
         for one, other in (("val", "train"), ("train", "val")):
@@ -77,7 +77,8 @@ def find_folders(source: Path) -> dict[str, Path]:
     for _ in range(DEPTH):
         folders, files = entries(folder)
         if splits := split_folders(folders):
-            return {"train": splits["train"], "val": splits.get("val") or splits["test"]}
+            held_out = splits.get("val") or splits["test"]
+            return {"train": class_level(splits["train"]), "val": class_level(held_out)}
         if len(folders) > 1:
             return {"all": folder}
         if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
@@ -87,15 +88,24 @@ def find_folders(source: Path) -> dict[str, Path]:
     raise InputError(f"{source} has no class folders; it has {contents(source)}: {advice}")
 
 
-def class_files(folder: Path, others: Counter[str]) -> Classes:
-    """The images of each class folder under ``folder``; files that are none are counted by suffix in ``others``.
+def class_level(split: Path) -> Path:
+    """A split's folder, or the only one in it where that has the class folders (seg_train/seg_train)."""
+    folders, _ = entries(split)
+    return folders[0] if len(folders) == 1 and len(entries(folders[0])[0]) > 1 else split
 
+
+def class_files(folder: Path, found: Counter[str], others: Counter[str]) -> Classes:
+    """The images of each class folder under ``folder``.
+
+    Those beside the class folders are counted in ``found``, and files that are none, by suffix, in ``others``.
     InputError where there is no class, one is empty, or two differ in upper and lower case alone.
     """
     folders, files = entries(folder)
     if (folder / VAL_LIST).is_file() and [one.name for one in folders] in ([], ["images"]):
         return listed(folder)
-    others.update(suffixes(path.name for path in files))
+    others.update(suffixes(path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES))
+    if strays := sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+        found["images beside the class folders"] += strays
     if len(folders) < 2:
         if any(path.name.startswith("ILSVRC2012_val") for path in files):
             raise InputError(f"{folder} has ImageNet's validation images as they come, without class folders: {SORT}")
@@ -107,7 +117,9 @@ def class_files(folder: Path, others: Counter[str]) -> Classes:
         images = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
         rest = suffixes(path.name for path in there if path.suffix.lower() not in IMAGE_SUFFIXES)
         what = f"class folder without an image ({by_suffix(rest) or 'no file at all'})"
-        fatal(what, [] if images else [one], "add images, or remove the class from every split")
+        if not images:
+            advice = other_kind(folder, "imagenet") or "add images, or remove the class from every split"
+            raise InputError(f"{what}: {one}: {advice}")
         others.update(rest)
         classes[one.name] = {path.relative_to(one).as_posix(): path for path in images}
     return classes

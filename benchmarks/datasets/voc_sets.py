@@ -264,5 +264,5 @@ def check_ids(sets: list[ImageSet]) -> None:
 
 
 def view_id(name: str) -> str:
-    """The id in the standard view: the evaluator splits its lines at blanks, so an id must not have any."""
-    return re.sub(r"\s+", "_", name)
+    """The id in the standard view: no blanks, at which the evaluator splits its lines, and nothing that XML forbids."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", "_", re.sub(r"\s+", "_", name))

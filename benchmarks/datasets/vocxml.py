@@ -13,11 +13,14 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
+from xml.parsers import expat
 
 from pretrain.errors import InputError
 
 NO = frozenset({"", "unspecified", "none", "no", "false", "n"})
 YES = frozenset({"yes", "true", "y"})
+DEEPEST = 100  # levels of elements; VOC has five
+MOST_PIXELS = 1_000_000  # of a side
 LARGEST = 1 << 22  # bytes: some 15,000 objects
 # Of the encodings that Python knows, those of texts: punycode takes hours.
 DECLARED = re.compile(
@@ -57,17 +60,17 @@ def read_xml(path: Path | str) -> VocImage:
         text = _text(Path(path)).strip()
         if not text:
             return VocImage(filename="", width=0, height=0, objects=(), empty_file=True)
-        root = ET.fromstring(text)
+        root = _parsed(text)
         nodes = root.findall("object")
         if not nodes and (root.tag.lower() != "annotation" or root.find(".//object") is not None):
             raise ValueError(f"<{root.tag[:40]}> without an <object> directly in it")
         return VocImage(
             filename=(root.findtext("filename") or "").strip(),
-            width=round(_number(root, "size/width", "0")),
-            height=round(_number(root, "size/height", "0")),
+            width=_pixels(root, "size/width"),
+            height=_pixels(root, "size/height"),
             objects=tuple(_read_object(node) for node in nodes),
         )
-    except (ET.ParseError, OSError, ValueError, LookupError, OverflowError, RecursionError) as error:
+    except (expat.ExpatError, ET.ParseError, OSError, ValueError, LookupError) as error:
         raise InputError(f"{path} is not a readable VOC annotation ({error}): correct it, or remove it") from None
 
 
@@ -79,10 +82,30 @@ def _text(path: Path) -> str:
         raise OSError(f"{path.stat().st_size:,} bytes are more than an image's annotation has")
     content = path.read_bytes()
     declared = DECLARED.match(content)
-    text = decoded(content, declared[1].decode() if declared else "utf-8")
-    if "<!ENTITY" in text:
+    return decoded(content, declared[1].decode() if declared else "utf-8")
+
+
+def _parsed(text: str) -> ET.Element:
+    """The root element. ValueError for entities, which may expand without end, and for deep nesting."""
+    depth = 0
+
+    def start(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} levels deep")
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def entity(*_: object) -> None:
         raise ValueError("it declares entities, which may expand without end")
-    return text
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = start, end, entity
+    parser.Parse(text, True)
+    return ET.fromstring(text)
 
 
 def decoded(content: bytes, encoding: str = "utf-8") -> str:
@@ -106,8 +129,16 @@ def _number(node: ET.Element, path: str, missing: str | None = None) -> float:
     return number
 
 
+def _pixels(root: ET.Element, path: str) -> int:
+    """A side of the image, rounded; 0 where it is not stated."""
+    number = _number(root, path, "0")
+    if not 0 <= number < MOST_PIXELS:
+        raise ValueError(f"{path} is {number:g}, no number of pixels")
+    return round(number)
+
+
 def _read_object(node: ET.Element) -> VocObject:
-    name = (node.findtext("name") or "").strip()
+    name = re.sub(r"\s*[\r\n\t]\s*", " ", (node.findtext("name") or "").strip())
     if not name:
         raise ValueError("an object without a name")
     if node.find("bndbox") is None:
