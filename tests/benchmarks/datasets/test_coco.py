@@ -174,6 +174,7 @@ TAKEN = {
     "Windows' separators": (names("images\\{}".format), "file names corrected", 10),
     "absolute on Windows": (names("C:\\my data\\images\\{}".format), "file names corrected", 10),
     "absolute on another machine": (names("/home/me/my data/{}".format), "file names corrected", 10),
+    "other case": (names(str.upper), "file names corrected", 10),
     "from another folder": (names("../images/{}".format), "file names corrected", 10),
     "from the root": (names("images/{}".format), None, None),
     "corners": (set_each("bbox", corners), CORNERS, 10),
