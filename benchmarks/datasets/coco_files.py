@@ -28,6 +28,7 @@ Coco = dict[str, Any]
 LISTS = ("images", "annotations", "categories")
 WORDS = {
     "train": ("train", "training"),
+    "trainval": ("trainval",),
     "val": ("val", "valid", "validation", "minival", "dev"),
     "test": ("test", "testing"),
 }
@@ -195,6 +196,8 @@ def _by_split(source: Path, files: Iterable[Path]) -> tuple[list[Path], list[Pat
             if split := next((split for split, known in WORDS.items() if words & set(known)), None):
                 found[split].append(path)
                 break
+    if found["trainval"] and not found["train"]:
+        return found["trainval"], found["test"]
     held_out = found["val"] or found["test"]
     exact = [path for path in held_out if "minival" not in path.stem]
     return found["train"], exact if len(exact) == 1 else held_out

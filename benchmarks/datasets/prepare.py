@@ -137,7 +137,7 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     kind = config["kind"]
     section = build(target)
     folder = target / ("VOCdevkit" if kind == "voc" else kind)
-    section |= {"fingerprint": folder_fingerprint(folder), "written": written_digest(folder)}
+    section["fingerprint"] = folder_fingerprint(folder)
     about: dict[str, Any] = {
         "name": name,
         "synthetic": False,
@@ -147,6 +147,7 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     if kind != "imagenet":
         from benchmarks.datasets.registration import object_sides, read_as_run  # detectron2 takes seconds
 
+        section["written"] = written_digest(folder)
         records = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
         section["validation"]["median object side"] = object_sides(records)
     write_json(target / "data.json", about | {kind: section})
