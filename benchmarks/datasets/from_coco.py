@@ -62,14 +62,15 @@ def build(
     found = {split: check(part, drop_unreadable, whole) for split, part in parts.items()}
     fill_masks([one for part in parts.values() for one in part.content["annotations"]], whole)
     unlisted = {path for part in parts.values() for path in images_under(part.images)}
-    whole["images in no annotation file"] = len(unlisted.difference(*(part.files() for part in parts.values())))
+    unlisted.difference_update(*(part.files() for part in parts.values()))
+    whole["images in no annotation file"] = len(unlisted) - whole["unreadable images dropped"]
     if "all" in parts:
         halves = split_images(parts["all"], val_fraction, seed)
         parts = {split: replace(parts["all"], content=half) for split, half in halves.items()}
         found = dict.fromkeys(parts, found["all"])
     else:
         join_categories(parts)
-        whole[IN_TRAIN] = also_in(parts["train"].files(), parts["val"].files())
+    whole[IN_TRAIN] = also_in(parts["train"].files(), parts["val"].files())
     about = section(source, {split: part.content for split, part in parts.items()}, found)
     unused = {"files not used": [path.relative_to(source).as_posix() for path in left]} if left else {}
     about["validation"] = {**+whole, **unused, **about["validation"]}

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,8 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
         "config": config,
     }
     if kind != "imagenet":
-        from benchmarks.datasets.registration import object_sides, read_as_run  # detectron2 takes seconds
+        with warnings.catch_warnings(action="ignore"):  # of detectron2's own code, which also takes seconds to import
+            from benchmarks.datasets.registration import object_sides, read_as_run
 
         section["written"] = written_digest(folder)
         records = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
