@@ -93,17 +93,15 @@ def find_sets(source: Path) -> list[ImageSet]:
 
     InputError lists what is there where that is no VOC data, or several sets of it.
     """
-    sets = sets_in(source)
     below = [source]
-    for _ in range(DEPTH):
-        if sets:
-            return sets
-        below = [inside for folder in below for inside in entries(folder)[0]]
-        there = {folder: found for folder in below if (found := sets_in(folder))}
+    for _ in range(1 + DEPTH):
+        there = {folder: sets for folder in below if (sets := sets_in(folder))}
         if len(there) > 1:
             names = ", ".join(str(folder.relative_to(source)) for folder in there)
             raise InputError(f"{source} holds several sets ({names}): prepare one, {command('voc', next(iter(there)))}")
-        sets = next(iter(there.values()), [])
+        if there:
+            return next(iter(there.values()))
+        below = [inside for folder in below for inside in entries(folder)[0]]
     advice = other_kind(source, "voc") or "give a VOC devkit, or a folder with the XML files and one with the images"
     raise InputError(f"{source} has no XML annotations with their images; it has {contents(source)}: {advice}")
 
