@@ -29,9 +29,9 @@ STRAIGHTEN = (
     "or drop the mark with `exiftool -Orientation=` if they fit the pixels in the file"
 )
 DEEP = "deep"
+LONGEST = 400  # characters of an offender in a message
 # What is counted under the same name for several kinds of data:
 TURNED = "images with boxes turned by EXIF"
-AS_SHOWN = "EXIF-turned images with boxes taken as shown"
 IN_TRAIN = "test images also in train"
 AWAY = "boxes that are not around their masks"
 LACKING = "objects without a mask among others with one"
@@ -43,7 +43,8 @@ def fatal(what: str, offenders: Sequence[Any], advice: str) -> None:
     """InputError that names the first offender and how many there are; nothing where there is none."""
     if offenders:
         more = f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""
-        raise InputError(f"{what}: {offenders[0]}{more}: {advice}")
+        first = str(offenders[0])
+        raise InputError(f"{what}: {first if len(first) < LONGEST else first[:LONGEST] + '…'}{more}: {advice}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,9 @@ def look_at(
             tqdm(pool.map(look, present), total=len(present), desc="checking images", unit="image", mininterval=1)
         )
     deep = [path for path, answer in zip(present, answers, strict=True) if answer == DEEP]
-    fatal("image with 16-bit, 32-bit or float pixels, which turn white as 8-bit", deep, "save it with 8 bits a channel")
+    fatal(
+        "image with 16-bit, 32-bit or float pixels, which turn white as 8-bit", deep, "save it with 8 bits per channel"
+    )
     missing = sorted(set(unique) - set(present))
     broken = [answer for answer in answers if isinstance(answer, str)]
     if not drop_unreadable or len(missing) + len(broken) == len(unique):
@@ -190,13 +193,12 @@ def images_under(folder: Path) -> list[Path]:
 
 def drawn_on_stored(
     stated: Mapping[Path, tuple[Any, Any]], pictures: Mapping[Path, Picture], boxes: Mapping[Path, Sequence[Box]]
-) -> tuple[set[Path], set[Path]]:
+) -> set[Path]:
     """The EXIF-turned images whose boxes were drawn on the stored pixels: turn their boxes with them.
 
-    And those that do not tell, whose boxes are taken as drawn on the picture as shown. An image tells by a stated size
-    that is its stored or its shown one only, or by boxes that fit in one of the two only; one that does not (a square,
-    a mirrored or upside-down one, no size) follows the others where those agree. InputError where they do not agree,
-    where size and boxes contradict, and for a TIFF, which detectron2 turns twice.
+    An image tells by a stated size that is its stored or its shown one only, or by boxes that fit in one of the two
+    only; one that does not (a square, a mirrored or upside-down one, no size) follows the others where those agree.
+    InputError where they do not or none tells, where size and boxes contradict, and for a TIFF, which is turned twice.
     """
     turned = {path: one for path, one in pictures.items() if one.orientation > 1 and boxes.get(path)}
     fatal("TIFF with an EXIF orientation", [path for path, one in turned.items() if one.turned_twice], STRAIGHTEN)
@@ -210,15 +212,10 @@ def drawn_on_stored(
     contradictory = [path for path, answer in answers.items() if len(answer) == 2]
     fatal("EXIF-turned image whose boxes do not fit the size in its annotation", contradictory, STRAIGHTEN)
     said = set().union(*answers.values())
-    open_ones = {path for path, answer in answers.items() if not answer}
-    if len(said) == 2:
-        fatal(
-            "EXIF-turned image whose boxes may be drawn on it as stored or as shown (the set has both)",
-            sorted(open_ones),
-            STRAIGHTEN,
-        )
-    stored = {path for path, answer in answers.items() if answer == {"stored"}}
-    return (stored | open_ones, set()) if said == {"stored"} else (stored, set() if said else open_ones)
+    unclear = sorted(path for path, answer in answers.items() if not answer)
+    what = "EXIF-turned image whose boxes may be drawn on it as stored or as shown"
+    fatal(what, unclear if len(said) != 1 else [], STRAIGHTEN)
+    return {path for path, answer in answers.items() if (answer or said) == {"stored"}}
 
 
 def fits(box: Box, frame: Size) -> bool:

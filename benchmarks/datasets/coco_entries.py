@@ -119,6 +119,12 @@ def tidy_crowds(entries: list[Entry], where: str) -> Counter[str]:
     return found
 
 
+def drop_keypoints(one: Entry) -> bool:
+    """Take keypoints that are not all numbers from an annotation, which detectron2 reads though nothing here does."""
+    points = one.get("keypoints") or []
+    return not (isinstance(points, list) and all(map(_is_number, points))) and one.pop("keypoints") is not None
+
+
 def tidy_masks(one: Entry) -> bool:
     """Make a flat list of numbers one polygon, and points [x, y] a flat list; whether there was any to make."""
     masks = one.get("segmentation")
@@ -177,11 +183,10 @@ def tidy_boxes(entries: list[Entry], pictures: Mapping[int, Picture], where: str
             found[kind] += 1
     fatal("annotation without a box" + where, boxless, "give it a bbox [x, y, width, height] in pixels")
     boxes = [one for one in entries if one["bbox"][2] > 0 and one["bbox"][3] > 0]
-    as_corners, away = _check_masks(boxes, pictures, where)
-    found[AWAY] = away
     if boxes and all(max(one["bbox"]) <= 1 for one in boxes):
         parts = [_described(one, pictures) for one in boxes]
         fatal("box in parts of its image" + where, parts, "multiply x, width by its width and y, height by its height")
+    as_corners, found[AWAY] = _check_masks(boxes, pictures, where)
     if as_corners:
         found["corner boxes given a width and height"] = len(entries)
         for one in entries:
@@ -205,23 +210,34 @@ def _corner(point: tuple[float, ...]) -> str:
 
 
 def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> tuple[bool, int]:
-    """Whether the boxes are x0 y0 x1 y1 by their masks, and how many are elsewhere. InputError where only some are."""
-    as_sizes, away, as_corners = 0, 0, []
+    """Whether the boxes are x0 y0 x1 y1 by their masks or areas, and how many are elsewhere than their masks.
+
+    InputError where only some are corners, and where most are not around their polygons.
+    """
+    as_sizes, as_corners, away, polygons, by_area = 0, [], [], 0, []
     for one in entries:
-        if one["iscrowd"] or not (around := mask_bounds(one.get("segmentation"), pictures[one["image_id"]])):
+        if one["iscrowd"]:
             continue
         x, y, width, height = one["bbox"]
-        sized, cornered = overlap((x, y, x + width, y + height), around), overlap((x, y, width, height), around)
-        as_sizes += sized > cornered + 0.01
-        if cornered >= 0.8 and sized < 0.5:
-            as_corners.append(one)
-        elif sized < 0.3:
-            away += 1
-    if as_corners and not as_sizes and not away:
+        if around := mask_bounds(one.get("segmentation"), pictures[one["image_id"]]):
+            sized, cornered = overlap((x, y, x + width, y + height), around), overlap((x, y, width, height), around)
+            as_sizes += sized > cornered + 0.01
+            polygons += isinstance(one["segmentation"], list)
+            if cornered >= 0.8 and sized < 0.5:
+                as_corners.append(one)
+            elif sized < 0.3:
+                away.append(one)
+        elif area := number(one.get("area")):
+            sizes, corners = width * height / area, (width - x) * (height - y) / area
+            by_area.append(abs(corners - 1) < 0.001 and abs(sizes - 1) > 0.1)
+    if not as_sizes and not away and (as_corners or (len(by_area) > 2 and all(by_area))):
         return True, 0
     described = [_described(one, pictures) for one in as_corners]
     fatal("box of corners x0 y0 x1 y1 among others" + where, described, "write all as [x, y, width, height]")
-    return False, away
+    off = [one for one in away if isinstance(one["segmentation"], list)]
+    described = [_described(one, pictures) for one in off] if 2 * len(off) > polygons else []
+    fatal("box that is not around its polygons" + where, described, "write [x, y, width, height], x and y left and top")
+    return False, len(away)
 
 
 def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> None:

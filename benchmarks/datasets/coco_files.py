@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import is_file
+from benchmarks.datasets.found import command, other_kind
+from benchmarks.datasets.found import contents as contents_of
 from benchmarks.datasets.layout import DEEPEST, depth, visible_files
 from pretrain.errors import InputError
 
@@ -159,7 +161,8 @@ def _files_of(source: Path) -> tuple[dict[str, Path], dict[Path, Any], list[Path
         return {"all": files[0]}, contents, []
     if (len(train), len(held_out)) != (1, 1):
         names = ", ".join(path.relative_to(source).as_posix() for path in files[:6])
-        choice = [(train or files)[0], next(iter(held_out or [path for path in files if path not in train[:1]]))]
+        first = (train or files)[0]
+        choice = [first, next(path for path in (*held_out, *files) if path != first)]
         raise InputError(
             f"{source} has {len(files)} COCO files ({names}{', …' if len(files) > 6 else ''}), and their names do not "
             f"say which one is for training and which one for testing: choose, as in "
@@ -211,17 +214,18 @@ def _nothing_found(source: Path, found: list[Path], contents: dict[Path, Any]) -
         keys = ", ".join(map(str, list(contents[one])[:6])) if isinstance(contents.get(one), dict) else ""
         about = f" with the keys {keys[:120]}" if keys else ""
         return f"{source} has {len(found)} JSON files and none is a COCO instances file ({one.name}{about}): export one"
-    files = visible_files(source)
+    files = [path for path in visible_files(source) if is_file(Path(path))]
     for suffix, kind in ((".json", "coco"), (".xml", "voc")):
         first = next((Path(path) for path in files if path.lower().endswith(suffix)), None)
         if first and suffix == ".json" and len(list(first.parent.glob("*.json"))) > MOST_FILES:
             return f"{first.parent} has a JSON file per image, as LabelMe writes them: make one COCO file of them"
         if first:
             above = first.parent.parent if first.parent.name.lower().startswith("anno") else first.parent
-            command = f"python -m benchmarks prepare {kind} {shlex.quote(str(above))}"
-            return f"{source} has no JSON file at most two folders down, but {first} is there: run `{command}`"
-    folders = ", ".join(path.name for path in sorted(source.glob("[!.]*")) if path.is_dir()) or "none"
-    return f"{source} has no JSON file (its folders: {folders[:200]}): name it with --annotations FILE"
+            return (
+                f"{source} has no JSON file at most two folders down, but there is {first}: run {command(kind, above)}"
+            )
+    advice = other_kind(source, "coco") or "name it with --annotations FILE"
+    return f"{source} has no JSON file (it has {contents_of(source)}): {advice}"
 
 
 def _command(source: Path, *words: Path | str) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import (
-    AS_SHOWN,
     IN_TRAIN,
     LACKING,
     TURNED,
@@ -34,6 +33,7 @@ from benchmarks.datasets.checks import (
 from benchmarks.datasets.coco_entries import (
     Entry,
     box_polygon,
+    drop_keypoints,
     number,
     shown,
     tidy_boxes,
@@ -142,6 +142,7 @@ def check(part: Part, drop_unreadable: bool, overall: Counter[str]) -> dict[int,
     entries = [one for one in stored["annotations"] if one["image_id"] in images]
     overall += tidy_crowds(entries, where)
     overall["masks written as flat lists or points"] += sum(map(tidy_masks, entries))
+    overall["unusable keypoints dropped"] += sum(map(drop_keypoints, entries))
     overall += tidy_boxes(entries, pictures, where)
     turn_stored(part, entries, pictures, overall)
     found: dict[int, Counter[str]] = {number: Counter() for number in images}
@@ -228,17 +229,18 @@ def turn_stored(part: Part, entries: list[Entry], pictures: dict[int, Picture], 
     """Turn the annotations of EXIF-turned images that were drawn on the stored pixels."""
     files = {one["id"]: part.images / one["file_name"] for one in part.content["images"]}
     turned = {key: one for key, one in pictures.items() if one.orientation > 1}
+    if not turned:
+        return
     boxes: dict[Path, list[Box]] = {files[key]: [] for key in turned}
     for one in entries:
         if one["image_id"] in turned:
             x, y, width, height = one["bbox"]
             boxes[files[one["image_id"]]].append((x, y, x + width, y + height))
-    stored, assumed = drawn_on_stored(stated_sizes(part), {files[key]: one for key, one in turned.items()}, boxes)
+    stored = drawn_on_stored(stated_sizes(part), {files[key]: one for key, one in pictures.items()}, boxes)
     for one in entries:
         if files[one["image_id"]] in stored:
             turn(one, turned[one["image_id"]])
     overall[TURNED] += len(stored)
-    overall[AS_SHOWN] += len(assumed)
 
 
 def correct(one: Entry, image: dict[str, Any], found: Counter[str]) -> bool:
@@ -298,13 +300,15 @@ def section(source: Path, splits: dict[str, Coco], found: dict[str, dict[int, Co
         crowds, annotated = sum(one["iscrowd"] for one in entries), {one["image_id"] for one in entries}
         counts[split] = {"images": len(stored["images"]), "annotations": len(entries), "crowds": crowds}
         present = {one["category_id"] for one in entries if not one["iscrowd"]}
-        if not present:
-            raise InputError(
-                f"{source}: no annotation has a usable box and mask and is no crowd in the {split} split: add objects"
-            )
         corrected: Counter[str] = Counter()
         for image in stored["images"]:
             corrected.update(found[split][image["id"]])
+        if not present:
+            losses = "".join(f"; {what}: {times:,}" for what, times in corrected.items() if times and "dropped" in what)
+            raise InputError(
+                f"{source}: no annotation has a usable box and mask and is no crowd in the {split} split{losses}: "
+                "add objects"
+            )
         validation[split] = {
             **corrected,
             "images without an annotation": len(stored["images"]) - len(annotated),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import from_coco, from_folders, from_voc
-from benchmarks.datasets.checks import AS_SHOWN, AWAY, IN_TRAIN, LACKING
+from benchmarks.datasets.checks import AWAY, IN_TRAIN, LACKING
 from benchmarks.datasets.layout import NAMED, DataRoot, building, source_state, written_digest
 from pretrain.data import folder_fingerprint
 from pretrain.errors import InputError, run_cli
@@ -28,7 +28,6 @@ from pretrain.files import data_dir, write_json
 SMALL = 16  # pixels: the finest anchors of detectron2's C4, and a quarter of a cell of its map
 WARNINGS = {
     IN_TRAIN: "scores on them are scores of training",
-    AS_SHOWN: "nothing says whether they were drawn on the picture as shown or as stored: look at the contact sheet",
     AWAY: "look at the contact sheet",
     LACKING: "the set counts as one of boxes alone",
 }
@@ -167,9 +166,12 @@ def report(section: dict[str, Any]) -> None:
                 "detectors will miss most of them there",
                 file=sys.stderr,
             )
+    held_out = section["counts"].get("test", section["counts"].get("val"))
+    images = held_out["images"] if isinstance(held_out, dict) else held_out
     for finding, consequence in WARNINGS.items():
         if number := validation.get(finding):
-            print(f"warning: {finding}: {number:,}: {consequence}", file=sys.stderr)
+            of = f" of {images:,}" if finding == IN_TRAIN else ""
+            print(f"warning: {number:,}{of} {finding}: {consequence}", file=sys.stderr)
 
 
 if __name__ == "__main__":
