@@ -167,6 +167,8 @@ LISTS = {
     "paths": {"train": [f"./JPEGImages/{one}.png" for one in TRAIN], "test": [f"D:\\x\\{one}.png" for one in TEST]},
     "pairs": {"train": [f"images/{one}.png annotations/{one}.xml" for one in TRAIN], "val": TEST},
     "train, val and test": {"train": TRAIN[:4], "val": TRAIN[4:], "test": TEST},
+    "VOC 2012's": {"train": TRAIN, "val": TEST, "trainval": IDS},
+    "trainval and val": {"trainval": TRAIN, "val": TEST},
     "trainval too": {"train": TEST, "val": TRAIN[:1], "trainval": TRAIN, "test": TEST},
     "test without annotations": {"train": TRAIN, "val": TEST, "test": ["2008_000001", "2008_000002"]},
     "blank lines": {"trainval": ["", *TRAIN, " ", ""], "test": [f"\t{one} " for one in TEST]},
@@ -330,9 +332,13 @@ def json_file(name, content):
     return lay
 
 
-def renamed_class(source):
-    voc(source)
-    annotate(source / "Annotations" / "004.xml", "004", name="Cat")
+def renamed_class(other):
+    def lay(source):
+        voc(source)
+        annotate(source / "Annotations" / "001.xml", "001", name="big dog")
+        annotate(source / "Annotations" / "004.xml", "004", name=other)
+
+    return lay
 
 
 def fractions(source):
@@ -376,7 +382,8 @@ def one_more(**annotation):
 VIA = '{"a1": {"regions": [{"region_attributes": {}}]}}'
 COCO = '{"images": [], "annotations": []}'
 REFUSED = {
-    "two spellings": (renamed_class, r'"cat" \(4 objects, .*"Cat" \(1 objects, .*004.xml\): write one'),
+    "hyphen and blank": (renamed_class("big-dog"), r'"big dog" .*"big-dog" .*: write one'),
+    "upper case": (renamed_class("Cat"), r'"cat" \(4 objects, .*"Cat" \(1 objects, .*004.xml\): write one'),
     "fractions": (fractions, r"parts of the image.*004.xml \(object cat: 0.1, 0.2, 0.5, 1\): multiply"),
     "VIA": (json_file("via.json", VIA), r"images/ \(1 .png\).*VIA's JSON"),
     "COCO": (json_file("a.json", COCO), "COCO's JSON: `python -m benchmarks prepare coco"),
@@ -426,3 +433,22 @@ def test_shared_folders_do_not_repeat_what_is_passed_over(tmp_path):
     assert section["validation"]["files passed over"] == "1 .txt"
     assert Counter(len(one) for one in records.values()) == {6: 1, 4: 1}
     shutil.rmtree(tmp_path / "view")
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_both_years_with_the_lists_that_trainval_is_made_of(lacking, tmp_path):
+    devkit = tmp_path / "source" / "VOCdevkit"
+    for year, stems, content in (
+        ("VOC2007", IDS[:5], {"train": IDS[:2], "val": IDS[2:3], "test": IDS[3:5]}),
+        ("VOC2012", IDS[5:], {"trainval": IDS[5:]}),
+    ):
+        voc(devkit / year, stems)
+        lists(devkit / year / "ImageSets" / "Main", **content)
+    if lacking:
+        (devkit / "VOC2007" / "ImageSets" / "Main" / "val.txt").unlink()
+        with pytest.raises(InputError, match=r"missing image set .*VOC2007/ImageSets/Main/val\.txt: VOC 2007 \+ 2012"):
+            build(tmp_path / "source")
+    else:
+        section, records = build(tmp_path / "source")
+        assert (ids(records, "train"), ids(records, "test")) == (IDS[:3] + IDS[5:], IDS[3:5])
+        assert section["train"] == [["VOC2007", "trainval"], ["VOC2012", "trainval"]]
