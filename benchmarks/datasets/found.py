@@ -6,6 +6,7 @@ python -m benchmarks prepare voc SOURCE        (a refusal lists what was found, 
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import unicodedata
 from collections import Counter
@@ -71,14 +72,13 @@ def split_folders(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def check_spellings(classes: Mapping[str, str]) -> None:
-    """InputError for two classes whose names differ in upper and lower case alone, unless they are single letters.
+    """InputError for two classes whose names differ in case, blanks, hyphens and the like alone; letters may.
 
-    The values say where each class is found. A slash counts as an underscore, which it becomes in the standard view.
+    The values say where each class is found.
     """
     alike: dict[str, str] = {}
     for name in classes:
-        shown = name.replace("/", "_")
-        other = alike.setdefault(shown.casefold() if len(name) > 1 else shown, name)
+        other = alike.setdefault(re.sub(r"[\s_/-]+", "_", name).casefold() if len(name) > 1 else name, name)
         if other != name:
             both = " and ".join(f'"{one}" ({classes[one]})' for one in (other, name))
             raise InputError(f"two spellings of a class: {both}: write one, or rename one if they are two classes")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,17 +93,15 @@ def find_sets(source: Path) -> list[ImageSet]:
 
     InputError lists what is there where that is no VOC data, or several sets of it.
     """
-    sets = sets_in(source)
     below = [source]
-    for _ in range(DEPTH):
-        if sets:
-            return sets
-        below = [inside for folder in below for inside in entries(folder)[0]]
-        there = {folder: found for folder in below if (found := sets_in(folder))}
+    for _ in range(1 + DEPTH):
+        there = {folder: sets for folder in below if (sets := sets_in(folder))}
         if len(there) > 1:
             names = ", ".join(str(folder.relative_to(source)) for folder in there)
             raise InputError(f"{source} holds several sets ({names}): prepare one, {command('voc', next(iter(there)))}")
-        sets = next(iter(there.values()), [])
+        if there:
+            return next(iter(there.values()))
+        below = [inside for folder in below for inside in entries(folder)[0]]
     advice = other_kind(source, "voc") or "give a VOC devkit, or a folder with the XML files and one with the images"
     raise InputError(f"{source} has no XML annotations with their images; it has {contents(source)}: {advice}")
 
@@ -113,8 +111,11 @@ def sets_in(folder: Path) -> list[ImageSet]:
     devkit = folder / "VOCdevkit" if (folder / "VOCdevkit").is_dir() else folder
     years = {year: found for year in ("VOC2007", "VOC2012") if (found := place_in(devkit / year))}
     if len(years) == 2:
-        wanted = (("VOC2007", "train", "trainval"), ("VOC2007", "test", "test"), ("VOC2012", "train", "trainval"))
-        return [listed_set(year, split, [list_of(devkit / year, name)], years[year]) for year, split, name in wanted]
+        lists = {year: lists_in(devkit / year) for year in years}
+        wanted = (("VOC2007", "train"), ("VOC2007", "test"), ("VOC2012", "train"))
+        return [
+            listed_set(year, split, _lists_of(split, lists[year], devkit / year), years[year]) for year, split in wanted
+        ]
     holder = devkit / next(iter(years)) if years else devkit
     if place := next(iter(years.values()), None) or place_in(holder):
         whole = ImageSet(
@@ -184,20 +185,35 @@ def split_sets(folder: Path) -> list[ImageSet]:
     ]
 
 
-def own_lists(folder: Path, place: Place) -> list[ImageSet]:
-    """The train and the test set by the lists in ``folder``; [] where it has none of one of them."""
+def lists_in(folder: Path) -> dict[str, Path]:
+    """The lists of images of a VOC folder: trainval, train, val and test, as far as they are there."""
     for holder in (folder / "ImageSets" / "Main", folder / "ImageSets", folder):
         files = entries(holder)[1] if holder.is_dir() else []
         texts = [path for path in files if path.suffix.lower() == ".txt"]
         if lists := {LISTS[path.stem.lower()]: path for path in texts if path.stem.lower() in LISTS}:
-            break
+            return lists
+    return {}
+
+
+def _lists_of(split: str, lists: Mapping[str, Path], folder: Path) -> list[Path]:
+    """The lists for one of VOC 2007 + 2012's training sets or its test set: trainval, or what it is made of."""
+    names = [split] if split == "test" or "trainval" not in lists else ["trainval"]
+    names = ["train", "val"] if names == ["train"] else names
+    if absent := [name for name in names if name not in lists]:
+        missing = f"{list_of(folder, absent[0])}: VOC 2007 + 2012 needs trainval of both and test of 2007"
+        raise InputError(f"missing image set {missing}")
+    return [lists[name] for name in names]
+
+
+def own_lists(folder: Path, place: Place) -> list[ImageSet]:
+    """The train and the test set by the lists in ``folder``; [] where it has none of one of them."""
+    lists = lists_in(folder)
     if {"test", "val"} <= set(lists) and not any(_annotation(line, place) for line in _lines(lists["test"])):
         print(f"{lists.pop('test')} lists no annotated image: testing on val", file=sys.stderr)
-    train = [name for name in (("trainval",) if "trainval" in lists else ("train", "val")) if name in lists]
+    choices = (["trainval"], ["train", "val"], ["train"]) if "test" in lists else (["train"], ["trainval"])
+    train = next((names for names in choices if set(names) <= set(lists)), [])
     test = "test" if "test" in lists else "val"
-    if test == "val" and train == ["train", "val"]:
-        train = ["train"]
-    if not train or test not in lists or train == [test]:
+    if not train or test not in lists:
         if lists:
             print(f"{folder} has a list {', '.join(lists)} alone: splitting by the seed", file=sys.stderr)
         return []
@@ -234,8 +250,8 @@ def list_of(folder: Path, name: str) -> Path:
 def _lines(path: Path) -> list[str]:
     """The lines of a list that are not empty."""
     try:
-        if not path.is_file():
-            raise OSError("no such file")
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("not a file")
         text = decoded(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable list of image ids ({error}): save it in UTF-8") from None
