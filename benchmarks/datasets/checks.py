@@ -168,7 +168,7 @@ def check_scale(stated: Mapping[Path, tuple[Any, Any]], pictures: Mapping[Path, 
     for path, size in stated.items():
         true = pictures[path].size
         if all(size) and not near(size, true) and not near(size, true[::-1]):
-            sizes = [" × ".join(map(str, one)) for one in (size, true)]
+            sizes = [" × ".join(f"{side:.10g}" for side in one) for one in (size, true)]
             wrong.append(f"{path} ({sizes[0]} in its annotation, {sizes[1]} in the file)")
     fatal("image of another size than its boxes are for", wrong, "give the image that was annotated")
 

@@ -225,7 +225,7 @@ def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: s
             polygons += isinstance(one["segmentation"], list)
             if cornered >= 0.8 and sized < 0.5:
                 as_corners.append(one)
-            elif sized < 0.3:
+            elif sized < 0.5:
                 away.append(one)
         elif area := number(one.get("area")):
             sizes, corners = width * height / area, (width - x) * (height - y) / area
@@ -235,7 +235,7 @@ def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: s
     described = [_described(one, pictures) for one in as_corners]
     fatal("box of corners x0 y0 x1 y1 among others" + where, described, "write all as [x, y, width, height]")
     off = [one for one in away if isinstance(one["segmentation"], list)]
-    described = [_described(one, pictures) for one in off] if 2 * len(off) > polygons else []
+    described = [_described(one, pictures) for one in off] if polygons <= 2 * len(off) else []
     fatal("box that is not around its polygons" + where, described, "write [x, y, width, height], x and y left and top")
     return False, len(away)
 
@@ -262,6 +262,20 @@ def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: 
     for name, found in meanings.items():
         if all(found):
             fatal(f"box that fits its image only as {name}{where}", beyond, "write it as [x, y, width, height]")
+    cut = [one for one in entries if _left(one["bbox"], pictures[one["image_id"]]) < 0.5]
+    if 2 * len(cut) > len(entries):
+        described = [_described(one, pictures) for one in cut]
+        fatal("box mostly outside of its image" + where, described, "give the images that were annotated")
+
+
+def _left(box: list[float], picture: Picture) -> float:
+    """The share of a box [x, y, width, height] that is inside its image."""
+    frame = picture.size if picture.orientation < 5 else (max(picture.size), max(picture.size))
+    x, y, width, height = box
+    sides = (
+        min(start + size, end) - max(start, 0) for start, size, end in ((x, width, frame[0]), (y, height, frame[1]))
+    )
+    return math.prod(max(side, 0) for side in sides) / (width * height)
 
 
 def mask_bounds(segmentation: Any, picture: Picture) -> Box | None:

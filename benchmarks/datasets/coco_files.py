@@ -191,16 +191,20 @@ def _by_split(source: Path, files: Iterable[Path]) -> tuple[list[Path], list[Pat
     """The files for training and those for testing, by a split's word in their name or else their folder's."""
     found: dict[str, list[Path]] = {split: [] for split in WORDS}
     for path in files:
-        for name in (path.stem, *([path.parent.name] if path.parent != source else [])):
-            words = set(re.split(r"[^a-z]+", name.lower()))
-            if split := next((split for split, known in WORDS.items() if words & set(known)), None):
-                found[split].append(path)
-                break
+        names = (path.stem, *path.relative_to(source).parent.parts[::-1])
+        if split := next(filter(None, map(_split_of, names)), None):
+            found[split].append(path)
     if found["trainval"] and not found["train"]:
         return found["trainval"], found["test"]
     held_out = found["val"] or found["test"]
     exact = [path for path in held_out if "minival" not in path.stem]
     return found["train"], exact if len(exact) == 1 else held_out
+
+
+def _split_of(name: str) -> str | None:
+    """The split whose word is in ``name``, as in instances_val2017 and instancesVal."""
+    words = {word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    return next((split for split, known in WORDS.items() if words & set(known)), None)
 
 
 def _read_or_none(path: Path) -> Any:
@@ -228,6 +232,7 @@ def _nothing_found(source: Path, found: list[Path], contents: dict[Path, Any]) -
             return f"{first.parent} has a JSON file per image, as LabelMe writes them: make one COCO file of them"
         if first:
             above = first.parent.parent if first.parent.name.lower().startswith("anno") else first.parent
+            above = above.parent if _split_of(above.name) else above
             return (
                 f"{source} has no JSON file at most two folders down, but there is {first}: run {command(kind, above)}"
             )
@@ -274,7 +279,8 @@ def _part(file: Path, content: Coco, split: str, source: Path, given: Path | Non
                 f"{file} has file names that lead out of the images' folder, such as {sample[0]!r}: "
                 f"only images in {looked} are read: give their folder with --images DIR"
             )
-        raise InputError(f"no image of {file} ({names[0]}, …) is in {looked}: name their folder with --images DIR")
+        there = f"{looked}, which has {contents_of(looked)}"
+        raise InputError(f"no image of {file} ({names[0]}, …) is in {there}: name their folder with --images DIR")
     folder = folders[0]
     return Part(file=file, content=content, images=folder, strip=strip, spellings=spellings.get(folder, {}))
 

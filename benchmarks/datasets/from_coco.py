@@ -152,6 +152,10 @@ def check(part: Part, drop_unreadable: bool, overall: Counter[str]) -> dict[int,
         found[image["id"]]["sizes corrected"] += (image.get("width"), image.get("height")) != true
         image["width"], image["height"] = true
     stored["annotations"] = [one for one in entries if correct(one, images[one["image_id"]], found[one["image_id"]])]
+    if entries and not stored["annotations"]:
+        useless = [f"{one['id']} {shown(one, 'segmentation')}" for one in entries if one.get("segmentation")]
+        advice = "give polygons of three points or more, or RLEs of the image's size"
+        fatal(f"no annotation has a usable mask{where}", useless, advice)
     return found
 
 
@@ -253,10 +257,11 @@ def correct(one: Entry, image: dict[str, Any], found: Counter[str]) -> bool:
         found["degenerate boxes dropped"] += 1
         return False
     if one.get("segmentation"):
-        one["segmentation"] = usable(one["segmentation"], (image["width"], image["height"]))
-        if not one["segmentation"]:
+        mask = usable(one["segmentation"], (image["width"], image["height"]))
+        if not mask:
             found["unusable masks dropped"] += 1
             return False
+        one["segmentation"] = mask
     # Half a pixel of rounding is common in COCO's own files and harmless.
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > 0.5:
         found["boxes outside clipped"] += 1
