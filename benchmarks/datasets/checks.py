@@ -200,6 +200,8 @@ def drawn_on_stored(
     only; one that does not (a square, a mirrored or upside-down one, no size) follows the others where those agree.
     InputError where they do not or none tells, where size and boxes contradict, and for a TIFF, which is turned twice.
     """
+    against = [path for path, size in stated.items() if _fit_turned(size, pictures[path], boxes.get(path, ()))]
+    fatal("image that is turned against its boxes", against, "turn its pixels to the size in its annotation")
     turned = {path: one for path, one in pictures.items() if one.orientation > 1 and boxes.get(path)}
     fatal("TIFF with an EXIF orientation", [path for path, one in turned.items() if one.turned_twice], STRAIGHTEN)
     answers: dict[Path, set[str]] = {}
@@ -216,6 +218,14 @@ def drawn_on_stored(
     what = "EXIF-turned image whose boxes may be drawn on it as stored or as shown"
     fatal(what, unclear if len(said) != 1 else [], STRAIGHTEN)
     return {path for path, answer in answers.items() if (answer or said) == {"stored"}}
+
+
+def _fit_turned(stated: tuple[Any, Any], picture: Picture, boxes: Sequence[Box]) -> bool:
+    """Whether an image without an orientation has the stated size, and its boxes room, only turned by 90°."""
+    width, height = picture.size
+    if picture.orientation > 1 or near(stated, (width, height)) or not near(stated, (height, width)):
+        return False
+    return all(fits(box, (height, width)) for box in boxes) and not all(fits(box, (width, height)) for box in boxes)
 
 
 def fits(box: Box, frame: Size) -> bool:

@@ -13,13 +13,13 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets.checks import is_file
-from benchmarks.datasets.found import command, other_kind
+from benchmarks.datasets.checks import images_under, is_file
+from benchmarks.datasets.found import command, folded, other_kind
 from benchmarks.datasets.found import contents as contents_of
 from benchmarks.datasets.layout import DEEPEST, depth, visible_files
 from pretrain.errors import InputError
@@ -28,6 +28,7 @@ Coco = dict[str, Any]
 LISTS = ("images", "annotations", "categories")
 WORDS = {
     "train": ("train", "training"),
+    "trainval": ("trainval",),
     "val": ("val", "valid", "validation", "minival", "dev"),
     "test": ("test", "testing"),
 }
@@ -46,16 +47,20 @@ FOREIGN = (  # keys of a JSON file that is none of COCO's, and the tool that wro
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One COCO file: its path and content, the folder of its images, and how many leading folders their names lose."""
+    """One COCO file: its path and content, the folder of its images, and how many leading folders their names lose.
+
+    ``spellings`` are the images' paths by their folded ones, where names differ from them in case or composition.
+    """
 
     file: Path
     content: Coco
     images: Path
     strip: int = 0
+    spellings: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def local(self, name: str) -> str:
         """A file_name as a path in the folder of images, with slashes; it may still lead out of that folder."""
-        return name if is_file(self.images / name) and inside(name) else stripped(name, self.strip)
+        return located(self.images, name, self.strip, self.spellings) or stripped(name, self.strip)
 
     def files(self) -> list[Path]:
         """The paths of its images; of names that are local already."""
@@ -191,6 +196,8 @@ def _by_split(source: Path, files: Iterable[Path]) -> tuple[list[Path], list[Pat
             if split := next((split for split, known in WORDS.items() if words & set(known)), None):
                 found[split].append(path)
                 break
+    if found["trainval"] and not found["train"]:
+        return found["trainval"], found["test"]
     held_out = found["val"] or found["test"]
     exact = [path for path in held_out if "minival" not in path.stem]
     return found["train"], exact if len(exact) == 1 else held_out
@@ -239,18 +246,22 @@ def _part(file: Path, content: Coco, split: str, source: Path, given: Path | Non
     names = [one["file_name"] for one in content["images"]]
     sample = names[:: max(1, len(names) // SAMPLE)]
     shared = _shared_folders(sample)
-    best: tuple[int, list[Path], int] = (0, [], 0)
-    for strip in range(shared + 1):
+    best, folders, strip, spellings = 0, [], 0, dict[Path, dict[str, str]]()
+    steps = [(number, False) for number in range(shared + 1)] + [(number, True) for number in range(shared + 1)]
+    for number, fold in steps:
         for places in [[given]] if given else _places(file, split, source):
-            counts = {place: sum(_present(place, name, strip) for name in sample) for place in places}
-            most = max(counts.values(), default=0)
-            if most > best[0]:
-                best = (most, [place for place, count in counts.items() if count == most], strip)
-            if most == len(sample) > 0:
+            if fold:
+                spellings |= {place: _spellings(place) for place in places if place not in spellings}
+            counts = {
+                place: sum(bool(located(place, name, number, spellings.get(place, {}))) for name in sample)
+                for place in places
+            }
+            if (most := max(counts.values(), default=0)) > best:
+                best, folders, strip = most, [place for place, count in counts.items() if count == most], number
+            if best == len(sample):
                 break
-        if best[0] == len(sample):
+        if best == len(sample):
             break
-    _, folders, strip = best
     if len(folders) > 1:
         choices = ", ".join(str(path) for path in folders[:4])
         raise InputError(
@@ -264,7 +275,8 @@ def _part(file: Path, content: Coco, split: str, source: Path, given: Path | Non
                 f"only images in {looked} are read: give their folder with --images DIR"
             )
         raise InputError(f"no image of {file} ({names[0]}, …) is in {looked}: name their folder with --images DIR")
-    return Part(file=file, content=content, images=folders[0], strip=strip)
+    folder = folders[0]
+    return Part(file=file, content=content, images=folder, strip=strip, spellings=spellings.get(folder, {}))
 
 
 def _places(file: Path, split: str, source: Path) -> list[list[Path]]:
@@ -289,9 +301,22 @@ def _shared_folders(names: list[str]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
 
 
-def _present(folder: Path, name: str, strip: int) -> bool:
+def located(folder: Path, name: str, strip: int, spellings: Mapping[str, str]) -> str:
+    """The path in ``folder`` of the image ``name``, less its first ``strip`` folders; "" where it is not there."""
     local = stripped(name, strip)
-    return (inside(local) and is_file(folder / local)) or (not strip and inside(name) and is_file(folder / name))
+    for one in (local,) if strip else (name, local):
+        if inside(one) and is_file(folder / one):
+            return one
+    return spellings.get(folded(local), "")
+
+
+def _spellings(folder: Path) -> dict[str, str]:
+    """The images under ``folder`` by their folded paths, but those that share one."""
+    found: dict[str, list[str]] = {}
+    for path in images_under(folder):
+        name = path.relative_to(folder).as_posix()
+        found.setdefault(folded(name), []).append(name)
+    return {key: names[0] for key, names in found.items() if len(names) == 1}
 
 
 def stripped(name: str, strip: int) -> str:

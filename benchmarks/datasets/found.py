@@ -47,15 +47,16 @@ class Stems:
             self.exact.setdefault(path.stem, []).append(path)
         self.folded: dict[str, list[str]] = {}
         for stem in self.exact:
-            self.folded.setdefault(_folded(stem), []).append(stem)
+            self.folded.setdefault(folded(stem), []).append(stem)
 
     def get(self, stem: str) -> list[Path]:
         """The files of ``stem``; those of its only other spelling; else none."""
-        spellings = [stem] if stem in self.exact else self.folded.get(_folded(stem), [])
+        spellings = [stem] if stem in self.exact else self.folded.get(folded(stem), [])
         return self.exact[spellings[0]] if len(spellings) == 1 else []
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """``text`` as macOS and Windows compare names."""
     # macOS takes names of composed and decomposed letters for the same, Windows those of other case.
     return unicodedata.normalize("NFC", text).casefold()
 

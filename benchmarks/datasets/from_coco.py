@@ -62,14 +62,15 @@ def build(
     found = {split: check(part, drop_unreadable, whole) for split, part in parts.items()}
     fill_masks([one for part in parts.values() for one in part.content["annotations"]], whole)
     unlisted = {path for part in parts.values() for path in images_under(part.images)}
-    whole["images in no annotation file"] = len(unlisted.difference(*(part.files() for part in parts.values())))
+    unlisted.difference_update(*(part.files() for part in parts.values()))
+    whole["images in no annotation file"] = len(unlisted) - whole["unreadable images dropped"]
     if "all" in parts:
         halves = split_images(parts["all"], val_fraction, seed)
         parts = {split: replace(parts["all"], content=half) for split, half in halves.items()}
         found = dict.fromkeys(parts, found["all"])
     else:
         join_categories(parts)
-        whole[IN_TRAIN] = also_in(parts["train"].files(), parts["val"].files())
+    whole[IN_TRAIN] = also_in(parts["train"].files(), parts["val"].files())
     about = section(source, {split: part.content for split, part in parts.items()}, found)
     unused = {"files not used": [path.relative_to(source).as_posix() for path in left]} if left else {}
     about["validation"] = {**+whole, **unused, **about["validation"]}
@@ -229,13 +230,10 @@ def turn_stored(part: Part, entries: list[Entry], pictures: dict[int, Picture], 
     """Turn the annotations of EXIF-turned images that were drawn on the stored pixels."""
     files = {one["id"]: part.images / one["file_name"] for one in part.content["images"]}
     turned = {key: one for key, one in pictures.items() if one.orientation > 1}
-    if not turned:
-        return
-    boxes: dict[Path, list[Box]] = {files[key]: [] for key in turned}
+    boxes: dict[Path, list[Box]] = {path: [] for path in files.values()}
     for one in entries:
-        if one["image_id"] in turned:
-            x, y, width, height = one["bbox"]
-            boxes[files[one["image_id"]]].append((x, y, x + width, y + height))
+        x, y, width, height = one["bbox"]
+        boxes[files[one["image_id"]]].append((x, y, x + width, y + height))
     stored = drawn_on_stored(stated_sizes(part), {files[key]: one for key, one in pictures.items()}, boxes)
     for one in entries:
         if files[one["image_id"]] in stored:
@@ -264,7 +262,7 @@ def correct(one: Entry, image: dict[str, Any], found: Counter[str]) -> bool:
         found["boxes outside clipped"] += 1
         left, top, right, bottom = inside
         one["bbox"] = [left, top, right - left, bottom - top]
-    if not isinstance(one.get("area"), int | float):
+    if not (isinstance(one.get("area"), int | float) and one["area"] > 0):  # the evaluator goes by it
         one["area"] = one["bbox"][2] * one["bbox"][3]
     return True
 

@@ -137,7 +137,7 @@ def written_digest(folder: Path) -> str:
     for place, folders, names in os.walk(folder):
         folders.sort()
         for path in (Path(place, name) for name in sorted(names)):
-            if path.is_file() and not path.is_symlink():
+            if not path.is_symlink() and path.is_file():
                 total.update(f"{path.relative_to(folder).as_posix()}\0".encode() + bytes.fromhex(file_sha256(path)))
     return total.hexdigest()
 

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     kind = config["kind"]
     section = build(target)
     folder = target / ("VOCdevkit" if kind == "voc" else kind)
-    section |= {"fingerprint": folder_fingerprint(folder), "written": written_digest(folder)}
+    section["fingerprint"] = folder_fingerprint(folder)
     about: dict[str, Any] = {
         "name": name,
         "synthetic": False,
@@ -150,8 +151,10 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
         "config": config,
     }
     if kind != "imagenet":
-        from benchmarks.datasets.registration import object_sides, read_as_run  # detectron2 takes seconds
+        with warnings.catch_warnings(action="ignore"):  # of detectron2's own code, which also takes seconds to import
+            from benchmarks.datasets.registration import object_sides, read_as_run
 
+        section["written"] = written_digest(folder)
         records = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
         section["validation"]["median object side"] = object_sides(records)
     write_json(target / "data.json", about | {kind: section})

@@ -74,6 +74,9 @@ UNCLEAR = "EXIF-turned image whose boxes may be drawn on it as stored or as show
         ([SIDE], [STORED], [[(0, 0, 9, 24)]], "EXIF-turned image whose boxes do not fit the size"),
         ([Picture(size=STORED, orientation=6, turned_twice=True)], [STORED], [INSIDE], "TIFF with an EXIF"),
         ([Picture(size=STORED)], [STORED], [INSIDE], "-"),
+        ([Picture(size=STORED)], [STORED[::-1]], [INSIDE], "-"),
+        ([Picture(size=STORED)], [STORED[::-1]], [[(0, 0, 9, 24)]], "image that is turned against its boxes"),
+        ([Picture(size=STORED)], [STORED[::-1]], [[(0, 0, 24, 9)]], "-"),
     ],
 )  # fmt: skip
 def test_which_boxes_were_drawn_on_the_stored_pixels(pictures, stated, boxes, answer, tmp_path):

@@ -174,6 +174,7 @@ TAKEN = {
     "Windows' separators": (names("images\\{}".format), "file names corrected", 10),
     "absolute on Windows": (names("C:\\my data\\images\\{}".format), "file names corrected", 10),
     "absolute on another machine": (names("/home/me/my data/{}".format), "file names corrected", 10),
+    "other case": (names(str.upper), "file names corrected", 10),
     "from another folder": (names("../images/{}".format), "file names corrected", 10),
     "from the root": (names("images/{}".format), None, None),
     "corners": (set_each("bbox", corners), CORNERS, 10),
@@ -189,6 +190,7 @@ TAKEN = {
         "boxes written as objects", 10),
     "boxes as text": (set_each("bbox", lambda one: [str(value) for value in one["bbox"]]), "boxes written as text", 10),
     "boxes absent": (each(lambda one: one.pop("bbox")), "boxes taken from masks", 10),
+    "areas of nothing": (set_each("area", lambda one: 0), None, None),
     "keypoints that are none": (lambda whole: whole["annotations"][0].update(keypoints=["a", "b", "c"]),
         "unusable keypoints dropped", 1),
 }  # fmt: skip
@@ -203,6 +205,9 @@ def test_taken_as_meant_and_counted(case, tmp_path, prepare):
     root, validation, _ = prepare(tmp_path / "set")
     assert sum(one["images"] for one in root.section("coco")["counts"].values()) == 10
     assert sum(one["annotations"] for one in root.section("coco")["counts"].values()) == 10
+    for path in (root.path / "coco" / "annotations").iterdir():
+        for one in json.loads(path.read_text())["annotations"]:
+            assert one["area"] == one["bbox"][2] * one["bbox"][3] and type(one["id"]) is type(one["image_id"]) is int
     counted = {key for key, value in validation.items() if isinstance(value, int)}
     assert counted == ({finding} if finding else set()) and validation.get(finding) == times
 
@@ -285,6 +290,7 @@ LAYOUTS = {  # the files of train and val, and the folders of their images
     "one folder of images": ("train.json", "validation.json", "images", "images"),
     "data and labels": ("train/labels.json", "val/labels.json", "train/data", "val/data"),
     "train and test": ("annotations/instances_Train.json", "annotations/instances_Test.json", "train", "test"),
+    "trainval and test": ("pascal_trainval2007.json", "pascal_test2007.json", "images", "images"),
     "one folder down": ("my set/annotations/instances_train2017.json", "my set/annotations/instances_val2017.json",
         "my set/train2017", "my set/val2017"),
 }  # fmt: skip

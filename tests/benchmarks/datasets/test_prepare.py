@@ -602,6 +602,7 @@ def test_broken_images_are_left_out_with_their_annotations_by_one_flag(kind, pre
         sum(one["images"] if isinstance(one, dict) else one for one in counts) == (20 if kind == "imagenet" else 10) - 2
     )
     assert section["validation"]["unreadable images dropped"] == 2
+    assert "images in no annotation file" not in section["validation"]
     broken[0].unlink()
     with pytest.raises(InputError, match=r"has changed.*--drop-unreadable` again") as caught:
         root.check_unchanged()
