@@ -389,7 +389,7 @@ COCO = '{"images": [], "annotations": []}'
 REFUSED = {
     "hyphen and blank": (renamed_class("big-dog"), r'"big dog" .*"big-dog" .*: write one'),
     "upper case": (renamed_class("Cat"), r'"cat" \(4 objects, .*"Cat" \(1 objects, .*004.xml\): write one'),
-    "fractions": (fractions, r"parts of the image.*002.xml \(object cat: 0.1, 0.2, 0.5, 1\): multiply"),
+    "fractions": (fractions, r"parts of the image.*002.xml \(object cat: 0.1, 0.2, 0.5, 1\) .and 7 more.: multiply"),
     "VIA": (json_file("via.json", VIA), r"images/ \(1 .png\).*VIA's JSON"),
     "COCO": (json_file("a.json", COCO), "COCO's JSON: `python -m benchmarks prepare coco"),
     "classes": (lambda s: [picture(s / c / "1.png", "001") for c in NAMES], "classes: `.* prepare imagenet"),
