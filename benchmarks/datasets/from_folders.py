@@ -85,7 +85,7 @@ def find_folders(source: Path) -> dict[str, Path]:
             break
         folder = folders[0]
     advice = other_kind(source, "imagenet") or "give a folder of images per class, of two classes or more"
-    raise InputError(f"{source} has no class folders; it has {contents(source)}: {advice}")
+    raise InputError(f"{source} has fewer than two class folders; it has {contents(source)}: {advice}")
 
 
 def class_level(split: Path) -> Path:

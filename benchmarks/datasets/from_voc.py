@@ -111,7 +111,7 @@ def choose(image: VocImage, stem: str, pictures: Stems) -> Path | None:
 
 
 def check_boxes(sets: list[ImageSet], read: Mapping[Key, VocImage]) -> None:
-    """InputError where boxes are in parts of the image instead of pixels."""
+    """InputError where most boxes are in parts of the image instead of pixels; a few such are degenerate."""
     parts = [
         f"{path} (object {item.name}: {', '.join(f'{corner:g}' for corner in item.box)})"
         for one in sets
@@ -119,14 +119,16 @@ def check_boxes(sets: list[ImageSet], read: Mapping[Key, VocImage]) -> None:
         for item in read[one.folder, name].objects
         if max(item.box) <= 1 and any(corner % 1 for corner in item.box)
     ]
-    fatal("box in parts of the image, not in pixels", parts, "multiply its corners by the image's width and height")
+    advice = "multiply its corners by the image's width and height"
+    objects = sum(len(image.objects) for image in read.values())
+    fatal("box in parts of the image, not in pixels", parts if 2 * len(parts) > objects else [], advice)
 
 
 def spellings(sets: list[ImageSet], read: Mapping[Key, VocImage], found: Counter[str]) -> dict[str, str]:
     """The class of each name: names that differ in blanks or the composition of letters are one class, and counted.
 
-    InputError for names that differ in upper and lower case alone, unless they are single letters, and for names that
-    are none for the files that the evaluator writes, one per class.
+    InputError for names that differ in case, hyphens and the like alone, and for names that are too long for the files
+    that the evaluator writes, one per class.
     """
     times, first = Counter[str](), dict[str, Path]()
     for one in sets:

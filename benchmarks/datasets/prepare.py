@@ -85,7 +85,7 @@ def prepare_emoji(arguments: argparse.Namespace) -> Path:
 
 def prepare_source(arguments: argparse.Namespace) -> Path:
     """Check the user's data and lay its standard view, or return the one that is there."""
-    kind, source = arguments.kind, arguments.source.expanduser().resolve()
+    kind, source = arguments.kind, absolute(arguments.source)
     if not source.is_dir():
         raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
     if not 0 < arguments.val_fraction < 1:
@@ -99,7 +99,7 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
     if arguments.drop_unreadable:
         config["drop_unreadable"] = True
     named = {key: getattr(arguments, key, None) for key in NAMED}
-    paths = {key: path.expanduser().resolve() for key, path in named.items() if path}
+    paths = {key: absolute(path) for key, path in named.items() if path}
     config |= {key: str(path) for key, path in paths.items()}
     config["state"] = source_state(config)
     root = data_dir() / name
@@ -108,6 +108,11 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
             lay(target, name, config, builder(arguments, source, paths))
     report(DataRoot.load(root).section(kind))
     return root
+
+
+def absolute(path: Path) -> Path:
+    """``path`` with links and ~ resolved as far as they can be: pathlib raises for a link to itself."""
+    return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
 
 
 def builder(arguments: argparse.Namespace, source: Path, paths: dict[str, Path]) -> Callable[[Path], dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Finds the image sets of PASCAL VOC data: annotations, their images, and the lists or folders that split them.
 
-    python -c "from benchmarks.datasets.voc_sets import find_sets; print(find_sets(Path('VOCdevkit')))"
+    python -m benchmarks prepare voc SOURCE        (a refusal says what is in SOURCE instead)
 
 Where there is a test split, the training set is train and val, as in VOC's trainval.
 """

@@ -186,7 +186,7 @@ REFUSED = {
     "Tiny ImageNet's list breaks off": (lambda s: tiny(s, 4), r"image without a class in .*: val_4.png .and 1 more"),
     "case": (lambda s: (both(s), (s / "val" / "ant").rename(s / "val" / "Ant")), '"ant" .in train. and "Ant" .in val'),
     "flat": (lambda s: pictures(s, 100), r"it has 5 .png: .*`python -m pretrain PRESET --data"),
-    "one class": (lambda s: pictures(s / "ant", 100), r"no class folders; it has ant/ .5 .png"),
+    "one class": (lambda s: pictures(s / "ant", 100), r"fewer than two class folders; it has ant/ .5 .png"),
     "VOC": (lambda s: (pictures(s / "JPEGImages", 99), (s / "Annotations").mkdir(),
         (s / "Annotations" / "1.xml").touch()), r"\(1 .xml\): .*Annotations: it has XML files: `.* prepare voc"),
     "COCO": (lambda s: (pictures(s / "images", 99), (s / "a.json").write_text('{"categories": [1]}')), "prepare coco"),

@@ -287,6 +287,11 @@ def test_spellings_of_a_class_in_blanks_and_composition_are_one_class(tmp_path):
     assert section["classes"] == ["Käfer rot"] and section["validation"]["objects of a class spelt otherwise"] == 2
 
 
+def test_a_box_smaller_than_a_pixel_among_others_is_dropped_and_counted(tmp_path):
+    fractions(tmp_path / "source", IDS[:1])
+    assert build(tmp_path / "source")[0]["validation"]["degenerate boxes dropped"] == 1
+
+
 def test_single_letters_are_classes_of_their_own(tmp_path):
     voc(tmp_path / "source")
     for stem in IDS:
@@ -341,11 +346,11 @@ def renamed_class(other):
     return lay
 
 
-def fractions(source):
+def fractions(source, stems=IDS[2:]):
     voc(source)
-    path = source / "Annotations" / "004.xml"
-    text = path.read_text()
-    path.write_text(text[: text.index("<xmin>")] + "<xmin>0.1</xmin><ymin>.2</ymin><xmax>.5</xmax><ymax>1</ymax>"
+    for path in (source / "Annotations" / f"{stem}.xml" for stem in stems):
+        text = path.read_text()
+        path.write_text(text[: text.index("<xmin>")] + "<xmin>0.1</xmin><ymin>.2</ymin><xmax>.5</xmax><ymax>1</ymax>"
         "</bndbox></object></annotation>")  # fmt: skip
 
 
@@ -384,7 +389,7 @@ COCO = '{"images": [], "annotations": []}'
 REFUSED = {
     "hyphen and blank": (renamed_class("big-dog"), r'"big dog" .*"big-dog" .*: write one'),
     "upper case": (renamed_class("Cat"), r'"cat" \(4 objects, .*"Cat" \(1 objects, .*004.xml\): write one'),
-    "fractions": (fractions, r"parts of the image.*004.xml \(object cat: 0.1, 0.2, 0.5, 1\): multiply"),
+    "fractions": (fractions, r"parts of the image.*002.xml \(object cat: 0.1, 0.2, 0.5, 1\) .and 7 more.: multiply"),
     "VIA": (json_file("via.json", VIA), r"images/ \(1 .png\).*VIA's JSON"),
     "COCO": (json_file("a.json", COCO), "COCO's JSON: `python -m benchmarks prepare coco"),
     "classes": (lambda s: [picture(s / c / "1.png", "001") for c in NAMES], "classes: `.* prepare imagenet"),
