@@ -60,7 +60,7 @@ class Tally(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One test image: detectron2's dataset dict, its objects, the predictions shown, and the highest score of any."""
+    """One test image: detectron2's dataset dict, its objects, the predictions shown, and the highest score of all."""
 
     image: dict[str, Any]
     truth: list[Marked]
@@ -114,10 +114,8 @@ def scene(kept: dict[str, Any], image: dict[str, Any], classes: Sequence[str]) -
         raise ValueError(f"image {kept['image_id']} is {kept['file_name']}, in the data {image['file_name']}")
     instances = sorted(kept["instances"], key=lambda one: -one["score"])
     predictions = [prediction(one, image, classes) for one in instances]
-    truth, found = (
-        objects_of(image, classes),
-        [one for one, kept in zip(predictions, instances, strict=True) if kept["score"] >= SHOWN_SCORE],
-    )
+    shown = sum(one["score"] >= SHOWN_SCORE for one in instances)
+    truth, found = objects_of(image, classes), predictions[:shown]
     highest = instances[0]["score"] if instances else 0.0
     return Scene(image=image, truth=truth, found=found, highest=highest, tally=tally(truth, found))
 
@@ -126,7 +124,7 @@ def prediction(one: dict[str, Any], image: dict[str, Any], classes: Sequence[str
     """A kept prediction as an object to draw; ValueError where it cannot be one of ``image``."""
     category, mask, (left, top, right, bottom) = one["class"], one["mask"], one["box"]
     inside = 0 <= left <= right <= image["width"] and 0 <= top <= bottom <= image["height"]
-    if type(category) is not int or not 0 <= category < len(classes) or not 0 <= one["score"] <= 1 or not inside:
+    if type(category) is not int or not 0 <= category < len(classes) or not 0 <= one["score"] < 2 or not inside:
         raise ValueError(f"no prediction on image {image['image_id']}: {json.dumps(one)}")
     if mask is not None and mask["size"] != [image["height"], image["width"]]:
         raise ValueError(f"a mask of size {mask['size']} on image {image['image_id']}")
@@ -166,18 +164,19 @@ def draw(record: RunRecord, scenes: Sequence[Scene], colours: Mapping[str, Colou
     value = record.metrics.get(metric.key)
     result = f"{metric.label} " + ("undefined" if value is None else f"{value:.1f}")
     about = f"{spec.task} {spec.protocol} on {spec.data_name}, {spec.profile}, seed {spec.seed}: {result}"
-    highest = max(one.highest for one in scenes)
+    highest, tested = max(one.highest for one in scenes), record.test_images or 0
+    among = (
+        f"{len(scenes):,} test images" if tested <= len(scenes) else f"the first {len(scenes):,} of {tested:,} images"
+    )
     if highest < SHOWN_SCORE:
-        nothing = (
-            f"no prediction reaches the score {SHOWN_SCORE}: the highest of {len(scenes):,} images is {highest:.2f}"
-        )
+        nothing = f"no prediction reaches the score {SHOWN_SCORE}: the highest is {highest:.2f}"
         print(f"warning: {nothing}", file=sys.stderr)
         sections = {f"N{nothing[1:]}": scenes[-count:]}
     elif len(scenes) <= 2 * count:
-        sections = {f"All {len(scenes)} test images, the best first": scenes}
+        sections = {"All test images, the best first": scenes}
     else:
         sections = {
-            f"The {count} best of {len(scenes):,} test images": scenes[:count],
+            f"The {count} best of {among}": scenes[:count],
             f"The {count} worst, the worst last": scenes[-count:],
         }
     used = {one.name for some in sections.values() for each in some for one in (*each.truth, *each.found)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmarks.datasets.checks import images_under
 from benchmarks.datasets.layout import DataRoot
@@ -83,19 +83,11 @@ def classification(root: DataRoot) -> list[Image.Image]:
         title = heading(f"{len(some)} of {len(files):,} · {name}", 15, (WIDTH - 3 * GAP) // 2)
         block = Image.new("RGB", (title.width, title.height + TILE), "white")
         block.paste(title)
-        for row in rows([tile(path) for path in some], TILES, gap=4):
+        tiles = [ImageOps.pad(decode(path), (TILE, TILE), color=GROUND) for path in some]
+        for row in rows(tiles, TILES, gap=4):
             block.paste(row, (0, title.height))
         blocks.append(block)
     return [heading(f"train: {len(shown)} of {len(classes):,} classes", 17), *rows(blocks, 2)]
-
-
-def tile(path: Path) -> Image.Image:
-    """The image at ``path``, fitted into a square."""
-    picture = decode(path)
-    picture.thumbnail((TILE, TILE))
-    square = Image.new("RGB", (TILE, TILE), GROUND)
-    square.paste(picture, ((TILE - picture.width) // 2, (TILE - picture.height) // 2))
-    return square
 
 
 def detection(root: DataRoot, kind: str) -> list[Image.Image]:

@@ -128,13 +128,13 @@ def test_best_and_worst_images_under_headings(coco, drawn, capsys):
 def test_nothing_that_reaches_the_threshold_is_said(coco, drawn, capsys, highest):
     path = record_of(coco, lambda image: [found(image, score=highest)] if highest else [])
     main(["show", str(path)])
-    said = f"o prediction reaches the score 0.5: the highest of 10 images is {highest:.2f}"
+    said = f"o prediction reaches the score 0.5: the highest is {highest:.2f}"
     assert capsys.readouterr().err == f"warning: n{said}\n" and drawn[-1] == f"N{said}"
 
 
 def test_few_images_are_shown_once(coco, drawn):
     main(["show", str(record_of(coco, lambda image: [found(image)])), "--count", "5"])
-    assert drawn[-1] == "All 10 test images, the best first"
+    assert drawn[-1] == "All test images, the best first"
 
 
 def test_every_attempt_shows_its_own_predictions(coco, monkeypatch):
@@ -182,6 +182,7 @@ def edited(path, change):
         lambda path: edited(path, lambda kept: kept[0].update(image_id=999)),
         lambda path: edited(path, lambda kept: kept[0].update(file_name="/elsewhere/other.png")),
         lambda path: edited(path, lambda kept: kept[0].pop("instances")),
+        lambda path: edited(path, lambda kept: kept[0].update(instances=[[]])),
         lambda path: edited(path, lambda kept: kept[0].update(instances={"score": 1})),
         *(
             lambda path, change=change: edited(path, lambda kept: kept[3]["instances"][0].update(change))
@@ -220,3 +221,17 @@ def test_a_record_without_predictions_is_one_line(tmp_path, monkeypatch):
         main(["show", str(path)])
     with pytest.raises(InputError, match="is not a file"):
         main(["show", str(tmp_path / "x.json")])
+
+
+def test_predictions_of_no_image_are_one_line(coco):
+    path = record_of(coco, lambda image: [])
+    (path.with_suffix("") / "predictions.json").write_text("[]")
+    with pytest.raises(InputError, match="holds no image: run again"):
+        main(["show", str(path)])
+
+
+def test_the_picture_says_where_only_the_first_images_were_kept(coco, drawn):
+    path = record_of(coco, lambda image: [found(image)])
+    edited(path, lambda record: record.update(test_images=4952))
+    main(["show", str(path), "--count", "1"])
+    assert drawn[-2] == "The 1 best of the first 10 of 4,952 images"
