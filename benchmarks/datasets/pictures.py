@@ -235,6 +235,8 @@ def panel(image: Mapping[str, Any], objects: Sequence[Marked], colours: Mapping[
 def pixels_of(image: Mapping[str, Any]) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a dataset dict's file, by detectron2's reader. InputError as for ``panel``."""
     try:
+        if not Path(image["file_name"]).is_file():  # a pipe would be waited for
+            raise OSError("no such file")
         pixels = np.asarray(read_image(image["file_name"], "RGB"))
     except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
         reason = str(error).replace("\n", " ")

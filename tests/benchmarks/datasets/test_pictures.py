@@ -1,5 +1,6 @@
 """Images with their objects: python -m pytest tests/benchmarks/datasets/test_pictures.py"""
 
+import os
 import struct
 import time
 
@@ -175,10 +176,17 @@ def test_spread_keeps_order_and_ends_apart(length, count):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), (b"", "cannot identify"), (b"\x89PNG\r\n\x1a\n broken", "cannot read image")],
+    [
+        (None, "no such file"),
+        (os.mkfifo, "no such file"),
+        (b"", "cannot identify"),
+        (b"\x89PNG\r\n\x1a\n broken", "cannot read image"),
+    ],
 )
 def test_an_absent_or_damaged_image_is_one_line(content, said, tmp_path):
-    if content is not None:
+    if content is os.mkfifo:
+        os.mkfifo(tmp_path / "a.png")
+    elif content is not None:
         (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError, match=said) as error:
         panel({"file_name": str(tmp_path / "a.png"), "width": 4, "height": 4}, [], RED, 50)
