@@ -2,113 +2,194 @@
 
     python -m benchmarks show results/runs/<spec>/<attempt>.json [-o PNG] [--count 6]
 
-An image's score is the F1 of its predictions (score ≥ 0.5) against its objects at IoU ≥ 0.5, class by class.
+An image's score is the F1 of its predictions (score ≥ 0.5) against its objects at IoU ≥ 0.5, class by class. Crowds and
+difficult objects count neither as found nor as missed.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.datasets.sheet import GAP, SCENE, WIDTH, Marked, heading, marked
+from benchmarks.datasets.pictures import (
+    GAP,
+    WIDTH,
+    Colour,
+    Marked,
+    captioned,
+    colours_of,
+    heading,
+    legend,
+    objects_of,
+    panel,
+    rows,
+    save,
+    stack,
+    truths,
+)
 from benchmarks.records import ResultsStore, RunRecord, files_of
+from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
-from pretrain.files import data_dir, replacing
+from pretrain.files import data_dir
 
 SHOWN_SCORE, IOU = 0.5, 0.5
+PAIRS = 3  # of truth and predictions, in a row
+
+
+class Tally(NamedTuple):
+    """How many objects were found, how many not, and how many predictions found none."""
+
+    hits: int
+    missed: int
+    wrong: int
+
+    @property
+    def f1(self) -> float:
+        """2·hits / (objects + predictions); 1 without any of both."""
+        return 2 * self.hits / (2 * self.hits + self.missed + self.wrong) if any(self) else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One test image: detectron2's dataset dict, its objects, the predictions shown, and the highest score of all."""
+
+    image: dict[str, Any]
+    truth: list[Marked]
+    found: list[Marked]
+    highest: float
+    tally: Tally
 
 
 def show(record_path: Path, output: Path | None, count: int) -> Path:
     """Draw the ``count`` best and worst images of the record's test set; the PNG's path. InputError if it cannot."""
     record = ResultsStore().load(record_path)
-    folder = files_of(record_path)
-    if not (folder / "predictions.json").is_file():
-        raise InputError(f"{folder} holds no predictions.json: only detection runs that ended well keep predictions")
-    predictions = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+    predictions = files_of(record_path) / "predictions.json"
+    if record.spec.task not in TASKS or not predictions.is_file():
+        raise InputError(f"{predictions.parent} holds no predictions.json: only detection runs that ended well keep it")
+    kind = TASKS[record.spec.task].needs
     root = DataRoot.load(data_dir() / record.spec.data_name)
-    truths, classes = _truth(root, "voc" if record.spec.task == "voc-det" else "coco")
-    scenes = [_scene(image, truths[str(image["image_id"])], classes) for image in predictions]
-    scenes.sort(key=lambda scene: -scene["f1"])
-    few = [*scenes[:count], *scenes[-count:]] if len(scenes) > 2 * count else scenes
+    there, wanted = root.section(kind)["fingerprint"], record.spec.data_fingerprint
+    if there != wanted:
+        raise InputError(
+            f"{root.path} was laid again since this run: it holds data {there[:8]}, the run was tested on "
+            f"{wanted[:8]}: prepare those again, or show a run on the data that are there"
+        )
+    classes = root.section(kind)["classes"]
+    *_, test = truths(root, kind).values()
+    scenes = read_scenes(predictions, test, classes)
     output = output or record_path.with_suffix(".png")
-    with replacing(output) as temporary:
-        _draw(record, few).save(temporary, "PNG")
+    save(draw(record, scenes, colours_of(root), count), output)
     return output
 
 
-def _truth(root: DataRoot, kind: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    from detectron2.data import DatasetCatalog
-
-    from benchmarks.datasets.registration import register
-
-    data = register(root, kind)
-    return {str(one["image_id"]): one for name in data.test for one in DatasetCatalog.get(name)}, list(data.classes)
-
-
-def _scene(image: dict[str, Any], truth: dict[str, Any], classes: list[str]) -> dict[str, Any]:
-    from detectron2.structures import BoxMode
-
-    objects = [
-        Marked(
-            name=classes[one["category_id"]],
-            box=tuple(BoxMode.convert(one["bbox"], one["bbox_mode"], BoxMode.XYXY_ABS)),
-        )
-        for one in truth["annotations"]
-        if not one.get("iscrowd")
-    ]
-    found = [
-        Marked(
-            name=classes[one["class"]],
-            box=tuple(one["box"]),
-            mask=None if one["mask"] is None else rle.decode(one["mask"]) > 0,
-            note=f" {one['score']:.2f}",
-        )
-        for one in image["instances"]
-        if one["score"] >= SHOWN_SCORE
-    ]
-    return {"file": Path(image["file_name"]), "truth": objects, "found": found, "f1": f1(objects, found)}
+def read_scenes(path: Path, test: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Scene]:
+    """The images that a run kept predictions of, best first. InputError where they are not of ``test``."""
+    truth = {str(one["image_id"]): one for one in test}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        scenes = [scene(image, truth[str(image["image_id"])], classes) for image in stored]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise InputError(
+            f"{path} is damaged or of another run ({reason:.200}): run again with --rerun always"
+        ) from None
+    if not scenes:
+        raise InputError(f"{path} holds no image: run again with --rerun always")
+    # Of equal scores the image with more objects found is better, and the one with more mistakes worse.
+    return sorted(scenes, key=lambda one: (-one.tally.f1, -one.tally.hits, one.tally.missed + one.tally.wrong))
 
 
-def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+def scene(kept: dict[str, Any], image: dict[str, Any], classes: Sequence[str]) -> Scene:
+    """One image of predictions.json beside its truth; ValueError where they cannot belong together."""
+    if Path(kept["file_name"]).name != Path(image["file_name"]).name:
+        raise ValueError(f"image {kept['image_id']} is {kept['file_name']}, in the data {image['file_name']}")
+    instances = sorted(kept["instances"], key=lambda one: -one["score"])
+    predictions = [prediction(one, image, classes) for one in instances]
+    shown = sum(one["score"] >= SHOWN_SCORE for one in instances)
+    truth, found = objects_of(image, classes), predictions[:shown]
+    highest = instances[0]["score"] if instances else 0.0
+    return Scene(image=image, truth=truth, found=found, highest=highest, tally=tally(truth, found))
 
 
-def f1(truth: list[Marked], found: list[Marked]) -> float:
-    """2·hits / (objects + predictions), a prediction hitting at most one object of its class; 1 without any of both."""
-    free, hits = list(truth), 0
-    for one in found:
-        best = max((t for t in free if t.name == one.name), key=lambda t: overlap(t.box, one.box), default=None)
-        if best is not None and overlap(best.box, one.box) >= IOU:
-            free.remove(best)
+def prediction(one: dict[str, Any], image: dict[str, Any], classes: Sequence[str]) -> Marked:
+    """A kept prediction as an object to draw; ValueError where it cannot be one of ``image``."""
+    category, mask, (left, top, right, bottom) = one["class"], one["mask"], one["box"]
+    inside = 0 <= left <= right <= image["width"] and 0 <= top <= bottom <= image["height"]
+    if type(category) is not int or not 0 <= category < len(classes) or not 0 <= one["score"] < 2 or not inside:
+        raise ValueError(f"no prediction on image {image['image_id']}: {json.dumps(one)}")
+    if mask is not None and mask["size"] != [image["height"], image["width"]]:
+        raise ValueError(f"a mask of size {mask['size']} on image {image['image_id']}")
+    note = f" {one['score']:.2f}"
+    return Marked(name=classes[category], box=(left, top, right, bottom), segmentation=mask, note=note)
+
+
+def tally(truth: Sequence[Marked], found: Sequence[Marked]) -> Tally:
+    """Matches each prediction, the surest first, with the object of its class that it overlaps most, at most one each.
+
+    A prediction without a hit of which half is in an ignored object of its class is not wrong.
+    """
+    ignored = np.array([one.ignored for one in truth], dtype=bool)
+    free, hits, wrong = ~ignored, 0, 0
+    overlaps = np.zeros((len(found), len(truth)))
+    if found and truth:
+        # Overlap with a crowd is the share of the prediction that is inside it.
+        overlaps = rle.iou(_corner_and_size(found), _corner_and_size(truth), ignored.astype(np.uint8))
+        overlaps[np.not_equal.outer([one.name for one in found], [one.name for one in truth])] = 0
+    for row in overlaps:
+        if (row * free).max(initial=0) >= IOU:
+            free[(row * free).argmax()] = False
             hits += 1
-    return 2 * hits / (len(truth) + len(found)) if truth or found else 1.0
+        else:
+            wrong += int((row * ignored).max(initial=0) < IOU)
+    return Tally(hits=hits, missed=int(free.sum()), wrong=wrong)
 
 
-def _draw(record: RunRecord, scenes: list[dict[str, Any]]) -> Image.Image:
-    spec, primary = record.spec, next(iter(record.metrics.items()))
-    run = f"{spec.task} {spec.protocol}, {spec.profile}, seed {spec.seed}"
-    title = f"{record.label}: {run}, {primary[0]} {primary[1] or 0:.1f}"
-    legend = f"best first; truth left, predictions with a score of at least {SHOWN_SCORE} right"
-    bands = [heading(title, 24), heading(legend, 16)]
-    pairs = WIDTH // (2 * SCENE + 2 * GAP)
-    for start in range(0, len(scenes), pairs):
-        row = Image.new("RGB", (WIDTH - 2 * GAP, SCENE + GAP), "white")
-        for place, scene in enumerate(scenes[start : start + pairs]):
-            left = place * (2 * SCENE + 2 * GAP)
-            row.paste(marked(scene["file"], scene["truth"]), (left, 0))
-            row.paste(marked(scene["file"], scene["found"]), (left + SCENE + GAP // 2, 0))
-        bands.append(row)
-    picture = Image.new("RGB", (WIDTH, sum(band.height for band in bands) + 2 * GAP), "white")
-    tops = np.cumsum([GAP, *(band.height for band in bands)])
-    for band, top in zip(bands, tops, strict=False):
-        picture.paste(band, (GAP, int(top)))
-    return picture
+def _corner_and_size(objects: Sequence[Marked]) -> np.ndarray:
+    boxes = np.array([one.box for one in objects], dtype=float)
+    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+
+
+def draw(record: RunRecord, scenes: Sequence[Scene], colours: Mapping[str, Colour], count: int) -> Image.Image:
+    """The picture: whose run and its AP, the best scenes, the worst; best first in ``scenes``."""
+    spec, metric = record.spec, TASKS[record.spec.task].metrics[0]
+    value = record.metrics.get(metric.key)
+    result = f"{metric.label} " + ("undefined" if value is None else f"{value:.1f}")
+    about = f"{spec.task} {spec.protocol} on {spec.data_name}, {spec.profile}, seed {spec.seed}: {result}"
+    highest, tested = max(one.highest for one in scenes), record.test_images or 0
+    among = (
+        f"{len(scenes):,} test images" if tested <= len(scenes) else f"the first {len(scenes):,} of {tested:,} images"
+    )
+    if highest < SHOWN_SCORE:
+        nothing = f"no prediction reaches the score {SHOWN_SCORE}: the highest is {highest:.2f}"
+        print(f"warning: {nothing}", file=sys.stderr)
+        sections = {f"N{nothing[1:]}": scenes[-count:]}
+    elif len(scenes) <= 2 * count:
+        sections = {"All test images, the best first": scenes}
+    else:
+        sections = {
+            f"The {count} best of {among}": scenes[:count],
+            f"The {count} worst, the worst last": scenes[-count:],
+        }
+    used = {one.name for some in sections.values() for each in some for one in (*each.truth, *each.found)}
+    rule = f"truth left, predictions with a score of at least {SHOWN_SCORE} right; F1 at IoU {IOU}"
+    bands = [heading(record.label, 26), heading(about, 18), heading(rule, 15), legend(colours, used)]
+    for title, some in sections.items():
+        bands += [heading(title, 20), *rows([pair(one, colours) for one in some], PAIRS, gap=2 * GAP)]
+    return stack(bands)
+
+
+def pair(one: Scene, colours: Mapping[str, Colour]) -> Image.Image:
+    """Truth and predictions of one image side by side, with the score below."""
+    side = (WIDTH - 2 * GAP * PAIRS) // (2 * PAIRS) - GAP // 2
+    (both,) = rows([panel(one.image, objects, colours, side) for objects in (one.truth, one.found)], 2, gap=4)
+    score = f"F1 {one.tally.f1:.2f}: {one.tally.hits} found, {one.tally.missed} missed, {one.tally.wrong} wrong"
+    return captioned(both, f"{score} · {Path(one.image['file_name']).name}")

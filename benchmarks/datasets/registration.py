@@ -188,7 +188,7 @@ def load_voc(folder: Path, image_set: str, classes: list[str]) -> list[dict[str,
     """detectron2's list of dicts for ``folder/ImageSets/Main/<image_set>.txt``.
 
     Boxes become 0-based with exclusive right and bottom edges: 1 is taken from xmin and ymin, as detectron2 does
-    (detectron2:data/datasets/pascal_voc.py). Difficult objects are kept, as there.
+    (detectron2:data/datasets/pascal_voc.py). Difficult objects are kept, as there; the flags are for pictures only.
     """
     records = []
     for name in (folder / "ImageSets" / "Main" / f"{image_set}.txt").read_text(encoding="utf-8").split():
@@ -201,6 +201,8 @@ def load_voc(folder: Path, image_set: str, classes: list[str]) -> list[dict[str,
                     "category_id": classes.index(one.name),
                     "bbox": [left - 1.0, top - 1.0, right, bottom],
                     "bbox_mode": BoxMode.XYXY_ABS,
+                    "truncated": one.truncated,
+                    "difficult": one.difficult,
                 }
             )
         file = str(folder / "JPEGImages" / f"{name}.jpg")

@@ -1,46 +1,44 @@
 """Draws a data root's contact sheet: classification images by class, scenes with boxes, class names and masks.
 
-python -m benchmarks sheet results/data/emoji-smoke [-o sheet.png]
+    python -m benchmarks sheet results/data/emoji-smoke [-o sheet.png]
+
+Every image is drawn as training reads it: detection turns photographs as their EXIF orientation says, classification
+does not.
 """
 
 from __future__ import annotations
 
 import argparse
-import colorsys
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as rle
+from PIL import Image, ImageOps
 
 from benchmarks.datasets.checks import images_under
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.datasets.vocxml import read_xml
+from benchmarks.datasets.pictures import (
+    GAP,
+    GROUND,
+    WIDTH,
+    captioned,
+    colours_of,
+    heading,
+    legend,
+    objects_of,
+    panel,
+    rows,
+    save,
+    spread,
+    stack,
+    truths,
+)
+from pretrain.data import decode
 from pretrain.errors import run_cli
-from pretrain.files import replacing, results_dir
+from pretrain.files import results_dir
 
-WIDTH = 1800  # pixels of the whole sheet
-GAP = 12
-TILE = 84
-SCENE = 286
+TILE, TILES = 84, 10  # pixels of a classification image; how many of each class
+ACROSS = 5  # scenes in a row
 MOST_CLASSES = 20
-MOST_SCENES = 12
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-@dataclass(frozen=True, kw_only=True)
-class Marked:
-    """One object to draw: class name, box (left, top, right, bottom) with exclusive ends, mask (H, W) bool or None."""
-
-    name: str
-    box: tuple[float, float, float, float]
-    mask: np.ndarray | None = None
-    note: str = ""
+MOST_SCENES = 10  # of each split
 
 
 def main(argv: list[str]) -> int:
@@ -51,51 +49,23 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     root = DataRoot.load(arguments.root)
     output = arguments.output or results_dir() / "sheets" / f"{root.name}.png"
-    picture = draw_sheet(root)
-    with replacing(output) as temporary:
-        picture.save(temporary, "PNG")
+    save(draw_sheet(root), output)
     print(output)
     return 0
 
 
 def draw_sheet(root: DataRoot) -> Image.Image:
-    """The sheet: a heading, then one band for each layout that the root has."""
-    bands = [heading(root.name, 26), heading(root.description, 17)]
-    if "imagenet" in root.sections:
-        bands += [heading(f"imagenet: classification images, {counts(root, 'imagenet')}", 19), classification(root)]
-    if "voc" in root.sections:
-        bands += [heading(f"voc: boxes, {counts(root, 'voc')} (T truncated, D difficult)", 19), *grid(voc_scenes(root))]
-    if "coco" in root.sections:
-        bands += [heading(f"coco: boxes and masks, {counts(root, 'coco')}", 19), *grid(coco_scenes(root))]
-    sheet = Image.new("RGB", (WIDTH, sum(band.height for band in bands) + GAP * (len(bands) + 1)), "white")
-    top = GAP
-    for band in bands:
-        sheet.paste(band, (GAP, top))
-        top += band.height + GAP
-    return sheet
-
-
-def font(size: int) -> Font:
-    """Pillow's own font: the sheet looks the same on every machine."""
-    return ImageFont.load_default(size)
-
-
-def fitting(text: str, size: int, width: float) -> str:
-    """``text``, cut with an ellipsis where it is wider than ``width`` pixels."""
-    while len(text) > 1 and font(size).getlength(text) > width:
-        text = text.rstrip("…")[:-1] + "…"
-    return text
-
-
-def heading(text: str, size: int) -> Image.Image:
-    """A line of text over the sheet's width."""
-    band = Image.new("RGB", (WIDTH - 2 * GAP, size + 8), "white")
-    ImageDraw.Draw(band).text((0, 2), fitting(text, size, band.width), fill="black", font=font(size))
-    return band
+    """The sheet: a heading, then the bands of each layout that the root has."""
+    root.check_unchanged()
+    bands = [heading(root.name, 28), heading(root.description, 17)]
+    for kind in root.sections:
+        bands += [heading(f"{kind}: {counts(root, kind)}", 20)]
+        bands += classification(root) if kind == "imagenet" else detection(root, kind)
+    return stack(bands)
 
 
 def counts(root: DataRoot, kind: str) -> str:
-    """The section's counts in words: "train 400, val 200"."""
+    """The section's counts in words: "train 400 images; val 200 images"."""
     parts = []
     for split, value in root.section(kind)["counts"].items():
         several = value if isinstance(value, dict) else {"images": value}
@@ -103,137 +73,37 @@ def counts(root: DataRoot, kind: str) -> str:
     return "; ".join(parts)
 
 
-def tile(path: Path, side: int) -> Image.Image:
-    """The image at ``path``, fitted into a white square of ``side`` pixels."""
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
-    picture.thumbnail((side, side))
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return square
-
-
-def classification(root: DataRoot) -> Image.Image:
-    """A row of training images for each of the first classes, in two columns, the class name before each row."""
-    classes = root.section("imagenet")["classes"][:MOST_CLASSES]
-    label, column = 130, (WIDTH - 2 * GAP) // 2
-    each, rows = (column - label) // (TILE + 4), -(-len(classes) // 2)
-    band = Image.new("RGB", (WIDTH - 2 * GAP, rows * (TILE + 4)), "white")
-    pen = ImageDraw.Draw(band)
-    for place, name in enumerate(classes):
-        left, top = place // rows * column, place % rows * (TILE + 4)
-        pen.text((left, top + TILE // 2 - 9), fitting(name, 16, label - 8), fill="black", font=font(16))
+def classification(root: DataRoot) -> list[Image.Image]:
+    """Training images of some classes, a row for each in two columns below its name."""
+    classes = root.section("imagenet")["classes"]
+    shown, blocks = spread(classes, MOST_CLASSES), []
+    for name in shown:
         files = images_under(root.folder("imagenet") / "train" / name)
-        for number, path in enumerate(files[:each]):
-            band.paste(tile(path, TILE), (left + label + number * (TILE + 4), top))
-    return band
+        some = spread(files, TILES)
+        title = heading(f"{len(some)} of {len(files):,} · {name}", 15, (WIDTH - 3 * GAP) // 2)
+        block = Image.new("RGB", (title.width, title.height + TILE), "white")
+        block.paste(title)
+        tiles = [ImageOps.pad(decode(path), (TILE, TILE), color=GROUND) for path in some]
+        for row in rows(tiles, TILES, gap=4):
+            block.paste(row, (0, title.height))
+        blocks.append(block)
+    return [heading(f"train: {len(shown)} of {len(classes):,} classes", 17), *rows(blocks, 2)]
 
 
-def voc_scenes(root: DataRoot) -> list[tuple[Path, list[Marked]]]:
-    """Pictures and objects of the first test images of the VOC layout."""
-    folder, image_set = root.section("voc")["test"][0]
-    devkit = root.folder("voc") / folder
-    scenes = []
-    for name in (devkit / "ImageSets" / "Main" / f"{image_set}.txt").read_text(encoding="utf-8").split()[:MOST_SCENES]:
-        objects = []
-        for one in read_xml(devkit / "Annotations" / f"{name}.xml").objects:
-            left, top, right, bottom = one.box
-            note = " T" * one.truncated + " D" * one.difficult
-            objects.append(Marked(name=one.name, box=(left - 1, top - 1, right, bottom), note=note))
-        scenes.append((devkit / "JPEGImages" / f"{name}.jpg", objects))
-    return scenes
-
-
-def coco_scenes(root: DataRoot) -> list[tuple[Path, list[Marked]]]:
-    """Pictures and objects of the first validation images of the COCO layout, those with a crowd first."""
-    folder = root.folder("coco")
-    stored = json.loads((folder / "annotations" / "instances_val2017.json").read_text(encoding="utf-8"))
-    names = {one["id"]: one["name"] for one in stored["categories"]}
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for one in stored["annotations"]:
-        by_image.setdefault(one["image_id"], []).append(one)
-    crowded = {one["image_id"] for one in stored["annotations"] if one.get("iscrowd")}
-    images = sorted(stored["images"], key=lambda image: image["id"] not in crowded)[:MOST_SCENES]
-    scenes = []
-    for image in images:
-        objects = []
-        for one in by_image.get(image["id"], []):
-            x, y, width, height = one["bbox"]
-            mask = decoded(one.get("segmentation"), image["height"], image["width"])
-            note = " (crowd)" if one.get("iscrowd") else ""
-            objects.append(
-                Marked(name=names[one["category_id"]], box=(x, y, x + width, y + height), mask=mask, note=note)
-            )
-        scenes.append((folder / "val2017" / image["file_name"], objects))
-    return scenes
-
-
-def decoded(segmentation: Any, height: int, width: int) -> np.ndarray | None:
-    """COCO's polygons or RLE as (height, width) bool; None where there is no mask."""
-    if not segmentation:
-        return None
-    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
-        return np.asarray(rle.decode(segmentation)) > 0
-    codes = rle.frPyObjects(segmentation, height, width)
-    return np.asarray(rle.decode(rle.merge(codes) if isinstance(codes, list) else codes)) > 0
-
-
-def grid(scenes: Sequence[tuple[Path, list[Marked]]]) -> list[Image.Image]:
-    """The marked scenes in rows of six."""
-    across = WIDTH // (SCENE + GAP)
-    rows = []
-    for start in range(0, len(scenes), across):
-        row = Image.new("RGB", (WIDTH - 2 * GAP, SCENE), "white")
-        for place, (path, objects) in enumerate(scenes[start : start + across]):
-            row.paste(marked(path, objects), (place * (SCENE + GAP), 0))
-        rows.append(row)
-    return rows
-
-
-def marked(path: Path, objects: list[Marked]) -> Image.Image:
-    """One scene, enlarged to SCENE pixels: masks tinted, boxes outlined, names on plates that do not overlap."""
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
-    ratio = SCENE / max(picture.size)
-    size = (round(picture.width * ratio), round(picture.height * ratio))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    colours = [colour(place) for place in range(len(objects))]
-    for one, tint in zip(objects, colours, strict=True):
-        if one.mask is not None:
-            mask = Image.fromarray(one.mask.astype(np.uint8) * 110).resize(size, Image.Resampling.BILINEAR)
-            picture.paste(Image.new("RGB", size, tint), (0, 0), mask)
-    pen = ImageDraw.Draw(picture)
-    taken: list[tuple[float, float, float, float]] = []
-    for one, tint in zip(objects, colours, strict=True):
-        pen.rectangle([value * ratio for value in one.box], outline=tint, width=2)
-    for one, tint in zip(objects, colours, strict=True):
-        plate = free_plate(one, ratio, size, taken)
-        taken.append(plate)
-        pen.rectangle(plate, fill=tint)
-        pen.text((plate[0] + 3, plate[1]), one.name + one.note, fill="white", font=font(13))
-    return picture
-
-
-def colour(place: int) -> tuple[int, int, int]:
-    """A dark, saturated colour, far from those of the neighbouring numbers; white text reads on it."""
-    red, green, blue = colorsys.hsv_to_rgb(place * 0.382 % 1, 0.85, 0.68)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def free_plate(
-    one: Marked, ratio: float, size: tuple[int, int], taken: list[tuple[float, float, float, float]]
-) -> tuple[float, float, float, float]:
-    """Where the name of ``one`` goes: at its box's top left corner, moved down until it covers no other name."""
-    width, height = font(13).getlength(one.name + one.note) + 6, 17.0
-    left = max(0.0, min(one.box[0] * ratio, size[0] - width))
-    start = max(0.0, min(one.box[1] * ratio, size[1] - height))
-    tops = [start + step * height / 2 for step in range(40)] + [start - step * height / 2 for step in range(40)]
-    for top in tops:
-        plate = (left, top, left + width, top + height)
-        clear = all(plate[2] < a or c < plate[0] or plate[3] < b or d < plate[1] for a, b, c, d in taken)
-        if 0 <= top <= size[1] - height and clear:
-            return plate
-    return (left, start, left + width, start + height)
+def detection(root: DataRoot, kind: str) -> list[Image.Image]:
+    """Images of each split with their objects, and the colours of the classes seen."""
+    classes, colours, bands, used = root.section(kind)["classes"], colours_of(root), [], set()
+    for split, images in truths(root, kind).items():
+        panels = []
+        for image in spread(images, MOST_SCENES):
+            objects = objects_of(image, classes)
+            used |= {one.name for one in objects}
+            text = f"{len(objects):,} object{'s' * (len(objects) != 1)} · {Path(image['file_name']).name}"
+            panels.append(captioned(panel(image, objects, colours, (WIDTH - 2 * GAP) // ACROSS - GAP), text))
+        bands += [heading(f"{split}: {len(panels)} of {len(images):,} images", 17), *rows(panels, ACROSS)]
+    flags = "T truncated, D difficult, with a thin outline" if kind == "voc" else "crowds have a thin outline"
+    masks = "boxes and masks" if root.section(kind).get("masks", "none") != "none" else "boxes"
+    return [heading(f"{masks}, one colour per class ({flags})", 15), legend(colours, used), *bands]
 
 
 if __name__ == "__main__":
