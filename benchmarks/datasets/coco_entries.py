@@ -314,7 +314,29 @@ def compressed(segmentation: Any, size: Size) -> Entry | None:
     if isinstance(counts, list):
         right = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == size[0] * size[1]
         return rle.frPyObjects(segmentation, *segmentation["size"]) if right else None
-    return segmentation if isinstance(counts, str) else None
+    return segmentation if isinstance(counts, str) and pixels(counts) == size[0] * size[1] else None
+
+
+def pixels(counts: str) -> int | None:
+    """The pixels that a compressed RLE covers, object or not; None where it is damaged.
+
+    pycocotools leaves the pixels that a too short one does not cover as they happen to be in memory. The format is that
+    of rleToString (cocoapi:common/maskApi.c): 5 bits per character, and from the fourth run on what it differs by from
+    the last but one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) and 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return None if shift or min(runs, default=-1) < 0 else sum(runs)
 
 
 def decoded(code: Entry) -> np.ndarray | None:

@@ -132,11 +132,11 @@ def depth(value: Any) -> int:
 
 
 def written_digest(folder: Path) -> str:
-    """Sha256 hex over names and bytes of the files under ``folder`` that are no links: what `prepare` wrote there."""
+    """Sha256 hex over names and bytes of the files under ``folder`` that `prepare` wrote: no links, none hidden."""
     total = hashlib.sha256()
     for place, folders, names in os.walk(folder):
-        folders.sort()
-        for path in (Path(place, name) for name in sorted(names)):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
             if not path.is_symlink() and path.is_file():
                 total.update(f"{path.relative_to(folder).as_posix()}\0".encode() + bytes.fromhex(file_sha256(path)))
     return total.hexdigest()

@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from benchmarks.datasets import prepare as prepare_module
+from benchmarks.datasets.coco_entries import compressed, pixels
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.prepare import main
 from benchmarks.datasets.registration import object_sides, read_as_run
@@ -514,6 +515,8 @@ def test_annotations_that_are_edited_in_the_root_are_noticed(part, tmp_path, pre
     root.check_unchanged()
     file = root.path / "coco" / "annotations" / f"instances_{part}2017.json"
     before = file.read_text()
+    (root.path / "coco" / ".DS_Store").write_text("a file browser was here")
+    root.check_unchanged()
     file.write_text(before.replace('"category_id": 1', '"category_id": 2', 1))
     message = r"the copy of the annotations in .* has changed .*`python -m benchmarks prepare coco .*set"
     with pytest.raises(InputError, match=message):
@@ -588,3 +591,19 @@ def test_prepare_ends_by_reading_as_a_run_does(fault, tmp_path, monkeypatch, dat
     with pytest.raises(InputError, match=message):
         main(["coco", str(tmp_path / "set")])
     assert not list(data.iterdir())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pixels_of_a_compressed_rle_are_those_that_pycocotools_wrote(seed):
+    rng = np.random.default_rng(seed)
+    for density in (0, 0.01, 0.5, 0.99, 1):
+        height, width = rng.integers(1, 300, 2)
+        mask = np.asfortranarray(rng.random((height, width)) < density).astype(np.uint8, order="F")
+        counts = rle.encode(mask)["counts"].decode()
+        assert pixels(counts) == mask.size
+        assert pixels(counts[:-1]) != mask.size
+
+
+@pytest.mark.parametrize("counts", ["", "0", "1", "o", "`" * 100, "ä", "0\n", "O0", "PPPPPPPP"])
+def test_a_damaged_rle_is_no_mask(counts):
+    assert compressed({"size": [40, 60], "counts": counts}, (60, 40)) is None
