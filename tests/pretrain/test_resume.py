@@ -105,7 +105,6 @@ def test_killed_at_any_step_and_continued_equals_undisturbed_bitwise(method, cla
     [
         ("fp32", signal.SIGTERM),
         ("fp32", signal.SIGINT),
-        ("fp32", signal.SIGHUP),
         pytest.param("fp16", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
