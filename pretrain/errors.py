@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pretrain.files import results_dir
-from pretrain.stopping import Stopped, raise_on_signals
+from pretrain.stopping import Stopped, ignore_signals, raise_on_signals
 
 _ELSEWHERE = "choose another folder with RESULTS_DIR"
 _SPACE = f"free some space or {_ELSEWHERE}"
@@ -52,6 +52,7 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
     try:
         status = main(sys.argv[1:])
     except Stopped as stopped:
+        ignore_signals()
         print(f"{stopped}; the same command continues", file=sys.stderr)
         status = stopped.status
     except BrokenPipeError:  # `… | head`: who reads the output has seen enough

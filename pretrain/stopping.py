@@ -52,6 +52,12 @@ def raise_on_signals() -> None:
     _handle(stop)
 
 
+def ignore_signals() -> None:
+    """Also to the very end of the process, before which Python gives its own handlers up."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def signals_noted() -> Iterator[Callable[[], int]]:
     """Within the block a signal makes the function that is yielded return its number, which is 0 before.
@@ -96,5 +102,4 @@ def leave_signals_to_parent(worker: int) -> None:
 
     A loader ends when its parent closes it or is gone.
     """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()

@@ -15,8 +15,8 @@ import signal, sys, time
 from pretrain.errors import run_cli
 {before}
 def main(argv):
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(10)
     finally:
         {last}
@@ -42,6 +42,15 @@ def test_a_signal_ends_a_command_in_one_line_with_its_status(number, status, wor
     process.send_signal(number)
     assert process.communicate(timeout=5)[1] == f"stopped by {word}; the same command continues\n"
     assert process.returncode == status
+
+
+def test_a_signal_while_the_process_ends_changes_nothing():
+    late = "import atexit, time; atexit.register(lambda: (print('exit', flush=True), time.sleep(0.5)))"
+    process = start(before=late)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "exit\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=5)[1].count("\n") == 1 and process.returncode == 143
 
 
 def start_hanging(again):
