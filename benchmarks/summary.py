@@ -52,5 +52,5 @@ def finish(
     print(f"{len(saved)} new runs, {minutes(time.monotonic() - begun)} in all", file=sys.stderr)
     print(*_places(expected), sep="\n", file=sys.stderr)
     for job, reason in ran.failed:
-        print(f"failed: {job.name}: {reason} (log: {job.log})", file=sys.stderr)
+        print(f"failed: {job.name}: {reason}" + (f" (log: {job.log})" if job.log else ""), file=sys.stderr)
     return 1 if ran.failed else 0
