@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS, Metric
-from benchmarks.text import distinct, printable
+from benchmarks.text import printable, shortened
 from transfer.weights import InputConvention
 
 K = TypeVar("K")
+LONGEST = 300  # characters of a row's or column's name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +109,9 @@ def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str,
 
 
 def _shown(names: Mapping[K, str]) -> dict[K, str]:
-    """``names`` printable, and each its own: what is no label of ours may look like one."""
-    return dict(zip(names, distinct(printable(name).strip() or "(no name)" for name in names.values()), strict=True))
+    """``names`` printable, not endless, and each its own: what is no label of ours may look like one."""
+    texts = (printable(name).strip() or "(no name)" for name in names.values())
+    return dict(zip(names, shortened(texts, LONGEST), strict=True))
 
 
 def _in_words(convention: InputConvention | None) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 PANELS = 16  # at most: the first ones
-ROWS, FIRST = 30, 6  # at most: the first few, which are those just asked for, and the best of the others
+ROWS, FIRST = 24, 6  # at most: the first few, which are those just asked for, and the best of the others
 ERROR_BARS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 2}
 LABEL, HEADING = 36, 48  # characters
 COLOURS = ("#8c8c8c", "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3")
@@ -89,8 +89,11 @@ def _figure(panels: dict[tuple[str, str], list[Cell]], labels: Sequence[str], ti
             [means[i] for i in several], [rows[i] for i in several], xerr=[stds[i] for i in several], **ERROR_BARS
         )
         for row, end, cell in zip(rows, map(sum, zip(means, stds, strict=True)), cells, strict=True):
-            axis.text(end, row, f" {cell.text(' ± ', '–')}", va="center", fontsize=7)
-        axis.set_yticks(range(len(labels)), [] if number % COLUMNS else names, fontsize=8)
+            axis.text(end, row, f" {cell.text(' ± ', '–')}", va="center", fontsize=7, in_layout=False)
+        if number % COLUMNS:  # the first panel of a line has the names
+            axis.set_yticks([])
+        else:
+            axis.set_yticks(range(len(labels)), names, fontsize=8)
         axis.set_ylim(len(labels) - 0.5, -0.5)
         axis.set_title(heading, fontsize=9)
         axis.tick_params(axis="x", labelsize=7)

@@ -374,7 +374,7 @@ def test_a_large_chart_shows_part_and_says_so(results, monkeypatch):
     names = [text.get_text() for text in axes[0].get_yticklabels()]
     best = range(100 - chart.ROWS + chart.FIRST, 100)
     assert names == [f"row {row}" for row in (*range(chart.FIRST), *best)]
-    assert "30 of 100 rows" in figure.get_suptitle() and "3 of 5 columns" in figure.get_suptitle()
+    assert f"{chart.ROWS} of 100 rows" in figure.get_suptitle() and "3 of 5 columns" in figure.get_suptitle()
 
 
 def test_the_name_of_a_data_set_leaves_no_folder(pairs, results):
