@@ -128,6 +128,8 @@ def parsed(text: str) -> RunRecord:
     record = parse(text, _read, {"schema_version": SCHEMA_VERSION})
     if record.status not in ("ok", "failed"):
         raise ValueError(f"status is {record.status[:20]!r}, not ok or failed")
+    if (record.status == "failed") != bool(record.error):
+        raise ValueError(f"status is {record.status}, with{'' if record.error else 'out'} an error")
     for key, value in record.metrics.items():
         if value is not None and not -ROUNDING <= value <= 100 + ROUNDING:
             raise ValueError(f"metrics.{key[:40]} is {value:g}, not a percentage from 0 to 100")
