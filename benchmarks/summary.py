@@ -10,6 +10,7 @@ from benchmarks.pool import Ran, minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
 from benchmarks.tables import write_tables
 from pretrain.files import results_dir
+from pretrain.shell import command
 
 
 def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
@@ -31,7 +32,7 @@ def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:
     there = ", ".join(name for name in FOLDERS if (results / name).is_dir())
     records = [record for _, spec in expected for record in store.paths(spec)]
     kept = [record for record in records if (files_of(record) / "predictions.json").is_file()]
-    commands = [f"predictions as a picture: python -m benchmarks show {record}" for record in kept[-1:]]
+    commands = [f"predictions as a picture: {command('benchmarks', 'show', record)}" for record in kept[-1:]]
     return [f"everything is under {results}: {there}", *commands]
 
 
