@@ -12,13 +12,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from transfer import names, weights
 from transfer.read import Loaded
-from transfer.sources.base import IMAGENET_ASSUMED, WRITTEN_IN_TEST, Source, Taken, beside, choose, find, strip_ddp
+from transfer.sources.base import (
+    IMAGENET_ASSUMED,
+    WRITTEN_IN_TEST,
+    Source,
+    Taken,
+    as_tensor,
+    beside,
+    choose,
+    find,
+    unwrap,
+)
 
 _NETWORK = "backbone"
 _PLACES = (("model",), ())
@@ -100,7 +109,7 @@ def take(loaded: Loaded, network: str | None) -> Taken:
         if prefix and not key.startswith("backbone."):
             reason = reason or "of the detector, not of its backbone"
         if ours[key] in table:
-            taken[table[ours[key]]] = _tensor(value)
+            taken[table[ours[key]]] = as_tensor(value)
         elif reason:
             dropped[key] = reason
         else:
@@ -113,7 +122,7 @@ def _state(loaded: Loaded) -> tuple[dict[str, Any], tuple[str, ...]]:
     for path in _PLACES:
         found = find(loaded.content, path)
         if found:
-            return strip_ddp(found)[0], path
+            return unwrap(found)[0], path
     return {}, ()
 
 
@@ -138,13 +147,6 @@ def _table(architecture: str) -> dict[str, str]:
         if ours.endswith(".running_mean")
     }
     return table | counters
-
-
-def _tensor(value: Any) -> Any:
-    """A tensor of its own for an array, whatever its byte order; anything else as it is."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
 
 
 def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:

@@ -12,7 +12,7 @@ from transfer.sources.base import HEAD, OUTSIDE, PUBLISHED_CODE, QUEUE
 from transfer.sources.layout import Layout, either
 
 _AGAIN = "the online network once more"
-_MOMENTUM = ("encoder_k.0.", "encoder_k.module.0.", "target_net.0.", "target_net.module.0.")
+_MOMENTUM = ("encoder_k.0.", "target_net.0.")
 
 _ONE = Layout(
     name="openmmlab",

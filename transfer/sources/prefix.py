@@ -11,8 +11,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pretrain.errors import InputError
+from pretrain.shell import command, file_word
 from transfer.read import Loaded
-from transfer.sources.base import IMAGENET_ASSUMED, WRITTEN_IN_TEST, Source, Taken, flatten, under, without_classifier
+from transfer.sources.base import (
+    IMAGENET_ASSUMED,
+    WRITTEN_IN_TEST,
+    Source,
+    Taken,
+    flatten,
+    under,
+    unwrap,
+    without_classifier,
+)
 
 OUTSIDE = "outside the prefix that was asked for"
 SEQUENTIAL_FIRST = "4.0.conv1.weight"
@@ -28,12 +38,13 @@ def named(inner: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def take(loaded: Loaded, network: str | None) -> Taken:
-    """The tensors under ``network``, the prefix. InputError if there are none."""
+    """The tensors under ``network``, the prefix, without the wrappers in their names. InputError if there are none."""
     flat = flatten(loaded.content)
-    inner = named(under(flat, network)) if network is not None else {}
+    inner = named(unwrap(under(flat, network))[0]) if network is not None else {}
     if not inner:
         raise InputError(
-            f"{loaded.path}: nothing lies under the prefix {network!r}; see: python -m transfer inspect {loaded.path}"
+            f"{loaded.path}: no tensor's name starts with the prefix {network!r}; "
+            f"see: {command('transfer', 'inspect', file_word(loaded.path))}"
         )
     state, dropped = without_classifier(inner)
     outside = {key: OUTSIDE for key in flat if not key.startswith(str(network))}

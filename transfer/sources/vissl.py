@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from transfer.sources.base import HEAD, IMAGENET_ASSUMED, PUBLISHED_CODE
+from transfer.sources.base import HEAD, PUBLISHED_CODE
 from transfer.sources.layout import Layout, either
 
 _BLOCKS = "_feature_blocks."
@@ -25,18 +25,14 @@ _TRAINED = Layout(
     ),
     networks={"trunk": f"{_MODEL}/trunk/{_BLOCKS}"},
     drop={f"{_MODEL}/heads/": HEAD, _LOSS: "state of the loss, not part of the backbone"},
-    assumed=f"{IMAGENET_ASSUMED}, a last stage of stride 2",
 )
-_TEACHERS = [f"{_LOSS}momentum_teacher.{wrapped}trunk.{_BLOCKS}" for wrapped in ("module.", "")]
+_TEACHER = f"{_LOSS}momentum_teacher.trunk.{_BLOCKS}"
 _BARE = dataclasses.replace(
     _TRAINED, inside=(("model_state_dict",), ()), networks={"trunk": _BLOCKS}, drop={"heads.": HEAD}
 )
 
 SOURCE = either(
-    *(
-        dataclasses.replace(_TRAINED, networks={"teacher": teacher, **_TRAINED.networks}, marks=(teacher,))
-        for teacher in _TEACHERS
-    ),
+    dataclasses.replace(_TRAINED, networks={"teacher": _TEACHER, **_TRAINED.networks}, marks=(_TEACHER,)),
     _TRAINED,
     dataclasses.replace(_TRAINED, networks={"trunk": f"{_MODEL}/trunk/{_FROZEN}"}),
     _BARE,
