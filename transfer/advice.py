@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
-from collections.abc import Iterable
 
 from pretrain.errors import InputError
 from pretrain.shell import command, file_word
 from transfer import architecture, names
 from transfer.read import Loaded
-from transfer.sources import FIRST, OF_RESNET, SOURCES, backbone_of, detect, take
+from transfer.sources import OF_RESNET, SOURCES, backbone_of, detect, take
 from transfer.sources.base import flatten
-from transfer.sources.prefix import SEQUENTIAL_FIRST
+from transfer.sources.prefix import prefixes
 from transfer.weights import NOTHING_GIVEN, Given
 
 SEVERAL = 3  # sources that all would map everything say nothing of where a file is from
-_STEM = "conv1.weight"
-# The second network of a pair, which follows the trained one.
-_FOLLOWER = re.compile(r"(?:^|[._])(?:k|t|key|ema|momentum|target|teacher|avg|averaged)(?:[._]|$)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,17 +52,6 @@ def ways(
     ]
     named = [way for way in by_name if way]
     return found + (named if len(named) < SEVERAL else [])
-
-
-def prefixes(flat: Iterable[str]) -> list[str]:
-    """What stands in front of a first block's convolution, or else of a stem's: most tensors first, followers last."""
-    firsts = (FIRST, SEQUENTIAL_FIRST)
-    found = dict.fromkeys(
-        name.removesuffix(first) for name in flat for first in firsts if name == first or name.endswith("." + first)
-    )
-    stems = [name.removesuffix(_STEM) for name in flat if name == _STEM or name.endswith("." + _STEM)]
-    sizes = {prefix: sum(name.startswith(prefix) for name in flat) for prefix in found or stems[:1]}
-    return sorted(sizes, key=lambda prefix: (bool(_FOLLOWER.search(prefix)), -sizes[prefix]))
 
 
 def _without_leftovers(loaded: Loaded, source: str | None, network: str | None, given: Given) -> list[Way]:

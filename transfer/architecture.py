@@ -18,6 +18,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 COUNTS = (torch.int64, torch.int32)
 NO_RESNET = "no ResNet under torchvision's names"
 WRONG_TYPE = "not plain float32 or half"
+_NO_STEM = "no conv1.weight"
 
 
 def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
@@ -97,6 +98,13 @@ def describe(shapes: Shapes) -> str:
     return ", ".join([depth, *_width(shapes), *_parts(shapes), *_stem(shapes)])
 
 
+def another(shapes: Shapes) -> str | None:
+    """What kind of ResNet this is if it is none that can be converted, whole or not; None for one that is or may be."""
+    kind = describe(shapes)
+    plain = kind == NO_RESNET or kind.removesuffix(f", {_NO_STEM}") == names.title(identify(shapes))
+    return None if plain else kind
+
+
 _PARTS = {  # of keys → what it is; the first one found
     r"\.mixing_conv\.|\.conv[12]\.(?:paths|conv_reduce)\.|\.conv[12]\.attn\.": "selective kernels",
     r"\.conv2\.(?:radix|fc1|bn0)\.": "split attention (ResNeSt)",
@@ -129,7 +137,7 @@ def _stem(shapes: Shapes) -> list[str]:
     if "conv2.weight" in shapes or any(f"{name}.weight" in shapes for name in ("conv1.0", "stem.0", "stem.conv1")):
         return ["deep stem (several convolutions)"]
     if conv is None:
-        return ["no conv1.weight"]
+        return [_NO_STEM]
     if conv == (64, 3, 7, 7) or len(conv) != 4:
         return []
     stem = f"{conv[2]}×{conv[3]} stem with {conv[1]} input and {conv[0]} output channels"

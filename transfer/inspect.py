@@ -13,13 +13,13 @@ import numpy as np
 from pretrain.errors import InputError
 from pretrain.shell import command, file_word
 from transfer import architecture, foreign, names, weights
-from transfer.advice import convert_command, prefixes, ways
+from transfer.advice import convert_command, ways
 from transfer.architecture import Shapes
 from transfer.pkl import read_detectron2_pkl
 from transfer.read import Loaded, find_checkpoint, load_checkpoint
 from transfer.sources import SOURCES, Backbone, backbone_of, take
 from transfer.sources.base import flatten, under
-from transfer.sources.prefix import named
+from transfer.sources.prefix import named, prefixes
 
 
 def inspect(path: Path) -> list[str]:

@@ -253,6 +253,26 @@ def test_names_that_lstrip_cut_are_explained(letters):
         backbone_of(in_memory(content))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": {"b": under("net.", state_of(resnet((2, 2, 2, 2), True)))}}, r"looks like a ResNet-26 \(2-2-2-2 "),
+        (
+            {"state_dict": under("net.", state_of(shapes_of(torchvision.models.wide_resnet50_2)))},
+            "ResNet-50, width 2×;",
+        ),
+        ({"state_dict": {"layer1.0.conv1.weight": zeros(64, 64, 3, 3)}}, "not a checkpoint of any known source"),
+        (
+            {"backbone": torch.zeros(3)},
+            r"not a checkpoint of any known source .*; see: python -m transfer inspect x\.pth",
+        ),
+    ],
+)
+def test_what_no_source_knows_is_named_all_the_same(content, message):
+    with pytest.raises(InputError, match=message):
+        detect(in_memory(content))
+
+
 def test_a_blurring_network_of_timms_is_not_taken_for_a_plain_one():
     content = {"arch": "resnetblur50", "version": 2, "state_dict": state_of(shapes_of(torchvision.models.resnet50))}
     with pytest.raises(InputError, match="timm's resnetblur50 blurs"):

@@ -106,7 +106,7 @@ def test_a_transformer_is_not_compared_with_a_resnet(tmp_path):
         tmp_path / "x",
     )
     lines = inspect(tmp_path / "x")
-    assert "looks like: no ResNet under torchvision's names" in lines
+    assert "looks like: a Vision Transformer, patch 4, width 8" in lines
     assert not any("missing:" in line or "try:" in line for line in lines)
 
 

@@ -52,13 +52,14 @@ from transfer.sources.base import (
     as_tensor,
     find,
     flatten,
+    under,
     weights_digest,
 )
+from transfer.sources.prefix import FIRST, named, prefixes
 from transfer.weights import NOTHING_GIVEN, Given
 
 __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take", "weights_digest"]
 
-FIRST = "layer1.0.conv1.weight"
 CUT = re.compile(r"(?:v1|nv1|onv1|ayer[1-4]|yer[1-4])\.")
 OF_RESNET = re.compile(r"(?:conv1|bn1|layer[1-4])\.")  # how the names of torchvision's network begin
 FORCED = "as --source says"  # where a file has none of the marks of its source
@@ -120,9 +121,14 @@ def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
             "does in the place of str.removeprefix; give the tensors their names back"
         )
     keys = architecture.first_few(map(str, inner))
-    blocks = any(name.endswith(FIRST) for name in found)
-    hint = "" if blocks else f"; see: {command('transfer', 'inspect', file_word(loaded.path))}"
-    raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys}){hint}")
+    best = prefixes(found)[:1]
+    if not best:
+        hint = f"; see: {command('transfer', 'inspect', file_word(loaded.path))}"
+        raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys}){hint}")
+    shapes = architecture.shapes_of(named(under(found, best[0])))
+    if kind := architecture.another(shapes):
+        raise InputError(f"{loaded.path}: {_another(kind)} (keys: {keys})")
+    raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys})")
 
 
 def _without_tensors(loaded: Loaded) -> str:
@@ -178,12 +184,14 @@ def backbone_of(
 
 def _unusable(state: Mapping[str, Any], found: str) -> str:
     shapes = architecture.shapes_of(state)
-    kind, title = architecture.describe(shapes), names.title(found)
-    if kind == title:
-        return f"not a usable {title}"
-    other = foreign.describe(shapes) if kind == architecture.NO_RESNET else None
-    if other or kind == architecture.NO_RESNET:
-        return f"{other or kind}, and only ResNets can be converted"
+    if kind := architecture.another(shapes):
+        return _another(kind)
+    if architecture.describe(shapes) == architecture.NO_RESNET and (other := foreign.describe(shapes)):
+        return f"{other}: only ResNets can be converted"
+    return f"not a usable {names.title(found)}"
+
+
+def _another(kind: str) -> str:
     return f"looks like a {kind}; only ResNet-18, 34, 50, 101 and 152 of the usual width and stem can be converted"
 
 

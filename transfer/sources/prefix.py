@@ -7,7 +7,8 @@ torchvision's names, or the numbers of ``nn.Sequential(*list(resnet.children())[
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pretrain.errors import InputError
@@ -25,7 +26,11 @@ from transfer.sources.base import (
 )
 
 OUTSIDE = "outside the prefix that was asked for"
+FIRST = "layer1.0.conv1.weight"
 SEQUENTIAL_FIRST = "4.0.conv1.weight"
+_STEM = "conv1.weight"
+# The second network of a pair, which follows the trained one.
+_FOLLOWER = re.compile(r"(?:^|[._])(?:k|t|key|ema|momentum|target|teacher|avg|averaged)(?:[._]|$)")
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
 
 
@@ -35,6 +40,17 @@ def named(inner: Mapping[str, Any]) -> dict[str, Any]:
         return dict(inner)
     parts = {key: key.partition(".") for key in inner}
     return {f"{_CHILDREN.get(parts[key][0], parts[key][0])}.{parts[key][2]}": value for key, value in inner.items()}
+
+
+def prefixes(flat: Iterable[str]) -> list[str]:
+    """What stands in front of a first block's convolution, or else of a stem's: most tensors first, followers last."""
+    firsts = (FIRST, SEQUENTIAL_FIRST)
+    found = dict.fromkeys(
+        name.removesuffix(first) for name in flat for first in firsts if name == first or name.endswith("." + first)
+    )
+    stems = [name.removesuffix(_STEM) for name in flat if name == _STEM or name.endswith("." + _STEM)]
+    sizes = {prefix: sum(name.startswith(prefix) for name in flat) for prefix in found or stems[:1]}
+    return sorted(sizes, key=lambda prefix: (bool(_FOLLOWER.search(prefix)), -sizes[prefix]))
 
 
 def take(loaded: Loaded, network: str | None) -> Taken:
