@@ -17,6 +17,8 @@ from transfer.sources.base import flatten
 from transfer.sources.prefix import prefixes
 from transfer.weights import NOTHING_GIVEN, Given
 
+MOST_NAMES = 10_000  # of tensors: a hostile file can have any number, and each command is tried on all
+MOST_DROPPED = 12  # parts in a command that a person can still judge
 SEVERAL = 3  # sources that all would map everything say nothing of where a file is from
 
 
@@ -41,10 +43,13 @@ def ways(
     loaded: Loaded, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> list[Way]:
     """All that work, the likeliest first: the choice as it is but for what is left over, each prefix, each source."""
+    flat = flatten(loaded.content)
+    if len(flat) > MOST_NAMES:
+        return []
     found = _without_leftovers(loaded, source, network, given)
     if found or source or network:
         return found
-    for prefix in prefixes(flatten(loaded.content)):
+    for prefix in prefixes(flat):
         way = _way(loaded, f"to take what is under {prefix!r}", "prefix", prefix, given)
         found += [way] if way else _without_leftovers(loaded, "prefix", prefix, given)
     by_name = [
@@ -65,7 +70,7 @@ def _without_leftovers(loaded: Loaded, source: str | None, network: str | None, 
     kept = [name for name in state if name not in known and not name.startswith(given.drop or ("\0",))]
     kept = [name for name in kept if not name.endswith(names.COUNTER) or not OF_RESNET.match(name)]
     parts = tuple(dict.fromkeys(name.partition(".")[0] + "." if "." in name else name for name in kept))
-    if not parts or any(OF_RESNET.match(part) for part in parts):
+    if not 0 < len(parts) <= MOST_DROPPED or any(OF_RESNET.match(part) or not part.isprintable() for part in parts):
         return []
     more = dataclasses.replace(given, drop=(*given.drop, *parts))
     which = ", ".join(f"{part}*" if part.endswith(".") else part for part in parts[:3])

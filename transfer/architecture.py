@@ -19,6 +19,7 @@ COUNTS = (torch.int64, torch.int32)
 NO_RESNET = "no ResNet under torchvision's names"
 WRONG_TYPE = "not plain float32 or half"
 _NO_STEM = "no conv1.weight"
+_LONGEST = 150  # letters of a name that are shown
 
 
 def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
@@ -199,7 +200,12 @@ def _kind(value: object) -> str:
 
 
 def first_few(keys: Iterable[str], count: int = 3) -> str:
-    """The first ``count`` of ``keys``, and how many more there are."""
+    """The first ``count`` of ``keys``, and how many more there are; on one line whatever the keys hold."""
     listed = list(keys)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
-    return ", ".join(listed[:count]) + more
+    return ", ".join(map(_on_one_line, listed[:count])) + more
+
+
+def _on_one_line(key: str) -> str:
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in key[:_LONGEST])
+    return plain + "…" * (len(key) > _LONGEST)

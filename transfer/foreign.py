@@ -5,6 +5,7 @@ Imports no torch. ``python -m transfer inspect FILE`` shows the answer.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -34,12 +35,14 @@ _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Vision Transformer", (_ATTENTION,)),
     ("a VGG or an AlexNet", (r"(?:^|\.)features\.0\.weight$", r"(?:^|\.)features\.[23]\.weight$")),
 )
+_MOST = 20_000  # names that are looked at: a hostile file can have any number
 _FROM_IMAGE = 3  # input channels of the first convolution
 
 
 def describe(shapes: Shapes) -> str | None:
     """For example "a Vision Transformer, patch 16, width 384"; None for names of no network known here."""
-    title = next((title for title, patterns in _NETWORKS if _all_found(patterns, shapes)), None)
+    keys = list(itertools.islice(shapes, _MOST))
+    title = next((title for title, patterns in _NETWORKS if _all_found(patterns, keys)), None)
     if title is None:
         return None
     first = next((shape for shape in shapes.values() if len(shape) == 4 and shape[1] == _FROM_IMAGE), None)

@@ -91,7 +91,7 @@ class Given:
             if isinstance(value, bool):
                 words.append(f"--{flag}" if value else f"--no-{flag}")
             else:
-                words += [f"--{flag}", *([value] if isinstance(value, str) else [f"{one:g}" for one in value])]
+                words += [f"--{flag}", *([value] if isinstance(value, str) else [f"{one:.8g}" for one in value])]
         return words
 
 

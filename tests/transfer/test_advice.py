@@ -3,6 +3,7 @@
 import functools
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from tests.transfer.layouts import SAMPLES
 from tests.transfer.layouts.parts import linear, random_backbone, under, zeros
 from transfer import architecture, foreign, names
 from transfer.__main__ import _choice, _parser
-from transfer.advice import ways
+from transfer.advice import advice, ways
 from transfer.inspect import inspect
 from transfer.read import Loaded
 from transfer.sources import SOURCES, backbone_of, detect, read_backbone
+from transfer.weights import NOTHING_GIVEN
 
 
 @functools.cache
@@ -271,6 +273,25 @@ def test_names_that_lstrip_cut_are_explained(letters):
 def test_what_no_source_knows_is_named_all_the_same(content, message):
     with pytest.raises(InputError, match=message):
         detect(in_memory(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {f"n{i}.layer1.0.conv1.weight": torch.zeros(1) for i in range(20_000)},
+        {f"part{i}.weight": torch.zeros(1) for i in range(20_000)},
+        {"a\nb.layer1.0.conv1.weight": torch.zeros(1), "c\n\x1b[31m" + 99_999 * "d": torch.zeros(1)},
+    ],
+    ids=["prefixes", "parts", "names"],
+)
+def test_a_hostile_file_is_one_short_line_soon(content):
+    for extra in ({}, state_of(shapes_of(torchvision.models.resnet18))):
+        loaded = in_memory(content | extra)
+        start = time.monotonic()
+        with pytest.raises(InputError) as caught:
+            backbone_of(loaded)
+        line = f"{caught.value}{advice(loaded, None, None, NOTHING_GIVEN)}"
+        assert time.monotonic() - start < 20 and "\n" not in line and "\x1b" not in line and len(line) < 2000
 
 
 def test_a_blurring_network_of_timms_is_not_taken_for_a_plain_one():

@@ -134,15 +134,16 @@ def unwrap(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
     As it is where two keys would become one: then a wrapper tells two networks apart.
     """
     plain = {str(key): value for key, value in state.items()}
-    parts = {key: key.split(".") for key in plain}
-    bare = {
-        key: ".".join([part for part in inner[:-1] if part not in WRAPPERS] + inner[-1:])
-        for key, inner in parts.items()
-    }
-    found = dict.fromkeys(part for inner in parts.values() for part in inner[:-1] if part in WRAPPERS)
-    if not found or len(set(bare.values())) < len(bare):
+    found = [part for part in WRAPPERS if any(f"{part}." in key for key in plain)]
+    bare = {key: _without(key, found) for key in plain} if found else {}
+    if len(set(bare.values())) < len(bare) or all(key == name for key, name in bare.items()):
         return plain, ""
     return {bare[key]: value for key, value in plain.items()}, " and ".join(f"{part}." for part in found)
+
+
+def _without(key: str, wrappers: Iterable[str]) -> str:
+    *parts, last = key.split(".")
+    return ".".join([part for part in parts if part not in wrappers] + [last])
 
 
 def as_tensor(value: Any) -> Any:

@@ -29,6 +29,7 @@ OUTSIDE = "outside the prefix that was asked for"
 FIRST = "layer1.0.conv1.weight"
 SEQUENTIAL_FIRST = "4.0.conv1.weight"
 _STEM = "conv1.weight"
+_MOST, _LONGEST = 16, 200  # prefixes that are looked at, and letters of one: a hostile file can have any number
 # The second network of a pair, which follows the trained one.
 _FOLLOWER = re.compile(r"(?:^|[._])(?:k|t|key|ema|momentum|target|teacher|avg|averaged)(?:[._]|$)")
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
@@ -49,7 +50,8 @@ def prefixes(flat: Iterable[str]) -> list[str]:
         name.removesuffix(first) for name in flat for first in firsts if name == first or name.endswith("." + first)
     )
     stems = [name.removesuffix(_STEM) for name in flat if name == _STEM or name.endswith("." + _STEM)]
-    sizes = {prefix: sum(name.startswith(prefix) for name in flat) for prefix in found or stems[:1]}
+    some = [prefix for prefix in list(found or stems[:1])[:_MOST] if prefix.isprintable() and len(prefix) < _LONGEST]
+    sizes = {prefix: sum(name.startswith(prefix) for name in flat) for prefix in some}
     return sorted(sizes, key=lambda prefix: (bool(_FOLLOWER.search(prefix)), -sizes[prefix]))
 
 
