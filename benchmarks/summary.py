@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from benchmarks.records import ResultsStore, RunSpec, files_of
 from benchmarks.tables import complete, write_tables
 from benchmarks.text import printable
 from pretrain.files import results_dir
+from pretrain.shell import command
 
 
 def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
@@ -33,8 +33,7 @@ def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:
     there = ", ".join(name for name in FOLDERS if (results / name).is_dir())
     records = [record for _, spec in expected for record in store.paths(spec)]
     kept = [record for record in records if (files_of(record) / "predictions.json").is_file()]
-    quoted = [shlex.quote(str(record)) for record in kept[-1:]]
-    commands = [f"predictions as a picture: python -m benchmarks show {record}" for record in quoted]
+    commands = [f"predictions as a picture: {command('benchmarks', 'show', record)}" for record in kept[-1:]]
     return [f"everything is under {results}: {there}", *commands]
 
 
