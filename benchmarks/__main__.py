@@ -12,6 +12,7 @@ python -m benchmarks suite smoke|demo|paper                all of it, what `make
 from __future__ import annotations
 
 import glob
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,27 +23,39 @@ from benchmarks.arguments import RunArguments, ShowArguments, SuiteArguments, Ta
 from benchmarks.datasets.layout import DataRoot
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, run_cli
-from pretrain.files import results_dir
+from pretrain.files import require_writable, results_dir
+
+MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
 
 def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
     cells, used = [], set()
-    for name in arguments.task:
+    asked = dict.fromkeys(arguments.protocol)
+    for name in dict.fromkeys(arguments.task):
         if name not in TASKS:
             raise InputError(f"unknown task {name}: choose from {', '.join(TASKS)}")
-        protocols = [p for p in arguments.protocol if p in TASKS[name].protocols] or [next(iter(TASKS[name].protocols))]
+        known = TASKS[name].protocols
+        protocols = [protocol for protocol in asked if protocol in known] or [next(iter(known))]
         used.update(protocols)
         cells += [(name, protocol) for protocol in protocols]
-    if unknown := [protocol for protocol in arguments.protocol if protocol not in used]:
-        known = ", ".join(protocol for name in arguments.task for protocol in TASKS[name].protocols)
-        raise InputError(f"unknown protocol {unknown[0]}: for these tasks choose from {known}")
+    if unknown := [protocol for protocol in asked if protocol not in used]:
+        choice = ", ".join(protocol for name in arguments.task for protocol in TASKS[name].protocols)
+        raise InputError(f"unknown protocol {unknown[0]}: for these tasks choose from {choice}")
     return cells
 
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.cells import recorded
-    from benchmarks.plan import Cell, Plan, check_options, convert_first, parse_checkpoints, resolve_columns
+    from benchmarks.plan import (
+        Cell,
+        Plan,
+        check_data,
+        check_detectors,
+        convert_first,
+        parse_checkpoints,
+        resolve_columns,
+    )
     from benchmarks.pool import run_jobs
     from benchmarks.summary import finish
 
@@ -50,33 +63,44 @@ def run_main(argv: list[str]) -> int:
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
     workers, opts = _workers(arguments.workers), _opts(arguments.opts)
     cells, root = _cells(arguments), DataRoot.load(arguments.data)
-    if negative := [seed for seed in arguments.seed if seed < 0]:
-        raise InputError(f"--seed {negative[0]}: give 0 or more")
+    if strange := [seed for seed in arguments.seed if not 0 <= seed <= MOST_SEED]:
+        raise InputError(f"--seed {strange[0]}: give 0 to {MOST_SEED}")
     if opts and all(TASKS[task].needs == "imagenet" for task, _ in cells):
         raise InputError("--opts are detectron2's, and none of these tasks trains a detector: leave them out")
+    seeds = tuple(dict.fromkeys(arguments.seed))
     plan = Plan(
         profile=arguments.profile,
-        cells=tuple(Cell(task=task, protocol=protocol, seeds=arguments.seed) for task, protocol in cells),
+        cells=tuple(Cell(task=task, protocol=protocol, seeds=seeds) for task, protocol in cells),
         roots={TASKS[task].needs: root for task, _ in cells},
         num_gpus=_gpus(arguments.num_gpus, arguments.profile),
         rerun=arguments.rerun,
         opts=opts,
     )
-    for needs in plan.roots:
-        root.section(needs)
+    checkpoints = parse_checkpoints(arguments.checkpoint)
+    check_data(plan, shlex.join(["python", "-m", "benchmarks", "run", *_without_masks(argv)]))
     root.check_unchanged()
-    sources = convert_first(parse_checkpoints(arguments.checkpoint), workers)
     plan = resolve_columns(plan, workers)
+    sources = convert_first(checkpoints, workers)
     if idle := [source.label for source in sources if not plan.specs(source)]:
         raise InputError(f"{idle[0]}: no detector can have CMC's two encoders; --task takes linear, few-label and knn")
-    check_options(plan, sources, workers)
+    check_detectors(plan, sources, workers)
     saved: list[str] = []
-    ran = run_jobs([job for source in sources for job in plan.jobs(source, saved)], workers)
+    jobs = [job for source in sources for job in plan.jobs(source, saved)]
+    if jobs:
+        require_writable(results_dir() / "runs")
+    ran = run_jobs(jobs, workers)
     print(*saved, sep="\n", end="\n" if saved else "")
     asked = [(source.label, spec) for source in sources for spec in plan.specs(source)]
     # With what was recorded on this data before, so that the table grows from one command to the next.
     known = [pair for pair in recorded(arguments.profile, root.name) if pair[1] not in {spec for _, spec in asked}]
     return finish([*asked, *known], arguments.profile, f"{arguments.profile}-{root.name}", saved, ran, begun)
+
+
+def _without_masks(words: list[str]) -> list[str]:
+    """The arguments of ``run`` with coco-det in place of coco-seg."""
+    boxes = {detector: protocol for protocol, detector in TASKS["coco-det"].protocols.items()}
+    protocols = {protocol: boxes[detector] for protocol, detector in TASKS["coco-seg"].protocols.items()}
+    return [({"coco-seg": "coco-det"} | protocols).get(word, word) for word in words]
 
 
 def _gpus(asked: int | None, profile: str) -> int:

@@ -50,7 +50,7 @@ class RunArguments:
     """Checkpoints × tasks × seeds on one data root; prints the paths of the new records."""
 
     task: tuple[str, ...]
-    """linear, few-label, knn, voc-det, coco-seg."""
+    """linear, few-label, knn, voc-det, coco-seg, coco-det (boxes alone, for data without masks)."""
     checkpoint: tuple[str, ...]
     """Checkpoint files, NAME=PATH or PATH."""
     data: Path

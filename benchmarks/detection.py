@@ -14,15 +14,15 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 
-from benchmarks.datasets.layout import DataRoot
 from benchmarks.datasets.registration import Registered, register
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context, Resolved, Result, Source
+from benchmarks.tasks import TASKS
 from pretrain.errors import RunError
 from pretrain.files import digest, write_json
 from transfer import weights
 from transfer.config import build_cfg, identity, resolved_protocol
-from transfer.detection import precision, train_and_test
+from transfer.detection import precision, require_buildable, train_and_test
 from transfer.weights import ConvertedWeights
 
 
@@ -56,20 +56,27 @@ def notes(tested: int, classes: int) -> list[str]:
     return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
 
 
-def check_options(source: Source, root: Path, spec: RunSpec, num_gpus: int) -> None:
-    """InputError for options that detectron2 does not have or that are not free, before anything is started."""
-    _config(spec, DataRoot.load(root), source.converted, ResultsStore().path_for(spec), num_gpus)
+def check(detectors: list[tuple[Source, RunSpec, int]], num_gpus: int) -> None:
+    """InputError for a network or options that a detector (checkpoint, spec, number of classes) cannot have."""
+    for source, spec, classes in detectors:
+        data = Registered(
+            train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0
+        )
+        cfg = _config(spec, _converted(source.converted), data, ResultsStore().path_for(spec), num_gpus)
+        if spec.overrides:
+            require_buildable(cfg)
 
 
-def _config(
-    spec: RunSpec, root: DataRoot, pkl: Path | None, folder: Path, num_gpus: int
-) -> tuple[CfgNode, ConvertedWeights, Registered]:
+def _converted(pkl: Path | None) -> ConvertedWeights:
     assert pkl is not None  # a plan has no detectors without it
     converted = weights.load(pkl)
     if converted is None:
         raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
-    data = register(root, "voc" if spec.task == "voc-det" else "coco")
-    cfg = build_cfg(
+    return converted
+
+
+def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder: Path, num_gpus: int) -> CfgNode:
+    return build_cfg(
         protocol=spec.protocol,
         profile=spec.profile,  # type: ignore[arg-type]  # the same three words
         converted=converted,
@@ -82,11 +89,12 @@ def _config(
         num_gpus=num_gpus,
         opts=list(spec.overrides),
     )
-    return cfg, converted, data
 
 
 def _work(context: Context) -> None:
-    cfg, converted, data = _config(context.spec, context.root, context.converted, context.folder, context.num_gpus)
+    converted = _converted(context.converted)
+    data = register(context.root, TASKS[context.spec.task].needs)
+    cfg = _config(context.spec, converted, data, context.folder, context.num_gpus)
     settings = identity(yaml.safe_load(cfg.dump()))
     if (digest(settings), precision(cfg)) != (context.spec.protocol_digest, context.spec.precision):
         raise RunError(f"{context.spec.protocol} has changed since this run was planned: run it again")

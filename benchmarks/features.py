@@ -8,6 +8,7 @@ are computed in fp32 everywhere, on a GPU without TF32, so that a cell does not 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from benchmarks.datasets.layout import DataRoot
 from pretrain.config import best_device
 from pretrain.data import IMAGE_SUFFIXES, decode
 from pretrain.errors import InputError, RunError
-from pretrain.files import digest, results_dir
+from pretrain.files import digest, replacing, results_dir
 from pretrain.state import locked
 from transfer import architecture, names
 from transfer.read import Loaded
@@ -120,24 +121,34 @@ def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: P
     device = best_device()
     model = model.to(device).to(memory_format=torch.channels_last)
     count = len(loader.dataset)  # type: ignore[arg-type]
-    partial = target.with_name(f".{target.name}.tmp.npy")
     x: np.memmap | None = None
     labels: list[Tensor] = []
     begun = 0
-    for images, y in tqdm(loader, desc=f"features {target.stem}", mininterval=5):
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
-            rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
-        if x is None:
-            x = np.lib.format.open_memmap(partial, "w+", np.float32, (count, rows.shape[1]))
-        x[begun : begun + len(rows)] = rows
-        begun += len(rows)
-        labels.append(y)
-    assert x is not None
-    if not np.isfinite(x).all():
-        raise RunError("features are not finite: the checkpoint's weights or statistics are broken")
-    x.flush()
-    np.save(target.with_name(f"{target.stem}.labels.npy"), torch.cat(labels).numpy())
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        for images, y in tqdm(loader, desc=f"features {target.stem}", mininterval=5):
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+                rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
+            if x is None:
+                x = np.lib.format.open_memmap(partial, "w+", np.float32, (count, rows.shape[1]))
+                _reserve(partial)
+            x[begun : begun + len(rows)] = rows
+            begun += len(rows)
+            labels.append(y)
+        assert x is not None
+        if not np.isfinite(x).all():
+            raise RunError("features are not finite: the checkpoint's weights or statistics are broken")
+        x.flush()
+        np.save(target.with_name(f"{target.stem}.labels.npy"), torch.cat(labels).numpy())
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file with holes; OSError on a full disk, where writing to mapped memory would kill."""
+    with path.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # others: the file system cannot
+                raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.features import PRECISION, VIEWS, Features, features
 from benchmarks.run import Context, Resolved, Result
+from benchmarks.tasks import TASKS
 from pretrain.config import best_device
 from pretrain.errors import InputError
 
@@ -54,7 +55,8 @@ LINEAR = {
 }
 # One decay for all draws: ten images per class leave two to choose by, which is a lottery.
 FEW_LABEL = {
-    profile: dataclasses.replace(config, labels_per_class=10, decays=(1e-1,)) for profile, config in LINEAR.items()
+    profile: dataclasses.replace(config, labels_per_class=TASKS["few-label"].images_per_class, decays=(1e-1,))
+    for profile, config in LINEAR.items()
 }
 CONFIGS = {"linear": LINEAR, "few-label": FEW_LABEL}
 

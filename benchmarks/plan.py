@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from benchmarks.pool import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.run import Source, lost_record, source_of
 from benchmarks.tasks import TASKS
+from benchmarks.text import checked_label, printable
+from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError, RunError
-from pretrain.files import results_dir
+from pretrain.files import require_writable, results_dir
 from pretrain.provenance import utc_now
 
 FROZEN, DETECTOR = 1.0, 2.0  # how long the jobs take beside each other, in the demo
@@ -110,7 +113,10 @@ class Plan:
             for spec in specs:
                 if spec not in recorded:
                     record = lost_record(spec, source, self.roots[needs], begun, reason, log)
-                    saved.append(str(store.save(record)))
+                    try:
+                        saved.append(str(store.save(record)))
+                    except OSError as error:  # a full disk: the run counts as missing
+                        print(f"warning: no record of a failed {spec.task}: {error.strerror}", file=sys.stderr)
 
         def new_records() -> list[RunRecord]:
             found = []
@@ -142,6 +148,36 @@ class Plan:
         )
 
 
+def check_data(plan: Plan, boxes_only: str) -> None:
+    """InputError where a task cannot run on its data: no such section, no masks, a class with too few images.
+
+    ``boxes_only``: the command in place of coco-seg's for data without masks.
+    """
+    for name in dict.fromkeys(cell.task for cell in plan.cells):
+        task, root = TASKS[name], plan.roots[TASKS[name].needs]
+        section = root.section(task.needs)
+        if task.needs_masks and section.get("masks", "none") == "none":
+            raise InputError(f"{name} needs masks, and data set {root.name} has boxes alone: run `{boxes_only}`")
+        if task.images_per_class > 1:
+            for label in section["classes"]:
+                count = _images(root.folder(task.needs) / "train" / label, task.images_per_class)
+                if count < task.images_per_class:
+                    raise InputError(
+                        f"class {label} of data set {root.name} has {count} training images, and {name} takes "
+                        f"{task.images_per_class} of each: add images, remove the class, or leave out {name}"
+                    )
+
+
+def _images(folder: Path, enough: int) -> int:
+    """How many images ``folder`` has, no more than ``enough`` of them being counted."""
+    count = 0
+    for _, _, names in os.walk(folder, followlinks=True):
+        count += sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+        if count >= enough:
+            break
+    return count
+
+
 def resolve_columns(plan: Plan, workers: int) -> Plan:
     """``plan`` with its protocols resolved as they will run here.
 
@@ -161,32 +197,27 @@ def resolve_columns(plan: Plan, workers: int) -> Plan:
         name="protocols",
         target="benchmarks.run:resolve_columns",
         arguments={"columns": columns, "profile": plan.profile, "num_gpus": plan.num_gpus, "opts": plan.opts},
-        log=results_dir() / "logs" / "protocols.log",
         then=keep,
     )
     check_jobs([job], workers, say_done=False)
     return dataclasses.replace(plan, resolved=dict(zip(columns, found, strict=True)))
 
 
-def check_options(plan: Plan, sources: list[Source], workers: int) -> None:
-    """InputError for ``opts`` that some detector of the plan would refuse, before anything is started."""
-    source = next((source for source in sources if source.converted), None)
-    detectors = {spec.protocol: spec for spec in plan.specs(source) if spec.overrides} if source else {}
-    checks = [
-        Job(
-            name=f"options of {protocol}",
-            target="benchmarks.detection:check_options",
-            arguments={
-                "source": source,
-                "root": plan.roots[TASKS[spec.task].needs].path,
-                "spec": spec,
-                "num_gpus": plan.num_gpus,
-            },
-            log=results_dir() / "logs" / "options.log",
+def check_detectors(plan: Plan, sources: list[Source], workers: int) -> None:
+    """InputError for a network or ``opts`` that some detector of the plan cannot have, before anything is started."""
+    detectors = {
+        (spec.protocol, source.architecture): (source, spec, len(plan.roots[needs].section(needs)["classes"]))
+        for source in sources
+        for spec in plan.specs(source)
+        if (needs := TASKS[spec.task].needs) != "imagenet"
+    }
+    if detectors:
+        job = Job(
+            name="detectors",
+            target="benchmarks.detection:check",
+            arguments={"detectors": list(detectors.values()), "num_gpus": plan.num_gpus},
         )
-        for protocol, spec in detectors.items()
-    ]
-    check_jobs(checks, workers)
+        check_jobs([job], workers, say_done=False)
 
 
 def _headline(record: RunRecord) -> str:
@@ -204,10 +235,11 @@ def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
     for item in items:
         label, path = _label_and_path(item)
         file = path / "backbone.safetensors" if _is_there(path, stat.S_ISDIR) else path
-        if label in found:
-            raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
         if not label or not _is_there(file, stat.S_ISREG):
             raise InputError(f"--checkpoint {item}: {file} is not a file; give a PATH, or NAME=PATH")
+        label = checked_label(label)
+        if label in found:
+            raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
         found[label] = file.resolve()
     return found
 
@@ -219,7 +251,7 @@ def _label_and_path(item: str) -> tuple[str, Path]:
     named = [(name, path) for name, path in splits if "/" not in name and path.name]
     if named and not _is_there(whole):
         return next((pair for pair in named if _is_there(pair[1])), named[0])
-    return whole.name if _is_there(whole, stat.S_ISDIR) else whole.stem, whole
+    return printable(whole.name if _is_there(whole, stat.S_ISDIR) else whole.stem), whole
 
 
 def _is_there(path: Path, is_kind: Callable[[int], bool] = bool) -> bool:
@@ -237,12 +269,13 @@ def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:
             name=f"{label} convert",
             target="benchmarks.run:convert_checkpoint",
             arguments={"checkpoint": path},
-            log=results_dir() / "logs" / ("convert-" + re.sub(r"[^-.\w]", "_", label) + ".log"),
             report=str,
         )
         for label, path in checkpoints.items()
         if source_of(label, path) is None
     ]
+    if todo:
+        require_writable(results_dir() / "converted")
     check_jobs(todo, workers)
     found = {label: source_of(label, path) for label, path in checkpoints.items()}
     if lost := [label for label, source in found.items() if source is None]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import io
 import multiprocessing
 import os
 import signal
@@ -17,19 +16,22 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from pretrain.errors import InputError, RunError
+from pretrain.errors import InputError, in_one_line
+from pretrain.stopping import SIGNALS, signals_held
 
 PRELOAD = ["pretrain.train", "transfer.convert", "benchmarks.linear", "benchmarks.knn", "benchmarks.detection"]
 HEARTBEAT_SECONDS = 20.0
+GRACE_SECONDS = 30.0  # for jobs to end after SIGTERM: pretraining saves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """``target`` ("module:function") called with ``arguments`` in a fresh process, its output appended to ``log``.
+    """``target`` ("module:function") called with ``arguments`` in a fresh process, its output appended to any ``log``.
 
     In the parent, after success: ``then(value)`` gives follow-up jobs and ``report(value)`` the progress line's text.
     After a failure: ``lost(reason)``. ``stage`` is what its time is booked under. For the time left: ``weight`` is how
@@ -40,7 +42,7 @@ class Job:
     stage: str = ""
     target: str
     arguments: dict[str, Any]
-    log: Path
+    log: Path | None = None
     then: Callable[[Any], list[Job]] = lambda value: []
     report: Callable[[Any], str] = lambda value: "done"
     lost: Callable[[str], None] = lambda reason: None
@@ -65,26 +67,45 @@ class _Running:
 
     def progress(self) -> str:
         """One line: how long it has been running and the last thing its log says."""
-        with self.job.log.open("rb") if self.job.log.exists() else io.BytesIO() as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 400))
-            lines = stream.read().decode(errors="replace").replace("\r", "\n").split("\n")
+        lines = []
+        if self.job.log and self.job.log.exists():
+            with self.job.log.open("rb") as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - 400))
+                lines = stream.read().decode(errors="replace").replace("\r", "\n").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "starting")
         return f"  … {self.job.name} ({minutes(time.monotonic() - self.started)}): {last[:120]}"
 
     def outcome(self) -> tuple[bool, Any]:
-        """(True, the function's value) or (False, one line why not). Call after the process has ended."""
+        """(True, the function's value) or (False, one line why not). Waits for the end of the process."""
         try:
-            if self.pipe.poll():
-                return self.pipe.recv()
-        except EOFError:
-            pass
-        code = self.process.exitcode
-        hint = " (killed; out of memory?)" if code == -9 else ""
-        return False, f"the process ended with status {code}{hint}, see {self.job.log}"
+            found: tuple[bool, Any] | None = self.pipe.recv()
+        except (EOFError, OSError):  # it ended before, or while it sent
+            found = None
+        self.process.join()
+        return found or (False, ended(self.process.exitcode))
 
 
-def _die_with_parent() -> None:
-    """End this process when the one that started the pool is gone, however it went: nothing runs on unseen."""
+def ended(status: int) -> str:
+    """How a process ended that left no word: by which signal or with which status."""
+    if status >= 0:
+        return f"the process ended with status {status}"
+    names = {one.value: one.name for one in signal.Signals}
+    hints = {
+        "SIGKILL": "; killed, perhaps because memory ran out: lower --workers",
+        "SIGABRT": "; as libraries do when memory runs out: lower --workers",
+        "SIGBUS": "; perhaps because the disk or the shared memory (/dev/shm) is full",
+    }
+    name = names.get(-status, f"signal {-status}")
+    return f"the process ended with status {status} ({name}{hints.get(name, '')})"
+
+
+def follow_parent() -> None:
+    """Only the parent ends this process, by SIGTERM, or by its own end, however that came.
+
+    For a process that was started within ``signals_held``. Ctrl-C, which reaches all of a terminal, does nothing.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -95,11 +116,10 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _call(target: str, arguments: dict[str, Any], environment: dict[str, str], log: Path, pipe: Any) -> None:
-    _die_with_parent()
+def _call(target: str, arguments: dict[str, Any], environment: dict[str, str], log: Path | None, pipe: Any) -> None:
+    follow_parent()
     os.environ.update(environment)  # the server keeps what it was started with, in which RESULTS_DIR may be another
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", buffering=1, encoding="utf-8") as stream:
+    with (log or Path(os.devnull)).open("a", buffering=1, encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         sys.stdout = sys.stderr = stream
@@ -107,27 +127,61 @@ def _call(target: str, arguments: dict[str, Any], environment: dict[str, str], l
         try:
             pipe.send((True, getattr(importlib.import_module(module), function)(**arguments)))
         except Exception as error:
-            traceback.print_exc()
             pipe.send((False, one_line(error)))
+            with suppress(OSError):  # a full disk
+                traceback.print_exception(error)
 
 
 def one_line(error: Exception) -> str:
-    """The error as one line: its own words if it was made for people, else with its type in front."""
+    """The error as one line: for people if it can be, else its type and its first words."""
+    if known := in_one_line(error):
+        return known.splitlines()[0]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, InputError | RunError):
-        return lines[0]
     # torch's spawn wraps a child's traceback, whose last line says what happened.
     spawned = type(error).__name__ == "ProcessRaisedException"
     return ": ".join([type(error).__name__, *(lines[-1:] if spawned else lines[:1])])
 
 
 def _start(job: Job, context: Any) -> _Running:
+    job = _with_log(job)
     receiver, sender = context.Pipe(duplex=False)
     arguments = (job.target, job.arguments, dict(os.environ), job.log, sender)
     process = context.Process(target=_call, args=arguments, name=job.name)
     process.start()
     sender.close()
     return _Running(job, process, receiver, time.monotonic())
+
+
+def _with_log(job: Job) -> Job:
+    """``job``, without a log where none can be written: what is done already needs none, the rest fails by itself."""
+    if job.log is None:
+        return job
+    try:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.log.open("a").close()
+    except OSError as error:
+        _say(f"{job.name}: no log, since {job.log} cannot be written ({error.strerror})")
+        return dataclasses.replace(job, log=None)
+    return job
+
+
+def _end(running: Sequence[_Running]) -> None:
+    """End jobs whose results nobody waits for, and the server that they were forked from."""
+    for process in multiprocessing.active_children():  # also one that was starting
+        process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for item in running:
+        # The pipe closes with the last process that has it: the job's own, or its loaders.
+        with suppress(EOFError, OSError):
+            while item.pipe.poll(max(0.0, deadline - time.monotonic())):
+                item.pipe.recv()
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
+    # It may be importing still, and would see only then that nobody needs it.
+    if server := getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None):
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
 
 
 def _say(*lines: str) -> None:
@@ -158,13 +212,8 @@ def time_left(
 
 
 def check_jobs(jobs: list[Job], workers: int, say_done: bool = True) -> None:
-    """Run jobs that judge input; InputError with their reasons in one line if any fails, and no trace of them left."""
+    """Run jobs that judge input and write nothing; InputError with their reasons in one line if any fails."""
     if failed := run_jobs(jobs, workers, say_failures=False, say_done=say_done).failed:
-        for job in jobs:
-            job.log.unlink(missing_ok=True)
-        for folder in (jobs[0].log.parent, jobs[0].log.parent.parent):
-            with suppress(OSError):  # not empty: something else lies there
-                folder.rmdir()
         raise InputError("; ".join(dict.fromkeys(reason for _, reason in failed)))
 
 
@@ -189,6 +238,8 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True, say_d
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    with signals_held():  # the server is not to end while jobs do, and a job unblocks them for itself
+        forkserver.ensure_running()
     queue, follow_ups, ran = list(jobs), 0, Ran()  # the first ``follow_ups`` of the queue
     running: list[_Running] = []
     done: list[tuple[float, float]] = []
@@ -197,12 +248,11 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True, say_d
             while queue and len(running) < workers:
                 running.append(_start(queue.pop(0), context))
                 follow_ups = max(0, follow_ups - 1)
-            ready = wait([item.process.sentinel for item in running], HEARTBEAT_SECONDS)
+            ready = wait([item.pipe for item in running], HEARTBEAT_SECONDS)
             if not ready:
                 _say(*(item.progress() for item in running))
-            for item in [item for item in running if item.process.sentinel in ready]:
+            for item in [item for item in running if item.pipe in ready]:
                 running.remove(item)
-                item.process.join()
                 good, value = item.outcome()
                 now = time.monotonic()
                 done.append((item.job.weight, now - item.started))
@@ -218,8 +268,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True, say_d
                     text = item.job.report(value) if good else f"FAILED: {value}"
                     count = _count_and_time_left(done, running, queue, workers, now)
                     _say(f"[{count[0]}] {item.job.name}: {text} · {minutes(now - item.started)}{count[1]}")
-    finally:
-        for item in running:
-            item.process.terminate()
-            item.process.join()
+    except BaseException:
+        _end(running)
+        raise
     return ran

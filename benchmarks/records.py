@@ -190,7 +190,7 @@ class ResultsStore:
         """Files of all attempts, the oldest attempt of a spec first. InputError if the folder cannot be listed."""
         try:
             folders = sorted(entry.path for entry in os.scandir(self.root))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # what is to be written there will say so
             return []
         except OSError as error:
             raise InputError(

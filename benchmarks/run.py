@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -195,8 +196,9 @@ def _attempt(source: Source, root: DataRoot, spec: RunSpec, num_gpus: int, log: 
     try:
         result = import_module(TASKS[spec.task].module).run(context)
     except Exception as error:
-        traceback.print_exc()
         seconds = time.monotonic() - clock
+        with suppress(OSError):  # the log's disk is full
+            traceback.print_exc()
         return _record(spec, source, root, begun, utc_now(), error=one_line(error), log=log, seconds=seconds)
     return _record(spec, source, root, begun, utc_now(), result=result, log=log, seconds=time.monotonic() - clock)
 

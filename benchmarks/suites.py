@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.plan import Cell, Plan, check_options, convert_first, resolve_columns
+from benchmarks.plan import Cell, Plan, check_data, check_detectors, convert_first, resolve_columns
 from benchmarks.pool import Job, run_jobs
 from benchmarks.run import Source, source_of
 from benchmarks.summary import finish
@@ -161,8 +161,9 @@ def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus
         num_gpus=num_gpus,
         opts=opts,
     )
+    check_data(plan, "python -m benchmarks run --task coco-det …")
     plan = resolve_columns(plan, workers)
-    check_options(plan, given, workers)
+    check_detectors(plan, given, workers)
     sources: dict[str, Source] = {}
     saved: list[str] = []
     jobs = [_method_job(plan, method, sources, saved) for method in suite.methods]

@@ -58,5 +58,6 @@ def finish(
     print(f"{len(saved)} new runs, {minutes(time.monotonic() - begun)} in all", file=sys.stderr)
     print(*_places(expected), sep="\n", file=sys.stderr)
     for job, reason in ran.failed:
-        print(printable(f"failed: {job.name}: {reason} (log: {job.log})"), file=sys.stderr)
+        where = f" (log: {job.log})" if job.log else ""
+        print(printable(f"failed: {job.name}: {reason}{where}"), file=sys.stderr)
     return 1 if ran.failed or not whole else 0

@@ -30,8 +30,9 @@ class Task:
     """A downstream task. Raise ``version`` with any change that moves its numbers; ``protocols`` are names
     with what a heading adds for them, the default first.
 
-    ``needs`` names the section of the data root it reads (imagenet, voc, coco). A deterministic task runs once and
-    prints n = 1. ``metrics[0]`` is the primary one. ``module`` is imported where it runs.
+    ``needs`` names the section of the data root it reads (imagenet, voc, coco), of which it takes ``images_per_class``
+    training images. A deterministic task runs once and prints n = 1. ``metrics[0]`` is the primary one. ``module`` is
+    imported where it runs.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Task:
     deterministic: bool
     reference: str
     module: str
+    images_per_class: int = 1
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether it is about instance masks too."""
+        return any(metric.key.startswith("segm/") for metric in self.metrics)
 
     def column_title(self, protocol: str) -> str:
         """Column heading of this task under ``protocol``, with the detector named where there are several."""
@@ -78,6 +85,7 @@ _ROWS = (
         deterministic=False,
         reference="as linear, on 10 training images per class drawn by the seed, decay 0.1",
         module="benchmarks.linear",
+        images_per_class=10,
     ),
     Task(
         name="knn",
@@ -119,6 +127,17 @@ _ROWS = (
         ),
         deterministic=False,
         reference="He et al., MoCo (arXiv 1911.05722), table 5 and A.2",
+        module="benchmarks.detection",
+    ),
+    Task(
+        name="coco-det",
+        title="COCO boxes",
+        needs="coco",
+        version=1,
+        protocols={"coco_det_fpn_1x": "FPN", "coco_det_c4_1x": "C4"},
+        metrics=_BOX,
+        deterministic=False,
+        reference="coco-seg's protocols without masks, for data sets that have none; COCO's box AP",
         module="benchmarks.detection",
     ),
 )

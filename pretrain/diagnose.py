@@ -24,8 +24,8 @@ from pretrain.config import best_device, has_bf16
 from pretrain.crops import cut, random_crop_box
 from pretrain.data import ImageList, decode, describe, list_images
 from pretrain.errors import InputError
-from pretrain.files import digest, replacing, results_dir, write_json
-from pretrain.information import Information, Interval, measure
+from pretrain.files import digest, replacing, require_writable, results_dir, write_json
+from pretrain.information import Information, Interval, measure, require_images
 from pretrain.load import FrozenBackbone, load_backbone
 from pretrain.provenance import git_state, package_versions, utc_now
 from pretrain.views import ViewsConfig, augment
@@ -72,6 +72,9 @@ def diagnose(backbone: FrozenBackbone, data: Path, config: DiagnoseConfig) -> tu
     """
     _check(config)
     images = list_images(data)
+    require_images(min(config.images, len(images)), config.dim)
+    for name in ("features", "diagnose"):
+        require_writable(results_dir() / name)
     dataset, size = describe(images), config.image_size or backbone.image_size or DEFAULT_SIZE
     settings = {**dataclasses.asdict(config), "image_size": size}
     identity = {"checkpoint": backbone.sha256, "data": dataset["fingerprint"], "settings": settings}

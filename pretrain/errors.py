@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from pretrain.files import results_dir
+from pretrain.stopping import Stopped, raise_on_signals
 
 _ELSEWHERE = "choose another folder with RESULTS_DIR"
+_SPACE = f"free some space or {_ELSEWHERE}"
+_PERMISSIONS = "it cannot be read or written: change its permissions or choose another"
+_IN_THE_WAY = f"a file stands where a folder is needed: remove it or {_ELSEWHERE}"
 _ADVICE = {
-    errno.ENOSPC: f"free some space or {_ELSEWHERE}",
-    errno.EDQUOT: f"free some space or {_ELSEWHERE}",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: f"a limit on the size of files (ulimit -f) is reached: raise it or {_ELSEWHERE}",
     errno.EROFS: _ELSEWHERE,
-    errno.EACCES: "it cannot be read or written: change its permissions or choose another",
-    errno.EPERM: "it cannot be read or written: change its permissions or choose another",
-    errno.EEXIST: f"a file stands where a folder is needed: remove it or {_ELSEWHERE}",
-    errno.ENOTDIR: f"a file stands where a folder is needed: remove it or {_ELSEWHERE}",
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
 }
+# How torch, NumPy and the dynamic loader say that memory is short.
+_MEMORY = ("can't allocate memory", "Cannot allocate memory", "cannot allocate memory", "bad_alloc", "ALLOC_FAILED")
+_MEMORY_OR_THREADS = ("can't start new thread", "failed to map segment from shared object")
+# How NumPy, torch and safetensors say that a write failed; they drop the system's own words.
+_WRITES = re.compile(r"PytorchStreamWriter failed|\d requested and \d+ written|unexpected pos|No space left on device")
 
 
 class InputError(ValueError):
@@ -33,41 +45,55 @@ class RunError(RuntimeError):
 def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
     """Call ``main(argv)`` and exit.
 
-    With its own status, 2 for InputError, 1 for RunError and for files that cannot be used, 130 for Ctrl-C.
+    With its own status, 2 for InputError, 1 for RunError, for files that cannot be used and for too little memory, 130
+    for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
+    raise_on_signals()
     try:
         status = main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command continues", file=sys.stderr)
+        status = stopped.status
+    except BrokenPipeError:  # `… | head`: who reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        status = 130
-    except RuntimeError as error:
-        if not (line := _of_memory(error)):
+    except Exception as error:
+        line = in_one_line(error)
+        if not line:
             raise
         print(f"error: {line}", file=sys.stderr)
-        status = 1
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0) or _no_results_folder(error)
-        if not advice:
-            raise
-        what = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{what}: {advice}", file=sys.stderr)
-        status = 1
+        status = 2 if isinstance(error, InputError) else 1
     sys.exit(status)
 
 
-def _of_memory(error: RuntimeError) -> str | None:
-    """torch's errors for too little memory in a line; None for any other."""
-    first = str(error).split("\n")[0]
-    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first:
-        return f"out of memory ({first[:80]}): lower --batch-size or --image-size"
+def in_one_line(error: BaseException) -> str | None:
+    """An error that a user can act on, with what to do; None for any other, which is a fault of ours."""
+    if isinstance(error, InputError | RunError):
+        return str(error)
+    return _of_memory(error) or _of_files(error)
+
+
+def _of_memory(error: BaseException) -> str | None:
+    first = " ".join(str(error).split("\n")[0].split())[:80]
     if first.startswith("DataLoader worker") and "killed" in first:
-        return f"a loader process was killed, as happens when memory runs out ({first[:80]}): lower --workers"
+        return f"a loader process was killed, as happens when memory runs out ({first}): lower --workers"
+    if type(error).__name__ == "BrokenProcessPool":
+        return "a worker was killed, as happens when memory runs out: lower --workers"
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if known or getattr(error, "errno", None) == errno.ENOMEM or any(words in str(error) for words in _MEMORY):
+        return f"out of memory ({first or type(error).__name__}): lower --workers, --batch-size or --image-size"
+    if any(words in str(error) for words in _MEMORY_OR_THREADS):
+        return f"out of memory or of threads ({first}): lower --workers, or raise the limit (ulimit -v, ulimit -u)"
+    return None
+
+
+def _of_files(error: BaseException) -> str | None:
+    if isinstance(error, OSError) and error.errno:
+        advice = _ADVICE.get(error.errno) or _no_results_folder(error)
+        what = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{what}: {advice}" if advice else None
+    if _WRITES.search(str(error)):
+        return f"a file could not be written whole ({' '.join(str(error).split())[:80]}): {_SPACE}"
     return None
 
 

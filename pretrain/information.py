@@ -194,14 +194,19 @@ def _choose(fit: Fit, h: Tensor, sigma: Tensor, noise: Tensor) -> tuple[str, str
     return prior, min(BOUNDS, key=lambda name: means[name])
 
 
+def require_images(count: int, dim: int) -> None:
+    """InputError where so few images cannot be measured in ``dim`` dimensions."""
+    if count < IMAGES_PER_DIMENSION * dim:
+        raise InputError(f"{count} images are too few for --dim {dim}: give {IMAGES_PER_DIMENSION * dim}, or lower it")
+
+
 def measure(h: Tensor, *, dim: int = 16, noise: float = 1.0, resamples: int = 1000, seed: int = 0) -> Information:
     """Bounds for features ``h`` (n, 2, D) of n images' two views; half of the images, drawn by ``seed``, are fitted on.
 
     ``dim`` is d and ``noise`` σ: z carries at most about d/2 · log(1 + 1/σ²) nats. ``resamples`` of the bootstrap
     over images. InputError for fewer than IMAGES_PER_DIMENSION.
     """
-    if len(h) < IMAGES_PER_DIMENSION * dim:
-        raise InputError(f"{len(h)} images are too few for --dim {dim}: give {IMAGES_PER_DIMENSION * dim}, or lower it")
+    require_images(len(h), dim)
     generator = torch.Generator().manual_seed(seed)
     h, order = h.detach().cpu().double(), torch.randperm(len(h), generator=generator)
     fitting, reporting = order.chunk(2)

@@ -21,7 +21,7 @@ from pretrain.crops import Crop, Reader, cut, random_crop_box
 from pretrain.data import ImageList, decode
 from pretrain.distributed import say
 from pretrain.errors import InputError
-from pretrain.stopping import leave_sigterm_to_parent
+from pretrain.stopping import leave_signals_to_parent
 
 _ORDER, _CROPS = 0, 1  # separate random streams of one seed
 UNREADABLE_SHARE = 0.01  # of the images
@@ -159,7 +159,7 @@ def load_batches(
         collate_fn=collate,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=leave_sigterm_to_parent,
+        worker_init_fn=leave_signals_to_parent,
         # The loader draws its workers' base seed; from the global RNG it would shift everything drawn after it.
         generator=torch.Generator().manual_seed(dataset.seed),
     )

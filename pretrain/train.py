@@ -7,6 +7,7 @@ from (seed, step), so on the CPU, with the same number of threads, it ends in th
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
@@ -36,12 +37,12 @@ from pretrain.files import digest, results_dir, write_json
 from pretrain.loader import CropDataset, StepSampler, Unreadable, load_batches
 from pretrain.methods import METHODS, Method, Sizes
 from pretrain.metrics import Metrics, Progress, draw_curves, read_metrics
-from pretrain.optimizers import build_optimizer
+from pretrain.optimizers import build_optimizer, parameter_groups
 from pretrain.probe import probe
 from pretrain.provenance import git_state, package_versions, utc_now
 from pretrain.state import discard, load_state, locked, save_state, saves, saving
 from pretrain.step import for_processes, make_batch, read_terms, update
-from pretrain.stopping import STOPPED, sigterm_noted
+from pretrain.stopping import Stopped, signals_noted
 from pretrain.views import crops_of
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
@@ -75,7 +76,8 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
 
     ``resume`` never: what an earlier run of these settings left is removed and training starts anew. InputError for
     unusable settings or images; RunError for a non-finite or collapsed run, or a save that failed; SystemExit with
-    status 143 after a SIGTERM, the state saved. Where processes have joined, all return or all end, and rank 0 writes.
+    status 130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP, the state saved. Where processes have joined, all return or
+    all end, and rank 0 writes.
     """
     device = local_device()
     with together():
@@ -92,6 +94,9 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
         dataset = describe(images)
     folder = run_folder(preset_name, resolved, dataset)
     if resume == "never" or not from_first(_finished(folder)):
+        with together():  # what the method or its optimiser refuses leaves no folder
+            method = cast(nn.Module, build_method(resolved, len(images.classes), len(images)))
+            parameter_groups(method, resolved)
         with locked(folder) if rank() == 0 else nullcontext():
             if resume == "never" and rank() == 0:
                 discard(folder)
@@ -99,7 +104,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
                 with together():
                     if rank() == 0:
                         _note_settings(folder, preset_name, images.root, resolved)
-                _train_and_export(images, resolved, dataset, folder, device)
+                _train_and_export(method, images, resolved, dataset, folder, device)
     return folder / "backbone.safetensors"
 
 
@@ -117,11 +122,15 @@ def _note_settings(folder: Path, preset_name: str, data: Path, resolved: Resolve
 
 
 def _train_and_export(
-    images: ImageList, resolved: Resolved, dataset: dict[str, Any], folder: Path, device: torch.device
+    method: nn.Module,
+    images: ImageList,
+    resolved: Resolved,
+    dataset: dict[str, Any],
+    folder: Path,
+    device: torch.device,
 ) -> None:
     # Memory format first: the optimizer's state takes the parameters' layout.
-    method = cast(nn.Module, build_method(resolved, len(images.classes), len(images))).to(device)
-    method = method.to(memory_format=torch.channels_last)
+    method = method.to(device).to(memory_format=torch.channels_last)
     unreadable = Unreadable(len(images))
     title = f"{folder.name} on {dataset['name']}"
     if resolved.steps:
@@ -178,7 +187,7 @@ def train(
     say(f"on {device} in {resolved.precision}, {world_size()} process(es), results in {folder}")
     save_at = time.perf_counter() + FIRST_SAVE_SECONDS
     method.train()
-    with sigterm_noted() as stopping, closing(loaded) as batches, closing(metrics) if metrics else nullcontext():
+    with signals_noted() as stopping, closing(loaded) as batches, closing(metrics) if metrics else nullcontext():
         for step in range(start, resolved.steps):
             before = time.perf_counter()
             samples = next(batches)
@@ -186,7 +195,7 @@ def train(
             progress.tick(now - before)
             # Clocks, signals and files differ between processes; what follows from them must not.
             stop, save, show, failed = agree(
-                stopping(), first and now >= save_at, first and progress.due(), bool(samples.failures)
+                bool(stopping()), first and now >= save_at, first and progress.due(), bool(samples.failures)
             )
             if failed:
                 with together():
@@ -195,8 +204,9 @@ def train(
                 with together():
                     if first:
                         save_state(folder, step, parts, config.keep)
-                say(f"stopped by SIGTERM after {step} of {resolved.steps} steps; the same command continues")
-                raise SystemExit(STOPPED)
+                stopped = Stopped(stopping() or signal.SIGTERM)  # 0: another rank has the signal
+                say(f"{stopped} after {step} of {resolved.steps} steps; the same command continues")
+                raise SystemExit(stopped.status)
 
             torch.manual_seed(step_seed(config.seed, step, _GLOBAL))
             generator.manual_seed(step_seed(config.seed, step, _AUGMENT))

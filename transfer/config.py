@@ -184,7 +184,7 @@ def _input(converted: ConvertedWeights) -> dict[str, Any]:
 def _require_possible(cfg: CfgNode, mask_format: str) -> None:
     """InputError for values that are fine alone and not together."""
     if cfg.MODEL.MASK_ON and mask_format == "none":
-        raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, and the data set has none; use a box protocol")
+        raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, and the data set has none: take --task coco-det")
     if cfg.MODEL.RESNETS.DEPTH < 50 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
         raise InputError(
             f"{cfg.TRANSFER.PROTOCOL} builds res5 in its head, for which detectron2 has only bottleneck blocks; "
@@ -194,6 +194,13 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
         raise InputError(
             f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}: a C4 detector has res5 in its head, where "
             "detectron2 always trains it; give 4 or less, or take an FPN protocol"
+        )
+    batch, gpus = cfg.SOLVER.IMS_PER_BATCH, max(1, cfg.TRANSFER.NUM_GPUS)
+    if batch < 1 or batch % gpus:
+        raise InputError(
+            f"a batch of {batch} images (SOLVER.IMS_PER_BATCH) does not divide by {gpus} GPUs: change --num-gpus"
+            if batch > 0
+            else f"SOLVER.IMS_PER_BATCH {batch}: give 1 or more"
         )
     norms = [key for key in NORM_KEYS if cfg.MODEL.DEVICE == "cpu" and _get(cfg, key) in SYNCHRONISED]
     if norms:

@@ -140,6 +140,21 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float
     return flat_metrics(results)
 
 
+def require_buildable(cfg: CfgNode) -> None:
+    """InputError where detectron2 cannot build the detector, its optimiser and its schedule from the options given."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    try:
+        model = Trainer.build_model(cfg)
+        Trainer.build_lr_scheduler(cfg, Trainer.build_optimizer(cfg, model))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a wrong value leads to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"--opts: detectron2 builds no {cfg.TRANSFER.PROTOCOL} from them ({reason[:200]})") from error
+
+
 def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
     """{"bbox/AP": percent, …} without the values per category; what is undefined (NaN, −1) is None.
 

@@ -20,6 +20,7 @@ import io
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -40,7 +41,9 @@ from benchmarks.datasets.drawing import CLASSES, visible
 from benchmarks.datasets.layout import DataRoot, building
 from benchmarks.datasets.scenes import EmojiConfig, classification_image, scene
 from benchmarks.datasets.vocxml import VocImage, write_xml
+from benchmarks.pool import follow_parent
 from pretrain.files import data_dir, digest, fingerprint, write_json
+from pretrain.stopping import signals_held
 
 GENERATOR = 2  # raised by any change of the code that changes the files
 DESCRIPTION = "synthetic emoji scenes: OpenMoji drawings pasted on photographs and patterns, not natural images"
@@ -134,17 +137,19 @@ Run = Callable[[str, Callable[[Any], Any], list[tuple[str, int]]], list[Any]]
 def worker_map(workers: int) -> Iterator[Run]:
     """Yield ``run(label, function, tasks) -> results in order``, over ``workers`` processes, with a progress bar."""
     # Spawned, not forked: the caller may have started torch's threads.
-    pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, initializer=follow_parent) if workers > 1 else None
     try:
 
         def run(label: str, function: Callable[[Any], Any], tasks: list[tuple[str, int]]) -> list[Any]:
-            results = pool.imap(function, tasks, chunksize=16) if pool else map(function, tasks)
+            with signals_held():  # the processes start here
+                results = pool.map(function, tasks, chunksize=16) if pool else map(function, tasks)
             return list(tqdm(results, total=len(tasks), desc=label, unit="image", mininterval=1))
 
         yield run
     finally:
         if pool:
-            pool.terminate()
+            pool.shutdown(cancel_futures=True)
 
 
 def write_imagenet(config: EmojiConfig, root: Path, run: Run) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS
 from pretrain.provenance import git_state, package_versions, utc_now
 from transfer.config import resolved_protocol
+from transfer.profiles import Profile
 from transfer.weights import InputConvention
 
-PROFILE = "smoke"
+PROFILE: Profile = "smoke"
 # In a process of its own, start-up included; what it forked from does not count.
 CODE = """
 import sys, time

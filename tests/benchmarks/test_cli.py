@@ -1,18 +1,22 @@
 """The commands as a user meets them: python -m pytest tests/benchmarks/test_cli.py"""
 
 import json
+import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import _gpus, _opts, main
-from benchmarks.arguments import default_gpus
+from benchmarks.__main__ import _cells, _gpus, _opts, main
+from benchmarks.arguments import RunArguments, default_gpus
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.plan import Cell, Plan, parse_checkpoints
+from benchmarks.plan import Cell, Plan, check_data, parse_checkpoints
+from benchmarks.pool import Ran
 from benchmarks.run import Source
 from benchmarks.suites import run_suite
+from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT
 
@@ -28,6 +32,11 @@ def root(tmp_path, monkeypatch):
     section = {"classes": ["a", "b"], "counts": {"train": 4, "val": 2}, "fingerprint": "f" * 64}
     record = {"name": "toy", "synthetic": True, "description": "a toy", "config": {}, "imagenet": section}
     (folder / "data.json").write_text(json.dumps(record))
+    for name, count in (("a", 10), ("b", 9)):
+        (folder / "imagenet" / "train" / name).mkdir(parents=True)
+        for number in range(count):
+            (folder / "imagenet" / "train" / name / f"{number}.JPG").touch()
+        (folder / "imagenet" / "train" / name / "notes.txt").touch()
     (tmp_path / "x.pth").write_text("<html>404 not found</html>")
     return folder
 
@@ -50,6 +59,8 @@ def run_arguments(root, **changes):
         ({"--protocol": ["voc_c4_24k"]}, "unknown protocol voc_c4_24k"),
         ({"--data": ["/nowhere"]}, "not a prepared data root"),
         ({"--seed": ["-1"]}, "--seed -1"),
+        ({"--seed": ["0", "4294967296"]}, "--seed 4294967296: give 0 to 2147483647"),
+        ({"--task": ["knn", "few-label"]}, "class b of data set toy has 9 training images, and few-label takes 10"),
         ({"--opts": ["A", "1"]}, "none of these tasks trains a detector"),
         ({"--opts": ["A", "1", "A", "2"]}, "A is given twice"),
         ({"--num-gpus": ["-1"]}, "--num-gpus -1: this machine has"),
@@ -65,6 +76,34 @@ def test_wrong_input_is_one_line_that_names_it_and_nothing_is_written(root, chan
         main(run_arguments(root, **changes))
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert not (root.parent / "results").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"--protocol": ["coco_c4_1x"]}])
+def test_data_without_masks_is_refused_with_the_command_for_boxes(root, more):
+    values = json.loads((root / "data.json").read_text())
+    values["coco"] = {"classes": ["a"], "counts": {}, "fingerprint": "f" * 64, "masks": "none"}
+    (root / "data.json").write_text(json.dumps(values))
+    arguments = run_arguments(root, **{"--task": ["coco-seg"], **more})
+    with pytest.raises(InputError, match="data set toy has boxes alone") as caught:
+        main(arguments)
+    command = shlex.split(str(caught.value).split("`")[1])
+    assert command[:3] == ["python", "-m", "benchmarks"]
+    expected = {"coco-seg": "coco-det", "coco_c4_1x": "coco_det_c4_1x"}
+    assert command[3:] == [expected.get(word, word) for word in arguments]
+    check_data(plan_of(root, "coco-det"), "")
+
+
+def plan_of(root, *tasks, seeds=(0,)):
+    data = DataRoot.load(root)
+    cells = tuple(Cell(task=task, protocol=next(iter(TASKS[task].protocols)), seeds=seeds) for task in tasks)
+    resolved = {(cell.task, cell.protocol): ("d" * 64, "fp32") for cell in cells}
+    roots = {TASKS[task].needs: data for task in tasks}
+    return Plan(profile="smoke", cells=cells, roots=roots, num_gpus=0, resolved=resolved)
+
+
+def test_tasks_protocols_and_seeds_that_are_given_twice_run_once(root):
+    values = {"task": ("knn", "linear", "knn"), "protocol": ("knn", "knn"), "checkpoint": (), "data": root}
+    assert _cells(RunArguments(**values)) == [("knn", "knn"), ("linear", "lbfgs")]
 
 
 def test_a_file_that_is_no_checkpoint_stops_the_run_before_any_record(root):
@@ -83,6 +122,20 @@ def test_unknown_flags_and_wrong_types_are_named_and_exit_with_2(root, flag, cap
         main([*run_arguments(root), flag])
     assert caught.value.code == 2
     assert flag.split("=")[-1] in capfd.readouterr().err
+
+
+def test_nothing_to_run_needs_no_folder_that_can_be_written_and_a_run_does(root, monkeypatch):
+    """Up to the table, with workers and detectron2 left out."""
+    source = Source(label="x", path=root, converted=root, sha256="a" * 64, input=IMAGENET_INPUT, architecture="a")
+    resolved = plan_of(root, "knn").resolved
+    monkeypatch.setattr("benchmarks.plan.resolve_columns", lambda plan, workers: replace(plan, resolved=resolved))
+    monkeypatch.setattr("benchmarks.plan.convert_first", lambda checkpoints, workers: [source])
+    monkeypatch.setattr("benchmarks.pool.run_jobs", lambda jobs, workers: pytest.fail("started") if jobs else Ran())
+    monkeypatch.setattr("benchmarks.summary.finish", lambda expected, *rest: len(expected))
+    (root.parent / "results").touch()
+    with pytest.raises(NotADirectoryError, match="results"):
+        main(run_arguments(root))
+    assert main([*run_arguments(root), "--rerun", "never"]) == 1  # one spec to show
 
 
 def test_unknown_command():
@@ -145,6 +198,16 @@ def test_a_checkpoint_that_is_not_there(item, missing, tmp_path, monkeypatch):
     assert str(caught.value) == f"--checkpoint {item}: {missing} is not a file; give a PATH, or NAME=PATH"
 
 
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "caf\udce9", "a" * 201])
+def test_a_name_that_no_table_can_show_is_refused_and_a_file_of_that_name_is_not(tmp_path, name):
+    file = tmp_path / f"{name}.pth"
+    file.write_bytes(b"x")
+    if name.isascii() and len(name) < 200:
+        assert list(parse_checkpoints((str(file),))) == [name.encode("unicode_escape").decode()]
+    with pytest.raises(InputError, match="give a"):
+        parse_checkpoints((f"{name}={file}",))
+
+
 def test_a_checkpoint_may_not_take_a_row_of_the_suite(tmp_path):
     with pytest.raises(InputError, match="simclr"):
         run_suite("smoke", {"simclr": tmp_path}, 1, 0, ())
@@ -192,12 +255,9 @@ def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):
     source = Source(
         label="x", path=root, converted=root, sha256="a" * 64, input=IMAGENET_INPUT, architecture="resnet50"
     )
-    data = DataRoot.load(root)
 
     def specs(*seeds):
-        cells = tuple(Cell(task=task, protocol="p", seeds=seeds) for task in ("linear", "few-label", "knn"))
-        resolved = {(cell.task, cell.protocol): ("d" * 64, "fp32") for cell in cells}
-        plan = Plan(profile="smoke", cells=cells, roots={"imagenet": data}, num_gpus=0, resolved=resolved)
+        plan = plan_of(root, "linear", "few-label", "knn", seeds=seeds)
         return [(spec.task, spec.seed) for spec in plan.specs(source)]
 
     assert specs(1, 2) == [("linear", 0), ("few-label", 1), ("few-label", 2), ("knn", 0)]

@@ -1,6 +1,7 @@
 """What makes two runs the same: python -m pytest tests/benchmarks/test_identity.py"""
 
 import dataclasses
+import errno
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_the_precision_is_the_machines(monkeypatch):
 def test_a_protocol_that_was_edited_since_the_plan_is_not_trained(monkeypatch, tmp_path, change):
     now, trained = resolved(), []
     cfg = config.resolved_protocol("voc_fpn_24k", "demo", 0, [])
-    monkeypatch.setattr(detection, "_config", lambda *rest: (cfg, None, SimpleNamespace(test_images=1, num_classes=2)))
+    monkeypatch.setattr(detection, "_converted", lambda pkl: None)
+    monkeypatch.setattr(detection, "register", lambda root, kind: SimpleNamespace(test_images=1, num_classes=2))
+    monkeypatch.setattr(detection, "_config", lambda *rest: cfg)
     monkeypatch.setattr(detection, "train_and_test", lambda *rest: trained.append(rest) or {"bbox/AP": 1.0})
     (tmp_path / "facts.json").write_text('{"classes_tested": 1}')
     good = {"protocol_digest": now.digest, "precision": now.precision}
@@ -127,6 +130,26 @@ def test_statistics_that_differ_by_rounding_are_one_input():
     assert InputConvention.of(network) == IMAGENET_INPUT
     network.channel_order = "BGR"
     assert InputConvention.of(network) != IMAGENET_INPUT
+
+
+def test_features_take_their_room_first_and_a_full_disk_leaves_none(tmp_path, monkeypatch):
+    """Written to mapped memory, a file with holes kills the process when the disk is full."""
+    target, images = tmp_path / "train.npy", [(torch.ones(2, 3, 1, 1), torch.full((2,), i)) for i in (0, 1)]
+    loader = type("Loader", (), {"dataset": range(4), "__iter__": lambda self: iter(images)})()
+    monkeypatch.setattr(features, "best_device", lambda: torch.device("cpu"))
+    model = torch.nn.Flatten()
+
+    def full(file, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        features._extract(model, loader, target)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    features._extract(model, loader, target)
+    assert (np.load(target) == 1).all() and np.load(tmp_path / "train.labels.npy").tolist() == [0, 0, 1, 1]
+    assert target.stat().st_blocks * 512 >= target.stat().st_size
 
 
 def test_features_are_computed_in_fp32_whatever_the_processor_is_fast_at(tmp_path, monkeypatch):

@@ -1,15 +1,24 @@
 """Jobs in processes: python -m pytest tests/benchmarks/test_pool.py"""
 
+import dataclasses
 import os
 import re
+import resource
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import pool
-from benchmarks.pool import Job, run_jobs
-from pretrain.errors import RunError
+from benchmarks.pool import Job, check_jobs, run_jobs
+from pretrain.errors import InputError, RunError
+from pretrain.stopping import signals_noted
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def touch(path, text):
@@ -38,6 +47,35 @@ def results_dir():
 def nap(seconds):
     time.sleep(seconds)
     return time.monotonic()
+
+
+def write_pid_and_nap(path, seconds):
+    path.with_suffix(".tmp").write_text(str(os.getpid()))
+    path.with_suffix(".tmp").rename(path)
+    time.sleep(seconds)
+
+
+def save_when_asked(path):
+    """As pretraining: SIGTERM is noted, and the job ends by itself."""
+    with signals_noted() as stopping:
+        write_pid_and_nap(path, 0)
+        while not stopping():
+            time.sleep(0.02)
+    time.sleep(0.3)
+    path.with_suffix(".saved").touch()
+    raise SystemExit(143)
+
+
+def allocate():
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+    np.ones(2**30)
+
+
+def fill_the_log():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    print("x" * 1000)
+    print("y" * 1000)
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +195,107 @@ def test_a_job_has_one_thread(tmp_path):
     )
     run_jobs([check], 1)
     assert threads == ["1"]
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from benchmarks import pool
+from pretrain.errors import run_cli
+pool.PRELOAD = []
+def main(argv):
+    folder = Path(argv[0])
+    targets = {"nap": {"seconds": 60}, "save": {}}
+    functions = {"nap": "write_pid_and_nap", "save": "save_when_asked"}
+    pool.run_jobs([
+        pool.Job(name=name, log=folder / f"{name}.log", target=f"tests.benchmarks.test_pool:{functions[name]}",
+                 arguments={"path": folder / name, **more})
+        for name, more in targets.items()
+    ], 2)
+run_cli(main)
+"""
+
+
+def start_runner(folder):
+    """Two jobs in a process of its own, and their process ids: one that naps for a minute, one that saves."""
+    command = [sys.executable, "-c", RUNNER, str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, cwd=CHECKOUT, **pipes)
+    until(lambda: (folder / "nap").exists() and (folder / "save").exists())
+    return process, [int((folder / name).read_text()) for name in ("nap", "save")]
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def gone(pid):
+    """Whether the process has ended; one that nobody has waited for yet counts."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_jobs_in_order_and_the_runner_in_one_line(tmp_path, number, status, whole_group):
+    process, jobs = start_runner(tmp_path)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    said = process.communicate(timeout=30)[1].splitlines()
+    assert process.returncode == status and len(said) == 1 and said[0].endswith("; the same command continues")
+    assert all(map(gone, jobs)) and (tmp_path / "save.saved").exists()
+
+
+def test_jobs_end_with_a_runner_that_was_killed(tmp_path):
+    process, jobs = start_runner(tmp_path)
+    process.kill()
+    process.communicate()
+    until(lambda: all(map(gone, jobs)))
+
+
+def test_a_job_whose_log_cannot_be_written_says_so_and_runs(tmp_path, capfd):
+    (tmp_path / "file").touch()
+    log = tmp_path / "file" / "log.txt"
+    good = dataclasses.replace(job(tmp_path, touch, arguments={"path": tmp_path / "a", "text": "one"}), log=log)
+    bad = dataclasses.replace(job(tmp_path, fail, arguments={"known": True}), log=log)
+    ((failed, reason),) = run_jobs([good, bad], 1).failed
+    assert (tmp_path / "a").read_text() == "one" and reason == "weights did not load" and failed.log is None
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == f"touch: no log, since {log} cannot be written (File exists)" and len(lines) == 4
+
+
+def test_a_full_log_and_too_little_memory_are_one_line(tmp_path):
+    failed = {
+        item.name: why for item, why in run_jobs([job(tmp_path, fill_the_log), job(tmp_path, allocate)], 1).failed
+    }
+    assert "File too large" in failed["fill_the_log"] and "ulimit -f" in failed["fill_the_log"]
+    assert (
+        failed["allocate"].startswith("out of memory (Unable to allocate 8.00 GiB")
+        and "--workers" in failed["allocate"]
+    )
+
+
+def test_jobs_that_judge_input_leave_nothing(tmp_path, capfd):
+    jobs = [Job(name=str(i), target=f"{__name__}:fail", arguments={"known": True}) for i in range(2)]
+    with pytest.raises(InputError, match=r"^weights did not load$"):
+        check_jobs(jobs, 2)
+    assert capfd.readouterr().err == "" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (-9, "status -9 (SIGKILL; killed, perhaps because memory ran out: lower --workers)"),
+        (-7, "SIGBUS; perhaps because the disk"),
+        (-6, "SIGABRT; as libraries do when memory runs out"),
+        (-11, "status -11 (SIGSEGV)"),
+        (-40, "status -40 (signal 40)"),
+        (1, "the process ended with status 1"),
+    ],
+)
+def test_how_a_process_ended(status, words):
+    assert words in pool.ended(status)

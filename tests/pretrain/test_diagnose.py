@@ -170,6 +170,20 @@ def test_features_are_those_of_two_views_of_each_image(tmp_path, results):
     assert h.shape == (5, 2, 192) and torch.equal(h[:, 0], h[:, 1]) and len(h[:, 0].unique(dim=0)) == 5
 
 
+@pytest.mark.parametrize("count", [5, 127])
+def test_too_few_images_and_a_folder_that_cannot_be_written_are_found_before_the_extraction(
+    count, tmp_path, results, monkeypatch
+):
+    write_images(tmp_path / "images", 128, sizes=((8, 8),))
+    monkeypatch.setattr(diagnose, "_extract", lambda *rest: pytest.fail("extracted"))
+    backbone = FrozenBackbone(module=nn.Flatten(), name="pixels", sha256="0")
+    with pytest.raises(InputError, match=f"{count} images are too few for --dim 4: give 128"):
+        diagnose.diagnose(backbone, tmp_path / "images", diagnose.DiagnoseConfig(images=count, dim=4))
+    results.touch()
+    with pytest.raises(NotADirectoryError):
+        diagnose.diagnose(backbone, tmp_path / "images", diagnose.DiagnoseConfig(images=128, dim=4))
+
+
 @pytest.mark.slow
 def test_the_command_writes_what_it_found_and_extracts_once(tmp_path, results, capsys, monkeypatch):
     write_images(tmp_path / "images", 64)
@@ -188,7 +202,12 @@ def test_the_command_writes_what_it_found_and_extracts_once(tmp_path, results, c
     assert main([*arguments, "--noise", "0.5"]) == 0 and capsys.readouterr().out.strip() != path
     with pytest.raises(TypeError):
         main([*arguments, "--seed", "1"])
-    refused = {"--noise 0": "--noise 0", "--images 1": "--images 1", "--dim 8": "too few"}
+    refused = {
+        "--noise 0": "--noise 0",
+        "--images 1": "--images 1",
+        "--dim 8": "too few",
+        "--images 40": "40 images are",
+    }
     for flags, said in refused.items():
         with pytest.raises(InputError, match=said):
             main([*arguments, *flags.split()])

@@ -1,13 +1,21 @@
 """Errors of the operating system as one line: ``python -m pytest tests/pretrain/test_errors.py``."""
 
 import errno
+import resource
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
 
 from pretrain.errors import run_cli
-from pretrain.files import results_dir, write_json
+from pretrain.files import require_writable, results_dir, write_json
+
+
+@pytest.fixture(autouse=True)
+def own_handlers(monkeypatch):
+    """The signals of this process stay pytest's."""
+    monkeypatch.setattr("pretrain.errors.raise_on_signals", lambda: None)
 
 
 def shown(main, capsys):
@@ -32,6 +40,22 @@ def test_results_folder_that_cannot_be_made(tmp_path, monkeypatch, capsys):
     assert "cannot be made" in shown(main, capsys)
 
 
+def test_a_folder_that_cannot_be_written_is_found_without_leaving_anything_in_it(tmp_path, monkeypatch):
+    require_writable(tmp_path / "not" / "made")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match="file"):
+            require_writable(place)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            require_writable(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_full_disk_and_an_unreadable_file_get_different_advice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x"])
 
@@ -54,6 +78,15 @@ def test_a_full_disk_and_an_unreadable_file_get_different_advice(tmp_path, monke
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore"), "--batch-size"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), "--batch-size"),
         (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. \nIt is"), "--workers"),
+        (MemoryError(), "MemoryError"),
+        (MemoryError("Unable to allocate 2.00 GiB for an array with shape (5,) and data type float64"), "2.00 GiB"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
+        (RuntimeError("unable to mmap 46 bytes from file </x>: Cannot allocate memory (12)"), "out of memory"),
+        (RuntimeError("std::bad_alloc"), "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory"),
+        (RuntimeError("can't start new thread"), "ulimit"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "ulimit -v"),
+        (BrokenProcessPool("A process in the process pool was terminated abruptly"), "--workers"),
     ],
 )
 def test_too_little_memory_is_one_line_with_a_remedy(error, remedy, monkeypatch, capsys):
@@ -62,6 +95,30 @@ def test_too_little_memory_is_one_line_with_a_remedy(error, remedy, monkeypatch,
 
     monkeypatch.setattr(sys, "argv", ["x"])
     assert remedy in shown(main, capsys)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("1024 requested and 512 written"),  # NumPy's
+        RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file data/0"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_in_the_words_of_libraries_is_one_line(error, monkeypatch, capsys):
+    def main(argv):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["x"])
+    assert "free some space" in shown(main, capsys)
+
+
+def test_a_limit_on_file_sizes_is_named(monkeypatch, capsys):
+    def main(argv):
+        raise OSError(errno.EFBIG, "File too large", "x.npy")
+
+    monkeypatch.setattr(sys, "argv", ["x"])
+    assert "ulimit -f" in shown(main, capsys)
 
 
 def test_other_faults_keep_their_traceback(monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import tyro
 
-from pretrain import __main__ as cli
+from pretrain import command as cli
 from pretrain import train
 from pretrain.config import resolve
 from pretrain.errors import InputError

@@ -100,18 +100,25 @@ def test_killed_at_any_step_and_continued_equals_undisturbed_bitwise(method, cla
     assert_equal_ends(train.run("x", config, class_folders), folder, rows, wanted)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
-def test_sigterm_saves_ends_with_143_and_the_same_command_continues(precision, flat_folder, results, monkeypatch):
+@pytest.mark.parametrize(
+    ("precision", "number"),
+    [
+        ("fp32", signal.SIGTERM),
+        ("fp32", signal.SIGINT),
+        pytest.param("fp16", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_and_the_same_command_continues(precision, number, flat_folder, results, monkeypatch):
     config = small("smoke-simclr", save_every=None, precision=precision)
     whole = train.run("x", config, flat_folder)
     wanted, rows = load_file(whole), losses(whole.parent)
     monkeypatch.setenv("RESULTS_DIR", str(results / "terminated"))
 
     def be_terminated():
-        after_update(3, kill(signal.SIGTERM))
+        after_update(3, kill(number))
         train.run("x", config, flat_folder)
 
-    assert in_child(be_terminated) == 143
+    assert in_child(be_terminated) == 128 + number
     folder = train.results_dir() / "pretrain" / whole.parent.name
     assert [path.name for path in saves(folder)] == ["state-000000003.pt"]
     assert_equal_ends(train.run("x", config, flat_folder), folder, rows, wanted)

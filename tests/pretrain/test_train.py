@@ -45,6 +45,20 @@ def test_random_is_torchvisions_initialisation_for_the_seed(class_folders, resul
         train.run("x", replace(tiny, method=RandomConfig(), steps=1), class_folders)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fixed_lr_modules": ("predictr",)}, "--fixed-lr-modules predictr: superinfo has "),
+        ({"fixed_lr_modules": ("backbone", "nobody")}, "--fixed-lr-modules nobody"),
+        ({"method": dataclasses.replace(PRESETS["smoke-mocov2-superinfo"].method, bound="learned")}, "--method.bound"),
+    ],
+)
+def test_what_the_method_or_its_optimiser_refuses_leaves_no_folder(changes, words, class_folders, results, tiny):
+    with pytest.raises(InputError, match=words):
+        train.run("x", replace(tiny, **changes), class_folders)
+    assert not results.exists()
+
+
 @pytest.mark.parametrize("zero", [True, False])
 def test_zero_initialised_blocks_pass_their_input_on(zero, tiny):
     resolved = resolve(replace(tiny, zero_init_residual=zero), 24, torch.device("cpu"))

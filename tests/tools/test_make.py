@@ -238,6 +238,19 @@ def test_a_target_without_its_variable_says_what_to_give(checkout, target, needs
     assert needs in done.stderr
 
 
+def test_a_schedulers_signal_reaches_the_command_and_make_waits_for_its_end(checkout):
+    ending = "sleep 0.3; echo ended >>$LOG; exit 143"
+    script = f"#!/bin/sh\ntrap '{ending}' TERM\necho started >>$LOG\nwhile :; do sleep 0.1; done\n"
+    put_python(checkout, "python3", script)
+    environment = os.environ | {"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}", "LOG": str(checkout / "log")}
+    command = ["make", "-o", "setup", "benchmark", "VENV="]
+    process = subprocess.Popen(command, cwd=checkout, env=environment, stderr=subprocess.DEVNULL)
+    while not calls(checkout):
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=10) != 0 and calls(checkout) == ["started", "ended"]
+
+
 def test_an_environment_may_lie_in_a_folder_with_a_space(checkout):
     put_python(checkout, "python3.12")
     assert make(checkout, "tables", "VENV=an env").returncode == 0

@@ -88,6 +88,8 @@ PUBLISHED = {
     "coco_c4_1x": MOCO_C4 | COCO_1X,
     "coco_fpn_1x": FPN | COCO_1X | {"MODEL.ROI_MASK_HEAD.NUM_CONV": 4, "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14},
     "voc_fpn_24k": FPN | VOC,
+    "coco_det_c4_1x": MOCO_C4 | COCO_1X | {"MODEL.MASK_ON": False},
+    "coco_det_fpn_1x": FPN | COCO_1X | {"MODEL.MASK_ON": False},
 }
 
 
@@ -176,6 +178,33 @@ def test_bad_opts_are_named(opts, message, converted, scratch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("opts", "num_gpus", "message"),
+    [
+        ([], 3, "a batch of 2 images .* does not divide by 3 GPUs: change --num-gpus"),
+        (["SOLVER.IMS_PER_BATCH", "3"], 2, "a batch of 3 images .* does not divide by 2 GPUs"),
+        (["SOLVER.IMS_PER_BATCH", "0"], 0, "SOLVER.IMS_PER_BATCH 0: give 1 or more"),
+    ],
+)
+def test_a_batch_that_the_gpus_cannot_share_is_refused(opts, num_gpus, message, converted, scratch):
+    with pytest.raises(InputError, match=message):
+        cfg_of(converted, scratch, opts=opts, num_gpus=num_gpus)
+
+
+@pytest.mark.parametrize(
+    ("opts", "words"),
+    [
+        (["MODEL.ROI_HEADS.NAME", "Nobody"], "Nobody"),
+        (["SOLVER.LR_SCHEDULER_NAME", "Weekly"], "Weekly"),
+        (["SOLVER.OPTIMIZER", "Adam"], "there are SGD and AdamW"),
+    ],
+)
+def test_options_that_build_no_detector_are_refused(opts, words, converted, scratch):
+    with pytest.raises(InputError, match=words) as caught:
+        detection.require_buildable(cfg_of(converted, scratch, opts=opts))
+    assert "\n" not in str(caught.value)
+
+
 def test_c4_cannot_freeze_its_head(converted, scratch):
     opts = ["MODEL.BACKBONE.FREEZE_AT", "5"]
     with pytest.raises(InputError, match="FREEZE_AT 5: a C4 detector has res5 in its head"):
@@ -196,7 +225,7 @@ def test_unusable_protocol_file_is_one_line(content, scratch, monkeypatch):
 
 
 def test_masks_are_needed_only_where_they_are_used(converted, scratch):
-    with pytest.raises(InputError, match="needs masks"):
+    with pytest.raises(InputError, match=r"needs masks.*coco-det"):
         cfg_of(converted, scratch, mask_format="none")
     assert not cfg_of(converted, scratch, mask_format="none", protocol="voc_fpn_24k").MODEL.MASK_ON
     assert cfg_of(converted, scratch, mask_format="bitmask").INPUT.MASK_FORMAT == "bitmask"
