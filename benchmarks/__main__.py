@@ -12,7 +12,9 @@ python -m benchmarks suite smoke|demo|paper                all of it, what `make
 from __future__ import annotations
 
 import glob
+import io
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -226,4 +228,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed as the bytes they are
     run_cli(main)

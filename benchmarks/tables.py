@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,11 +271,16 @@ def write_tables(
             written.append(path)
         except OSError as error:
             failed[path.name] = error.strerror or type(error).__name__
+    picture = stem.with_name(f"{stem.name}.png")
+    try:
+        written += [picture] if _draw(cells, picture, name) else []
+    except OSError as error:
+        failed[picture.name] = error.strerror or type(error).__name__
     if failed:
         reasons = ", ".join(dict.fromkeys(failed.values()))
-        print(f"warning: not written to {stem.parent}: {', '.join(failed)} ({reasons})", file=sys.stderr)
-    picture = stem.with_name(f"{stem.name}.png")
-    return markdown, [*written, *([picture] if _draw(cells, picture, name) else [])]
+        place = printable(str(stem.parent))
+        print(f"warning: not written to {place}: {', '.join(failed)} ({reasons})", file=sys.stderr)
+    return markdown, written
 
 
 def complete(paths: Iterable[Path]) -> bool:
@@ -290,17 +294,18 @@ def _file_name(name: str) -> str:
 
 
 def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
-    """Whether there is a chart now. One that cannot be drawn never costs the table."""
+    """Whether there is a chart now. One that cannot be drawn never costs the table; OSError if it cannot be written."""
     try:
         from benchmarks import chart
 
         title = f"{name}: percent, mean ± standard deviation over downstream seeds (n)"
         if chart.draw(cells, path, title):
             return True
+    except OSError:
+        raise
     except Exception as error:
         print(f"warning: no chart: {printable(f'{type(error).__name__}: {error}')[:200]}", file=sys.stderr)
-    with suppress(OSError):
-        path.unlink(missing_ok=True)  # an older one would look like this table's
+    path.unlink(missing_ok=True)  # an older one would look like this table's
     return False
 
 
