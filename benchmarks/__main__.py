@@ -12,6 +12,7 @@ python -m benchmarks suite smoke|demo|paper                all of it, what `make
 from __future__ import annotations
 
 import glob
+import io
 import shlex
 import sys
 import time
@@ -143,22 +144,23 @@ def suite_main(argv: list[str]) -> int:
 
 
 def tables_main(argv: list[str]) -> int:
-    """``tables``: see TablesArguments."""
+    """``tables``: see TablesArguments. 1 when the table was printed but could not be written."""
     from benchmarks.cells import recorded
-    from benchmarks.tables import write_tables
+    from benchmarks.records import ResultsStore
+    from benchmarks.tables import complete, write_tables
 
     arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
     name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
-    if Path(name).name != name:
-        raise InputError(f"--name {name}: give a file name without folders; tables go to {results_dir() / 'tables'}")
-    pairs = recorded(arguments.profile, arguments.data)
+    if arguments.name and (Path(name).name != name or not name.isprintable()):
+        raise InputError(f"--name {name!r}: give a file name without folders; tables go to {results_dir() / 'tables'}")
+    newest = ResultsStore().all_newest()
+    pairs = recorded(arguments.profile, arguments.data, newest)
     if not pairs:
         on = f" on {arguments.data}" if arguments.data else ""
         raise InputError(f"no recorded run of profile {arguments.profile}{on} under {results_dir() / 'runs'}")
-    markdown, paths = write_tables(pairs, arguments.profile, name)
-    print(markdown, file=sys.stderr)
-    print(*paths, sep="\n")
-    return 0
+    _, paths = write_tables(pairs, arguments.profile, name, newest=newest)
+    print(*paths, sep="\n", end="\n" if paths else "")
+    return 0 if complete(paths) else 1
 
 
 def show_main(argv: list[str]) -> int:
@@ -226,4 +228,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed as the bytes they are
     run_cli(main)

@@ -36,7 +36,7 @@ class SuiteArguments:
 
     profile: tyro.conf.Positional[Profile]
     checkpoint: tuple[str, ...] = ()
-    """Your own checkpoints as further rows, each NAME=PATH."""
+    """Your own checkpoints as further rows, each NAME=PATH or PATH."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None

@@ -6,35 +6,45 @@ Std is the sample standard deviation over the seeds of the downstream run. Impor
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS, Metric
+from benchmarks.text import printable, shortened
 from transfer.weights import InputConvention
+
+K = TypeVar("K")
+LONGEST = 300  # characters of a row's or column's name
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One row × column of the table: the values over seeds, and the records they come from."""
+    """One row × column of the table: the values over seeds, and the records they come from.
+
+    ``label`` and ``column`` are printable, and no two rows or columns of a table have the same.
+    """
 
     label: str
     column: str
     metric: Metric
     records: tuple[RunRecord, ...]
     failed: int
+    errors: tuple[str, ...] = ()  # of the failed runs
 
-    @property
+    @functools.cached_property
     def values(self) -> list[float]:
         """Defined values, percent."""
         found = (record.metrics.get(self.metric.key) for record in self.records)
         return [value for value in found if value is not None]
 
-    @property
+    @functools.cached_property
     def mean(self) -> float | None:
         """Mean over seeds, None without a value."""
         return sum(self.values) / len(self.values) if self.values else None
 
-    @property
+    @functools.cached_property
     def std(self) -> float | None:
         """Sample standard deviation, None for fewer than two values."""
         if self.mean is None or len(self.values) < 2:
@@ -51,21 +61,32 @@ class Cell:
         return f"{number} ({len(self.values)})"
 
 
-def collect(expected: Sequence[tuple[str, RunSpec]]) -> list[Cell]:
-    """Cells of the (label, spec) pairs, in their order, for every metric; only the seed varies within a cell."""
-    store = ResultsStore()
-    groups: dict[tuple[str, str, str], list[RunSpec]] = {}
+def collect(expected: Sequence[tuple[str, RunSpec]], newest: Mapping[RunSpec, RunRecord] | None = None) -> list[Cell]:
+    """Cells of the (label, spec) pairs, in their order, for every metric; only the seed varies within a cell.
+
+    ``newest``: the record of each spec, where they have been read already.
+    """
+    if newest is None:
+        newest = _read(spec for _, spec in expected)
+    groups: dict[tuple[str, str, str], dict[RunSpec, None]] = {}
     headings = _headings([spec for _, spec in expected])
     rows = _rows(expected)
     for label, spec in expected:
-        groups.setdefault((rows[label, _checkpoint(spec)], spec.task, headings[spec.column()]), []).append(spec)
+        key = (rows[label, _checkpoint(spec)], spec.task, headings[spec.column()])
+        groups.setdefault(key, {})[spec] = None
     cells = []
     for (row, task, heading), specs in groups.items():
-        newest = [store.newest(spec) for spec in dict.fromkeys(specs)]
-        done = tuple(record for record in newest if record and record.status == "ok")
-        failed = sum(1 for record in newest if record and record.status != "ok")
-        cells += [Cell(row, heading, metric, done, failed) for metric in TASKS[task].metrics]
+        records = [newest[spec] for spec in specs if spec in newest]
+        done = tuple(record for record in records if record.status == "ok")
+        errors = tuple(record.error or "" for record in records if record.status != "ok")
+        cells += [Cell(row, heading, metric, done, len(errors), errors) for metric in TASKS[task].metrics]
     return cells
+
+
+def _read(specs: Iterable[RunSpec]) -> dict[RunSpec, RunRecord]:
+    store = ResultsStore()
+    found = ((spec, store.newest(spec)) for spec in dict.fromkeys(specs))
+    return {spec: record.outline() for spec, record in found if record}
 
 
 def _checkpoint(spec: RunSpec) -> tuple[str, InputConvention | None]:
@@ -84,7 +105,13 @@ def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str,
             if len({other for one, other in several if one == sha256}) > 1:
                 parts.append(_in_words(convention))
             rows[label, (sha256, convention)] = f"{label} [{', '.join(parts)}]" if parts else label
-    return rows
+    return _shown(rows)
+
+
+def _shown(names: Mapping[K, str]) -> dict[K, str]:
+    """``names`` printable, not endless, and each its own: what is no label of ours may look like one."""
+    texts = (printable(name).strip() or "(no name)" for name in names.values())
+    return dict(zip(names, shortened(texts, LONGEST), strict=True))
 
 
 def _in_words(convention: InputConvention | None) -> str:
@@ -116,7 +143,7 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
             f"settings {spec.protocol_digest[:6]}" if _edited(spec, same) else "",
         ]
         headings[spec] = " ".join(part for part in parts if part)
-    return headings
+    return _shown(headings)
 
 
 def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:
@@ -158,20 +185,45 @@ def _leads(first: Cell, other: Cell) -> bool:
     return abs((first.mean or 0.0) - (other.mean or 0.0)) > BOLD_ERRORS * error
 
 
-def recorded(profile: str, data: str | None = None) -> list[tuple[str, RunSpec]]:
+def recorded(
+    profile: str, data: str | None = None, newest: Mapping[RunSpec, RunRecord] | None = None
+) -> list[tuple[str, RunSpec]]:
     """(label, spec) of every recorded run, failed ones too, of a profile and a current task version and protocol.
 
-    ``data``: on the data set of that name only.
+    Without the columns whose every run failed, if later runs had other settings or data of the same names.
+    ``data``: on the data set of that name only. ``newest`` as in ``collect``.
     """
-    found = {record.spec: record.label for record in ResultsStore().load_all() if record.spec.profile == profile}
-    pairs = [
-        (label, spec)
-        for spec, label in found.items()
-        if data in (None, spec.data_name)
+    if newest is None:
+        newest = ResultsStore().all_newest()
+    found = [
+        record
+        for spec, record in newest.items()
+        if spec.profile == profile
+        and data in (None, spec.data_name)
         and spec.task in TASKS
         and spec.task_version == TASKS[spec.task].version
         and spec.protocol in TASKS[spec.task].protocols
         and spec.protocol_digest != UNKNOWN
     ]
+    obsolete = _obsolete(found)
+    pairs = [(record.label, record.spec) for record in found if record.spec.column() not in obsolete]
     order = list(TASKS)
     return sorted(pairs, key=lambda pair: (pair[0], order.index(pair[1].task), pair[1].protocol, pair[1].seed))
+
+
+def _obsolete(records: Sequence[RunRecord]) -> set[RunSpec]:
+    """Columns without a number that a later one, of other settings or data of the same names, has replaced."""
+    latest: dict[RunSpec, str] = {}
+    for record in records:
+        column = record.spec.column()
+        latest[column] = max(latest.get(column, ""), record.start)
+    replaced: dict[RunSpec, str] = {}
+    for column, start in latest.items():
+        names = dataclasses.replace(column, protocol_digest="", data_fingerprint="")
+        replaced[names] = max(replaced.get(names, ""), start)
+    done = {record.spec.column() for record in records if record.status == "ok"}
+    return {
+        column
+        for column, start in latest.items()
+        if column not in done and start < replaced[dataclasses.replace(column, protocol_digest="", data_fingerprint="")]
+    }

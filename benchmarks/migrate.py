@@ -18,13 +18,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.records import SCHEMA_VERSION, UNKNOWN, ResultsStore, RunRecord, RunSpec, files_of
+from benchmarks.records import (
+    SCHEMA_VERSION,
+    UNKNOWN,
+    ResultsStore,
+    RunRecord,
+    RunSpec,
+    attempt_files,
+    files_of,
+    parsed,
+    warn,
+)
+from benchmarks.schema import read_text
+from benchmarks.text import printable, shortened
 from pretrain.files import digest, results_dir, write_json
 from transfer import names
 from transfer.pkl import read_detectron2_pkl
 from transfer.weights import InputConvention
 
-HEAD = 64  # characters: a record is written with its schema version first
+HEAD = 64  # bytes: a record is written with its schema version first
+# What reading a JSON that anybody may have written can raise.
+FAULTS = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
 CHOSEN = ("decay", "held_out_top1", "training_rows")  # in a record's config beside the settings of its task
 Conversions = Mapping[str, tuple[str, InputConvention]]
 
@@ -34,16 +48,20 @@ def migrate(store: ResultsStore) -> int:
 
     One that lacks what every record has is named on stderr and stays where it is.
     """
-    old = [path for path in sorted(store.root.glob("*/*.json")) if _schema(path) == 1]
+    old = [path for path in store.all_paths() if _schema(path) == 1]
     if not old:
         return 0
     from pretrain.state import locked  # with torch, which a folder without old records does not need
 
-    kept = store.root.parent / "runs-schema-1"
-    with locked(kept):
-        conversions = _conversions(results_dir() / "converted")
-        folders = sorted({path.parent for path in old})
-        count = sum(_migrate_attempts(store, folder, kept / folder.name, conversions) for folder in folders)
+    kept, count = store.root.parent / "runs-schema-1", 0
+    try:
+        with locked(kept):
+            conversions = _conversions(results_dir() / "converted")
+            for folder in sorted({path.parent for path in old}):
+                count += _migrate_attempts(store, folder, kept / folder.name, conversions)
+    except OSError as error:  # a read-only folder, a full disk: the other records still count
+        where = f" ({printable(str(error.filename))})" if error.filename else ""
+        print(f"warning: records of schema 1 cannot be migrated: {error.strerror}{where}", file=sys.stderr)
     if count:
         print(f"migrated {count} run records to schema {SCHEMA_VERSION}; the old ones are in {kept}", file=sys.stderr)
     return count
@@ -52,9 +70,11 @@ def migrate(store: ResultsStore) -> int:
 def _schema(path: Path) -> int | None:
     """The schema version that a record begins with; without parsing it, since every command looks at all of them."""
     try:
-        with path.open(encoding="utf-8") as stream:
-            found = re.match(r'\{\s*"schema_version":\s*(\d+)', stream.read(HEAD))
-    except (OSError, ValueError):  # named where it is read
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return None
+        with path.open("rb") as stream:
+            found = re.match(rb'\{\s*"schema_version":\s*(\d+)', stream.read(HEAD))
+    except OSError:  # named where it is read
         return None
     return int(found[1]) if found else None
 
@@ -62,13 +82,15 @@ def _schema(path: Path) -> int | None:
 def _migrate_attempts(store: ResultsStore, folder: Path, kept: Path, conversions: Conversions) -> int:
     """How many attempts at one old spec moved. What a killed migration had written is written again, the same."""
     attempts: dict[Path, RunRecord] = {}
-    for path in sorted(folder.glob("*.json")):  # another process may have been here meanwhile
+    for path in attempt_files(folder):  # another process may have been here meanwhile
         if _schema(path) != 1:
             continue
         try:
-            attempts[path] = migrated(json.loads(path.read_text(encoding="utf-8")), folder.name, conversions)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            print(f"warning: {path} is not a run record ({error!r}): move it away", file=sys.stderr)
+            record = migrated(json.loads(read_text(path)), folder.name, conversions)
+            attempts[path] = parsed(json.dumps(dataclasses.asdict(record), allow_nan=False))
+        except FAULTS as error:
+            reason = shortened([printable(repr(error))], 200)[0]
+            warn(path, f"{printable(str(path))} is not a run record ({reason}): move it away")
     kept.mkdir(parents=True, exist_ok=True)
     owner = _owner(folder / "files", attempts)
     for path, record in attempts.items():
@@ -148,12 +170,12 @@ def _conversions(folder: Path) -> dict[str, tuple[str, InputConvention]]:
     found: dict[str, set[tuple[str, InputConvention]]] = {}
     for proof in sorted(folder.glob("*.json")):
         try:
-            about = json.loads(proof.read_text(encoding="utf-8"))
+            about = json.loads(read_text(proof))
             arrays = read_detectron2_pkl(proof.with_suffix(".pkl"))["model"]
             table = names.to_torchvision(names.nearest(arrays))
             state = {table[name]: torch.from_numpy(array.copy()) for name, array in arrays.items()}
             pair = (weights_digest(state), InputConvention.of(SimpleNamespace(**about)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found.setdefault(about["source_sha256"], set()).add(pair)
+        except FAULTS:
             continue
-        found.setdefault(about["source_sha256"], set()).add(pair)
     return {sha256: pairs.pop() for sha256, pairs in found.items() if len(pairs) == 1}

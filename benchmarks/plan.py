@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.datasets.layout import DataRoot
@@ -13,6 +14,7 @@ from benchmarks.pool import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.run import Source, lost_record, source_of
 from benchmarks.tasks import TASKS
+from benchmarks.text import checked_label, printable
 from pretrain.data import IMAGE_SUFFIXES
 from pretrain.errors import InputError, RunError
 from pretrain.files import require_writable, results_dir
@@ -225,19 +227,39 @@ def _headline(record: RunRecord) -> str:
 
 
 def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
-    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file."""
+    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file.
+
+    What exists is a path, so that ``epoch=99-step=500400.ckpt`` and ``lr=0.1/x.pth`` need no name.
+    """
     found: dict[str, Path] = {}
     for item in items:
-        name, separator, path = item.partition("=")
-        label, file = (name, Path(path)) if separator else (Path(item).stem, Path(item))
-        file = file.expanduser()
-        file = file / "backbone.safetensors" if file.is_dir() else file
+        label, path = _label_and_path(item)
+        file = path / "backbone.safetensors" if _is_there(path, stat.S_ISDIR) else path
+        if not label or not _is_there(file, stat.S_ISREG):
+            raise InputError(f"--checkpoint {item}: {file} is not a file; give a PATH, or NAME=PATH")
+        label = checked_label(label)
         if label in found:
             raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
-        if not label or not file.is_file():
-            raise InputError(f"--checkpoint {item}: {file} is not a file; give NAME=PATH")
         found[label] = file.resolve()
     return found
+
+
+def _label_and_path(item: str) -> tuple[str, Path]:
+    """The item as a path if there is one of that name; else split at the first "=" after which there is one."""
+    whole = Path(item).expanduser()
+    splits = [(item[:at], Path(item[at + 1 :]).expanduser()) for at, letter in enumerate(item) if letter == "="]
+    named = [(name, path) for name, path in splits if "/" not in name and path.name]
+    if named and not _is_there(whole):
+        return next((pair for pair in named if _is_there(pair[1])), named[0])
+    return printable(whole.name if _is_there(whole, stat.S_ISDIR) else whole.stem), whole
+
+
+def _is_there(path: Path, is_kind: Callable[[int], bool] = bool) -> bool:
+    """Whether there is something of this kind; Path's own questions raise where a name is too long."""
+    try:
+        return is_kind(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def convert_first(checkpoints: dict[str, Path], workers: int) -> list[Source]:

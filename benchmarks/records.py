@@ -2,26 +2,35 @@
 
 One JSON per attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written whole and never changed; beside it, under
 the same name without .json, the folder of the attempt's files (a detector's log, losses, predictions).
+
+Files that are no records, damaged ones, and records in another run's folder are named on stderr, once in a process, and
+left out: they count neither as done nor in a table.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
+import os
+import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from benchmarks.schema import parse, read_text, reader
+from benchmarks.text import printable
 from pretrain.errors import InputError
 from pretrain.files import digest, results_dir, write_json
 from transfer.weights import InputConvention
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA_VERSION = 2  # benchmarks/migrate.py brings records of 1 here
+ROUNDING = 1e-6  # of a percentage that is computed in floats
 UNKNOWN = "unknown"  # digest or precision of a record of schema 1 that failed before it noted them
 
 
@@ -50,7 +59,7 @@ class RunSpec:
     overrides: tuple[str, ...] = ()
     num_gpus: int | None = None
 
-    @property
+    @functools.cached_property
     def spec_id(self) -> str:
         """12 hex digits of the canonical JSON's sha256: computed, never parsed from a path."""
         return digest(dataclasses.asdict(self))[:12]
@@ -85,21 +94,52 @@ class RunRecord:
     notes: tuple[str, ...] = ()  # what a reader of the number has to know; printed below the table
     migrated: dict[str, Any] | None = None  # schema and spec_id that the record had before
 
+    @property
+    def detector(self) -> str | None:
+        """``Faster R-CNN FPN, 300 iterations``, from a detection run's config; None for other tasks."""
+        try:
+            model, iterations = self.config["MODEL"], self.config["SOLVER"]["MAX_ITER"]
+            kind = "Mask R-CNN" if model["MASK_ON"] else "Faster R-CNN"
+            return f"{kind} {'FPN' if 'fpn' in model['BACKBONE']['NAME'] else 'C4'}, {iterations:,} iterations"
+        except (KeyError, TypeError, ValueError):
+            return None
 
-def _record(text: str) -> RunRecord:
-    values = json.loads(text)
-    if values.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"schema_version {values.get('schema_version')}, expected {SCHEMA_VERSION}")
-    spec = values["spec"]
-    if spec["input"]:
-        spec["input"] = InputConvention(**{key: _tuple(value) for key, value in spec["input"].items()})
-    values["spec"] = RunSpec(**{**spec, "overrides": tuple(spec["overrides"])})
-    values["notes"] = tuple(values["notes"])
-    return RunRecord(**values)
+    def outline(self) -> RunRecord:
+        """The record without what no table shows: the settings, but for the detector's kind, and the versions.
+
+        Ten thousand whole records take 1 GB.
+        """
+        config: dict[str, Any] = {}
+        if self.detector:
+            model, solver = self.config["MODEL"], self.config["SOLVER"]
+            backbone = {"NAME": model["BACKBONE"]["NAME"]}
+            config = {
+                "MODEL": {"MASK_ON": model["MASK_ON"], "BACKBONE": backbone},
+                "SOLVER": {"MAX_ITER": solver["MAX_ITER"]},
+            }
+        return dataclasses.replace(self, config=config, environment={})
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+_read: Callable[[Any], RunRecord] = reader(RunRecord)
+
+
+def parsed(text: str) -> RunRecord:
+    """The record of a JSON text. ValueError with the first thing in it that no record has."""
+    record = parse(text, _read, {"schema_version": SCHEMA_VERSION})
+    if record.status not in ("ok", "failed"):
+        raise ValueError(f"status is {record.status[:20]!r}, not ok or failed")
+    if (record.status == "failed") != bool(record.error):
+        raise ValueError(f"status is {record.status}, with{'' if record.error else 'out'} an error")
+    for key, value in record.metrics.items():
+        if value is not None and not -ROUNDING <= value <= 100 + ROUNDING:
+            raise ValueError(f"metrics.{key[:40]} is {value:g}, not a percentage from 0 to 100")
+    if not isinstance(record.data.get("description"), str):
+        raise ValueError("data.description is not text")
+    if record.git and not (isinstance(record.git.get("commit"), str) and isinstance(record.git.get("dirty"), bool)):
+        raise ValueError("git holds no commit and dirty")
+    for time in (record.start, record.end):
+        datetime.fromisoformat(time)
+    return record
 
 
 def files_of(record: Path) -> Path:
@@ -131,25 +171,50 @@ class ResultsStore:
         return path
 
     def load(self, path: Path) -> RunRecord:
-        """Read one record; InputError if it is not one."""
+        """Read one record; InputError if it is not one or cannot be read."""
         try:
-            return _record(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is not a run record ({error}): move it away and run again") from error
+            return parsed(read_text(path))
+        except OSError as error:
+            raise InputError(f"{printable(str(path))} cannot be read ({error.strerror}): move it away") from error
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deep" if isinstance(error, RecursionError) else printable(str(error))
+            raise InputError(
+                f"{printable(str(path))} is not a run record ({reason}): move it away and run again"
+            ) from error
 
     def paths(self, spec: RunSpec) -> list[Path]:
         """Files of the attempts at ``spec``, oldest first."""
-        return sorted(self.path_for(spec).glob("*.json"))
+        return attempt_files(self.path_for(spec))
+
+    def all_paths(self) -> list[Path]:
+        """Files of all attempts, the oldest attempt of a spec first. InputError if the folder cannot be listed."""
+        try:
+            folders = sorted(entry.path for entry in os.scandir(self.root))
+        except (FileNotFoundError, NotADirectoryError):  # what is to be written there will say so
+            return []
+        except OSError as error:
+            raise InputError(
+                f"{printable(str(self.root))} cannot be read ({error.strerror}): "
+                "mend it or choose another folder with RESULTS_DIR"
+            ) from error
+        return [path for folder in folders for path in attempt_files(Path(folder))]
+
+    def _readable(self, paths: list[Path]) -> Iterator[RunRecord]:
+        for path in paths:
+            try:
+                record = self.load(path)
+            except InputError as error:
+                warn(path, str(error))
+                continue
+            if record.spec.spec_id == path.parent.name:
+                yield record
+            else:
+                settings = f"its settings are those of the run {record.spec.spec_id}, not of its folder"
+                warn(path, f"{printable(str(path))} is left out ({settings}): move it away")
 
     def attempts(self, spec: RunSpec) -> list[RunRecord]:
-        """The readable attempts at ``spec``, oldest first; an unreadable one is named on stderr and does not count."""
-        found = []
-        for path in self.paths(spec):
-            try:
-                found.append(self.load(path))
-            except InputError as error:
-                print(f"warning: {error}", file=sys.stderr)
-        return found
+        """The readable attempts at ``spec``, oldest first."""
+        return list(self._readable(self.paths(spec)))
 
     def newest(self, spec: RunSpec) -> RunRecord | None:
         """The newest ok attempt, else the newest failed one, else None."""
@@ -164,16 +229,47 @@ class ResultsStore:
         return record is not None and record.status == "ok"
 
     def load_all(self) -> Iterator[RunRecord]:
-        """Every record, oldest attempt of a spec first."""
-        for path in sorted(self.root.glob("*/*.json")):
-            yield self.load(path)
+        """Every readable record, oldest attempt of a spec first."""
+        yield from self._readable(self.all_paths())
+
+    def all_newest(self) -> dict[RunSpec, RunRecord]:
+        """``newest`` of every recorded spec, as an outline."""
+        found: dict[RunSpec, RunRecord] = {}
+        for record in self.load_all():
+            if record.status == "ok" or record.spec not in found or found[record.spec].status != "ok":
+                found[record.spec] = record.outline()
+        return found
 
     def frame(self) -> pd.DataFrame:
         """One row a spec × metric, from each spec's newest ok attempt."""
-        newest = {record.spec: record for record in self.load_all() if record.status == "ok"}
+        import pandas as pd
+
         rows = [
             {**dataclasses.asdict(spec), "spec_id": spec.spec_id, "label": record.label, "metric": key, "value": value}
-            for spec, record in newest.items()
+            for spec, record in self.all_newest().items()
+            if record.status == "ok"
             for key, value in record.metrics.items()
         ]
         return pd.DataFrame(rows)
+
+
+_NAMED: set[Path] = set()
+
+
+def warn(path: Path, line: str) -> None:
+    """Say on stderr that ``path`` is left out: once in a process, however often it is met."""
+    if path not in _NAMED:
+        _NAMED.add(path)
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def attempt_files(folder: Path) -> list[Path]:
+    """The JSON files of a spec's folder by name, without hidden ones; none where ``folder`` is no folder."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if re.fullmatch(r"[^.].*\.json", entry.name, re.S))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        warn(folder, f"{printable(str(folder))} cannot be read ({error.strerror}): its records are left out")
+        return []
+    return [folder / name for name in names]

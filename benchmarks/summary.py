@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.pool import Ran, minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
-from benchmarks.tables import write_tables
+from benchmarks.tables import complete, write_tables
+from benchmarks.text import printable
 from pretrain.files import results_dir
+from pretrain.shell import command
 
 
 def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
@@ -31,7 +33,7 @@ def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:
     there = ", ".join(name for name in FOLDERS if (results / name).is_dir())
     records = [record for _, spec in expected for record in store.paths(spec)]
     kept = [record for record in records if (files_of(record) / "predictions.json").is_file()]
-    commands = [f"predictions as a picture: python -m benchmarks show {record}" for record in kept[-1:]]
+    commands = [f"predictions as a picture: {command('benchmarks', 'show', record)}" for record in kept[-1:]]
     return [f"everything is under {results}: {there}", *commands]
 
 
@@ -43,14 +45,19 @@ def finish(
     ran: Ran,
     begun: float,
 ) -> int:
-    """Print the table and the summary on stderr, the artefact paths on stdout. 0, or 1 when a run failed."""
+    """Print the table and the summary on stderr, the artefact paths on stdout.
+
+    0, or 1 when a run failed or the table could not be written.
+    """
+    whole = True
     if expected:
-        markdown, paths = write_tables(expected, profile, name, with_published=name == "paper")
-        print(f"\n{markdown}", file=sys.stderr)
-        print(*paths, sep="\n", flush=True)
+        _, paths = write_tables(expected, profile, name, with_published=name == "paper")
+        print(*paths, sep="\n", end="\n" if paths else "", flush=True)
+        whole = complete(paths)
     print(*stage_lines(ran.seconds), sep="\n", file=sys.stderr)
     print(f"{len(saved)} new runs, {minutes(time.monotonic() - begun)} in all", file=sys.stderr)
     print(*_places(expected), sep="\n", file=sys.stderr)
     for job, reason in ran.failed:
-        print(f"failed: {job.name}: {reason}" + (f" (log: {job.log})" if job.log else ""), file=sys.stderr)
-    return 1 if ran.failed else 0
+        where = f" (log: {job.log})" if job.log else ""
+        print(printable(f"failed: {job.name}: {reason}{where}"), file=sys.stderr)
+    return 1 if ran.failed or not whole else 0

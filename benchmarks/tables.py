@@ -3,24 +3,28 @@
     python -m benchmarks tables smoke
 
 The CSV is the long form: one row per cell, with the protocol, data fingerprint, checkpoint, commit and records behind
-it.
+it. Text that a spreadsheet would take for a formula has an apostrophe before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from benchmarks import chart, published
 from benchmarks.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.tasks import TASKS
+from benchmarks.text import for_markdown, for_spreadsheet, printable, shortened
 from pretrain.errors import InputError
 from pretrain.files import replacing, results_dir
 from pretrain.provenance import short_commit
 
+ERRORS = 5  # in a caption
 PUBLISHED_GPUS = 8  # of every published detection protocol
 MEANING = {
     "smoke": "it proves that the pipeline works; its numbers mean nothing",
@@ -29,51 +33,50 @@ MEANING = {
 }
 
 
-def _wide(cells: Sequence[Cell], rendered: dict[int, str]) -> pd.DataFrame:
-    """Rows: checkpoints. Columns: (task and detector, metric)."""
+def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
+    """The columns (task and detector, metric), and by row, the checkpoint, the text of each column's cell."""
     shown = [cell for cell in cells if cell.metric.shown]
-    labels = list(dict.fromkeys(cell.label for cell in shown))
-    columns = list(dict.fromkeys((cell.column, cell.metric.label) for cell in shown))
-    frame = pd.DataFrame("", index=labels, columns=pd.MultiIndex.from_tuples(columns))
+    columns = {key: i for i, key in enumerate(dict.fromkeys((cell.column, cell.metric.label) for cell in shown))}
+    rows = {cell.label: [""] * len(columns) for cell in shown}
     for cell in shown:
-        frame.loc[cell.label, (cell.column, cell.metric.label)] = rendered[id(cell)]
-    return frame
+        rows[cell.label][columns[cell.column, cell.metric.label]] = rendered[id(cell)]
+    return list(columns), rows
 
 
 def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
     """One row a cell with everything that says where it comes from."""
+    sources: dict[int, dict[str, str]] = {}  # the metrics of a run share their records
     rows = []
     for cell in cells:
-        specs = [record.spec for record in cell.records]
-        rows.append(
-            {
-                "checkpoint": cell.label,
-                "architecture": _joined(record.architecture or "" for record in cell.records),
-                "column": cell.column,
-                "metric": cell.metric.key,
-                "mean": cell.mean,
-                "std": cell.std,
-                "n": len(cell.values),
-                "failed": cell.failed,
-                "unit": cell.metric.unit,
-                "reference": _joined(TASKS[spec.task].reference for spec in specs),
-                "profile": _joined(spec.profile for spec in specs),
-                "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
-                "protocol": _joined(spec.protocol for spec in specs),
-                "protocol_digest": _joined(spec.protocol_digest[:12] for spec in specs),
-                "precision": _joined(spec.precision for spec in specs),
-                "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
-                "overrides": _joined(" ".join(spec.overrides) for spec in specs),
-                "data": _joined(spec.data_name for spec in specs),
-                "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),
-                "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
-                "seeds": _joined(str(spec.seed) for spec in specs),
-                "commit": _joined(short_commit(record.git) for record in cell.records),
-                "notes": "; ".join(dict.fromkeys(note for record in cell.records for note in record.notes)),
-                "runs": _joined(spec.spec_id for spec in specs),
-            }
-        )
+        source = sources.get(id(cell.records)) or sources.setdefault(id(cell.records), _source(cell.records))
+        numbers = {"mean": cell.mean, "std": cell.std, "n": len(cell.values), "failed": cell.failed}
+        row: dict[str, Any] = {"checkpoint": cell.label, "architecture": source["architecture"], "column": cell.column}
+        row |= {"metric": cell.metric.key, **numbers, "unit": cell.metric.unit, **source}
+        rows.append({key: for_spreadsheet(one) if isinstance(one, str) else one for key, one in row.items()})
     return pd.DataFrame(rows)
+
+
+def _source(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Where a cell comes from, in the order of the CSV's columns."""
+    specs = [record.spec for record in records]
+    return {
+        "architecture": _joined(record.architecture or "" for record in records),
+        "reference": _joined(TASKS[spec.task].reference for spec in specs),
+        "profile": _joined(spec.profile for spec in specs),
+        "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
+        "protocol": _joined(spec.protocol for spec in specs),
+        "protocol_digest": _joined(spec.protocol_digest[:12] for spec in specs),
+        "precision": _joined(spec.precision for spec in specs),
+        "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
+        "overrides": _joined(" ".join(spec.overrides) for spec in specs),
+        "data": _joined(spec.data_name for spec in specs),
+        "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),
+        "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
+        "seeds": _joined(str(spec.seed) for spec in specs),
+        "commit": _joined(short_commit(record.git) for record in records),
+        "notes": "; ".join(dict.fromkeys(note for record in records for note in record.notes)),
+        "runs": _joined(spec.spec_id for spec in specs),
+    }
 
 
 def _joined(values: Iterable[str]) -> str:
@@ -81,8 +84,10 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def caption(cells: Sequence[Cell], profile: str) -> str:
-    """Profile, data and fingerprints, protocols, n and commit, as one paragraph."""
+    """Profile, data and fingerprints, protocols, n and commit in one paragraph; without a number, why there is none."""
     records = [record for cell in cells for record in cell.records]
+    if not records:
+        return printable(f"Profile {profile} ({MEANING[profile]}). {_failures(cells)}")
     data: dict[str, dict[str, None]] = {}
     for record in records:
         spec = record.spec
@@ -92,7 +97,7 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     protocols = dict.fromkeys(f"{record.spec.task}/{record.spec.protocol}" for record in records)
     overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
     commits = dict.fromkeys(short_commit(record.git) for record in records)
-    return (
+    return printable(
         f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
         "run, without ± where n = 1. One pretraining run per row: these seeds leave out what another pretraining run "
         f"would change. Bold: n ≥ {BOLD_SEEDS}, and more than {BOLD_ERRORS:g} standard errors of the difference ahead "
@@ -103,16 +108,27 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     )
 
 
+def _failures(cells: Sequence[Cell]) -> str:
+    """``Every run failed, so there is no number: out of memory (VOC C4: a, b).`` with the first few errors."""
+    places: dict[str, dict[str, dict[str, None]]] = {}
+    for cell in cells:
+        for error in cell.errors:
+            columns = places.setdefault(shortened([error.rstrip(". ")], 200)[0], {})
+            columns.setdefault(cell.column, {})[cell.label] = None
+    if not places:
+        return "No run has ended yet."
+    found = []
+    for error, columns in places.items():
+        where = "; ".join(f"{column}: {', '.join(labels)}" for column, labels in columns.items())
+        found.append(f"{error} ({where})")
+    more = f"; and {len(found) - ERRORS} other errors" if len(found) > ERRORS else ""
+    return f"Every run failed, so there is no number: {'; '.join(found[:ERRORS])}{more}."
+
+
 def _detectors(records: Sequence[RunRecord]) -> str:
     """``voc_fpn_24k: Faster R-CNN FPN, 300 iterations. `` of each detector that ran, from its own config."""
-    found: dict[str, None] = {}
-    for record in records:
-        if model := record.config.get("MODEL"):
-            kind = "Mask R-CNN" if model["MASK_ON"] else "Faster R-CNN"
-            body = "FPN" if "fpn" in model["BACKBONE"]["NAME"] else "C4"
-            iterations = f"{record.config['SOLVER']['MAX_ITER']:,} iterations"
-            found[f"{record.spec.protocol}: {kind} {body}, {iterations}"] = None
-    return "".join(f"{one}. " for one in found)
+    found = dict.fromkeys(f"{record.spec.protocol}: {record.detector}. " for record in records if record.detector)
+    return "".join(found)
 
 
 def _precisions(records: Sequence[RunRecord]) -> str:
@@ -151,15 +167,23 @@ def to_markdown(cells: Sequence[Cell], profile: str) -> str:
     """The table in Markdown with its caption."""
     bold = best_cells(cells)
     rendered = {id(c): f"**{c.text(' ± ', '-')}**" if id(c) in bold else c.text(" ± ", "-") for c in cells}
-    frame = _wide(cells, rendered)
-    frame.columns = pd.Index([" ".join(heading) for heading in frame.columns.to_list()])
-    frame.index = pd.Index([label.replace("|", "\\|") for label in frame.index], name="checkpoint")
-    return f"{frame.to_markdown(stralign='left', disable_numparse=True)}\n\n{caption(cells, profile)}\n"
+    columns, rows = _wide(cells, rendered)
+    frame = pd.DataFrame(
+        list(rows.values()),
+        index=pd.Index([for_markdown(label) for label in rows], name="checkpoint"),
+        columns=[for_markdown(" ".join(heading)) for heading in columns],
+    )
+    table = frame.to_markdown(stralign="left", disable_numparse=True)
+    return f"{table}\n\n{for_markdown(caption(cells, profile))}\n"
 
 
 _TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "≥": r"$\geq$",
@@ -171,7 +195,9 @@ _TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 def escape(text: str) -> str:
     """``text`` for LaTeX; characters outside Latin-1 that have no entry are left to the document's encoding."""
-    return "".join(_TEX.get(character, character) for character in text)
+    escaped = "".join(_TEX.get(character, character) for character in printable(text))
+    # After the \\ of the row before, a bracket or a star would be its argument.
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
 
 
 def _tex_cell(cell: Cell, bold: bool) -> str:
@@ -185,47 +211,113 @@ def _tex_cell(cell: Cell, bold: bool) -> str:
 def to_latex(cells: Sequence[Cell], profile: str) -> str:
     """A table* environment for booktabs (and graphicx, to fit the page's width)."""
     bold = best_cells(cells)
-    frame = _wide(cells, {id(cell): _tex_cell(cell, id(cell) in bold) for cell in cells})
-    frame.columns = pd.MultiIndex.from_tuples([tuple(map(escape, heading)) for heading in frame.columns.to_list()])
-    frame.index = pd.Index([escape(label) for label in frame.index])
-    body = frame.style.to_latex(hrules=True, column_format="l" + "c" * frame.shape[1], multicol_align="c")
+    columns, rows = _wide(cells, {id(cell): _tex_cell(cell, id(cell) in bold) for cell in cells})
+    spans: dict[str, int] = {}
+    for column, _ in columns:
+        spans[column] = spans.get(column, 0) + 1
+    heads = [
+        [
+            "",
+            *(
+                escape(column) if n == 1 else rf"\multicolumn{{{n}}}{{c}}{{{escape(column)}}}"
+                for column, n in spans.items()
+            ),
+        ],
+        ["", *(escape(metric) for _, metric in columns)],
+    ]
+    lines = [
+        " & ".join(line) + r" \\" for line in [*heads, *([escape(label), *texts] for label, texts in rows.items())]
+    ]
+    lines = [r"\toprule", *lines[:2], r"\midrule", *lines[2:], r"\bottomrule"]
+    body = "\n".join([rf"\begin{{tabular}}{{l{'c' * len(columns)}}}", *lines, r"\end{tabular}"])
     return (
         "% needs \\usepackage{booktabs,graphicx}\n\\begin{table*}\n\\centering\n"
         f"\\caption{{{escape(caption(cells, profile))}}}\n"
-        f"\\label{{tab:transfer-{profile}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n{body.strip()}}}\n\\end{{table*}}\n"
+        f"\\label{{tab:transfer-{profile}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n{body}}}\n\\end{{table*}}\n"
     )
 
 
 def write_tables(
-    expected: Sequence[tuple[str, RunSpec]], profile: str, name: str, *, with_published: bool = False
+    expected: Sequence[tuple[str, RunSpec]],
+    profile: str,
+    name: str,
+    *,
+    with_published: bool = False,
+    newest: Mapping[RunSpec, RunRecord] | None = None,
 ) -> tuple[str, list[Path]]:
-    """Write ``results/tables/<name>.{md,csv,tex,png}``; return the Markdown and the paths.
+    """Print the table on stderr, then write ``results/tables/<name>.{md,csv,tex,png}``; the Markdown and the paths.
 
-    ``with_published`` adds the published numbers of the same protocols, which only the standard data sets may stand
-    beside. InputError where a spec is of another profile: profiles never share a table.
+    The paths are of the files that were written: one line on stderr names those that could not be, and why. A chart
+    without a number is not drawn, and an older one of that name goes. ``with_published`` adds the published numbers of
+    the same protocols, which only the standard data sets may stand beside. ``newest`` as in ``collect``. InputError
+    where a spec is of another profile: profiles never share a table.
     """
     if any(spec.profile != profile for _, spec in expected):
         raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
-    cells = collect(expected)
+    cells = collect(expected, newest)
     markdown = to_markdown(cells, profile)
     if with_published:
-        specs = [spec for _, spec in expected]
-        as_published = {
-            protocol: all(
-                spec.num_gpus in (None, PUBLISHED_GPUS) and not spec.overrides
-                for spec in specs
-                if spec.protocol == protocol
-            )
-            for protocol in dict.fromkeys(spec.protocol for spec in specs)
-        }
-        markdown += "\n" + published.to_markdown(as_published)
+        markdown += f"\n{_published([spec for _, spec in expected])}"
+    print(f"\n{markdown}", file=sys.stderr)
+    stem = results_dir() / "tables" / _file_name(name)
     texts = {"md": markdown, "csv": long_form(cells).to_csv(index=False), "tex": to_latex(cells, profile)}
-    paths = []
+    written: list[Path] = []
+    failed: dict[str, str] = {}
     for suffix, text in texts.items():
-        path = results_dir() / "tables" / f"{name}.{suffix}"
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        paths.append(path)
-    picture = results_dir() / "tables" / f"{name}.png"
-    chart.draw(cells, picture, f"{name}: percent, mean ± standard deviation over downstream seeds (n)")
-    return markdown, [*paths, picture]
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            written.append(path)
+        except OSError as error:
+            failed[path.name] = error.strerror or type(error).__name__
+    picture = stem.with_name(f"{stem.name}.png")
+    try:
+        written += [picture] if _draw(cells, picture, name) else []
+    except OSError as error:
+        failed[picture.name] = error.strerror or type(error).__name__
+    if failed:
+        reasons = ", ".join(dict.fromkeys(failed.values()))
+        place = printable(str(stem.parent))
+        print(f"warning: not written to {place}: {', '.join(failed)} ({reasons})", file=sys.stderr)
+    return markdown, written
+
+
+def complete(paths: Iterable[Path]) -> bool:
+    """Whether ``write_tables`` has written the table in all its forms; the chart may be missing."""
+    return {".md", ".csv", ".tex"} <= {path.suffix for path in paths}
+
+
+def _file_name(name: str) -> str:
+    """``name``, which may be a data set's, as the name of a file in one folder."""
+    return shortened([re.sub(r"[/\\]", "_", printable(name))], 60)[0]
+
+
+def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
+    """Whether there is a chart now. One that cannot be drawn never costs the table; OSError if it cannot be written."""
+    try:
+        from benchmarks import chart
+
+        title = f"{name}: percent, mean ± standard deviation over downstream seeds (n)"
+        if chart.draw(cells, path, title):
+            return True
+    except OSError:
+        raise
+    except Exception as error:
+        print(f"warning: no chart: {printable(f'{type(error).__name__}: {error}')[:200]}", file=sys.stderr)
+    path.unlink(missing_ok=True)  # an older one would look like this table's
+    return False
+
+
+def _published(specs: Sequence[RunSpec]) -> str:
+    from benchmarks import published
+
+    as_published = {
+        protocol: all(
+            spec.num_gpus in (None, PUBLISHED_GPUS) and not spec.overrides
+            for spec in specs
+            if spec.protocol == protocol
+        )
+        for protocol in dict.fromkeys(spec.protocol for spec in specs)
+    }
+    return published.to_markdown(as_published)

@@ -25,10 +25,10 @@ FLAGS = {
     "benchmarks prepare imagenet": "drop-unreadable name seed val-fraction",
     "benchmarks diagnose": _DIAGNOSE,
     "pretrain diagnose": _DIAGNOSE,
-    "transfer convert": "network output prefix source",
+    "transfer convert": "channel-order drop network output pixel-mean pixel-std prefix source stride-in-1x1",
     "transfer verify": "detector",
     "transfer inspect": "",
-    "transfer export": "network output prefix source",
+    "transfer export": "channel-order drop network output pixel-mean pixel-std prefix source stride-in-1x1",
     "pretrain demo-superinfo": (
         "backbone batch-size bias-rate compile data decay-all epochs fixed-lr-modules image-size keep learning-rate "
         "lr-drops lr-scaling method.bound method.deterministic method.dim method.hidden-dim method.kappa-b "
@@ -48,6 +48,6 @@ def test_flags(command):
     done = subprocess.run(
         [sys.executable, "-m", room, *words, "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=True
     )
-    found = set(re.findall(r"--([a-z][a-z.-]*[a-z])", done.stdout)) - {"help"}
+    found = set(re.findall(r"--([a-z][a-z0-9.-]*[a-z0-9])", done.stdout)) - {"help"}
     found = {flag for flag in found if not re.search(r"(^|\.)no-", flag)}
     assert found == set(FLAGS[command].split())

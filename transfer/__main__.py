@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from pretrain.errors import InputError, run_cli
+from transfer.weights import Given
 
 
 def main(argv: list[str]) -> int:
@@ -65,15 +67,44 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
         "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
     )
     command.add_argument("--prefix", metavar="PREFIX", help="what stands before the ResNet's names (see inspect)")
+    command.add_argument(
+        "--drop",
+        metavar="PREFIX",
+        action="append",
+        default=[],
+        help="leave out the left-over tensors whose names begin so, a head for example; may be repeated",
+    )
+    command.add_argument(
+        "--stride-in-1x1",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="a bottleneck's stride is in its first convolution, as in Caffe's ResNets",
+    )
+    for statistic in ("mean", "std"):
+        command.add_argument(
+            f"--pixel-{statistic}",
+            type=float,
+            nargs=3,
+            metavar=("C1", "C2", "C3"),
+            help=f"{statistic} of the images in [0, 1] by channel, in the channel order",
+        )
+    command.add_argument("--channel-order", choices=("RGB", "BGR"), help="of the images and of the pixel statistics")
 
 
-def _choice(options: argparse.Namespace) -> dict[str, str | None]:
+def _choice(options: argparse.Namespace) -> dict[str, Any]:
     """What to take, as read_backbone has it: a prefix is the network of the source "prefix"."""
+    given = Given(
+        drop=tuple(options.drop),
+        stride_in_1x1=options.stride_in_1x1,
+        pixel_mean=tuple(options.pixel_mean) if options.pixel_mean else None,
+        pixel_std=tuple(options.pixel_std) if options.pixel_std else None,
+        channel_order=options.channel_order,
+    )
     if options.prefix is None:
-        return {"source": options.source, "network": options.network}
+        return {"source": options.source, "network": options.network, "given": given}
     if options.source or options.network:
-        raise InputError("--prefix takes what lies under it: leave --source and --network out")
-    return {"source": "prefix", "network": options.prefix}
+        raise InputError("--prefix takes what is under it: leave --source and --network out")
+    return {"source": "prefix", "network": options.prefix, "given": given}
 
 
 # Each command imports its own module: detectron2 takes seconds, and inspect does not need it.

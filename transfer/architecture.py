@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from transfer import names
@@ -15,6 +16,10 @@ from transfer import names
 Shapes = Mapping[str, tuple[int, ...]]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 COUNTS = (torch.int64, torch.int32)
+NO_RESNET = "no ResNet under torchvision's names"
+WRONG_TYPE = "not plain float32 or half"
+_NO_STEM = "no conv1.weight"
+_LONGEST = 150  # letters of a name that are shown
 
 
 def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
@@ -22,6 +27,8 @@ def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
 
     With ``stride_in_1x1`` a bottleneck's stride is in its first convolution, as in MSRA's ResNets.
     """
+    import torchvision  # takes as long as torch, and only a forward pass needs it
+
     with torch.device("meta"):
         model: Any = torchvision.models.get_model(architecture, weights=None)
     model.fc = nn.Identity()
@@ -36,14 +43,40 @@ def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
 @functools.cache
 def expected_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor of torchvision's network that detectron2 has (265 for resnet50), torchvision's names."""
-    state = build(architecture).state_dict()
-    return {name: tuple(state[name].shape) for name in names.to_detectron2(architecture)}
+    expansion = 1 if architecture in names.BASIC else 4
+    return {name: _shape(name, expansion) for name in names.to_detectron2(architecture)}
+
+
+def _shape(name: str, expansion: int) -> tuple[int, ...]:
+    if name == "conv1.weight":
+        return 64, 3, 7, 7
+    if not name.startswith("layer"):
+        return (64,)
+    stage, block, module, *rest = name.removeprefix("layer").split(".")
+    planes = 32 * 2 ** int(stage)
+    wide = planes * expansion
+    before = wide if int(block) else (64 if stage == "1" else wide // 2)  # channels that the block sees
+    convolutions = {
+        "conv1": (planes, before, 1, 1) if expansion == 4 else (planes, before, 3, 3),
+        "conv2": (planes, planes, 3, 3),
+        "conv3": (wide, planes, 1, 1),
+        "downsample": (wide, before, 1, 1),
+    }
+    if module in convolutions and rest in (["weight"], ["0", "weight"]):
+        return convolutions[module]
+    return (wide if module in ("bn3", "downsample") else planes,)
 
 
 def identify(found: Iterable[str]) -> str:
-    """The architecture that shares the most of the names ``found`` (torchvision's) and lacks the fewest."""
+    """The architecture of the same kind of blocks that shares the most names (torchvision's) and lacks the fewest."""
     present = set(found)
-    return min(names.BLOCKS, key=lambda name: _distance(present, name))
+    blocks = {key.rpartition(".conv1.")[0] for key in present if key.startswith("layer") and ".conv1." in key}
+    third = {key.rpartition(".conv3.")[0] for key in present if key.startswith("layer") and ".conv3." in key}
+    basic = len(third) * 2 < len(blocks)
+    return min(
+        (name for name in names.BLOCKS if not blocks or (name in names.BASIC) == basic),
+        key=lambda name: _distance(present, name),
+    )
 
 
 def _distance(present: set[str], architecture: str) -> int:
@@ -55,14 +88,42 @@ def describe(shapes: Shapes) -> str:
     """Likely architecture of tensors under torchvision's names, for example "ResNet-18" or "ResNet-50, width 2×"."""
     blocks = tuple(len({key.split(".")[1] for key in shapes if key.startswith(f"layer{n}.")}) for n in (1, 2, 3, 4))
     if not any(blocks):
-        return "no ResNet under torchvision's names"
+        return NO_RESNET
     nearest = identify(shapes)
-    kind = "basic" if nearest in names.BASIC else "bottleneck"
     depth = names.title(nearest)
     if names.BLOCKS[nearest] != blocks:
+        kind, convolutions = ("basic", 2) if nearest in names.BASIC else ("bottleneck", 3)
         depth = f"{kind} ResNet with {'-'.join(map(str, blocks))} blocks"
-    attention = ["squeeze-and-excitation"] if any(".se." in key for key in shapes) else []
-    return ", ".join([depth, *_width(shapes), *attention, *_stem(shapes)])
+        if all(blocks):
+            depth = f"ResNet-{convolutions * sum(blocks) + 2} ({'-'.join(map(str, blocks))} {kind} blocks)"
+    return ", ".join([depth, *_width(shapes), *_parts(shapes), *_stem(shapes)])
+
+
+def another(shapes: Shapes) -> str | None:
+    """What kind of ResNet this is if it is none that can be converted, whole or not; None for one that is or may be."""
+    kind = describe(shapes)
+    plain = kind == NO_RESNET or kind.removesuffix(f", {_NO_STEM}") == names.title(identify(shapes))
+    return None if plain else kind
+
+
+_PARTS = {  # of keys → what it is; the first one found
+    r"\.mixing_conv\.|\.conv[12]\.(?:paths|conv_reduce)\.|\.conv[12]\.attn\.": "selective kernels",
+    r"\.conv2\.(?:radix|fc1|bn0)\.": "split attention (ResNeSt)",
+    r"\.convs\.0\.": "several scales a block (Res2Net)",
+    r"\.se\.": "squeeze-and-excitation",
+    r"\.(?:eca|attn)\.|attnpool\.": "attention",
+    r"\.filt$": "blurred pooling",
+}
+
+
+def _parts(shapes: Shapes) -> list[str]:
+    """What a block has that torchvision's has not."""
+    found = [title for pattern, title in _PARTS.items() if any(re.search(pattern, key) for key in shapes)][:1]
+    if any(".downsample.2." in key for key in shapes) or len(shapes.get("layer2.0.downsample.1.weight", ())) == 4:
+        found.append("shortcuts that pool (ResNet-D)")
+    if "layer1.0.bn1.weight" in shapes and not any(key.endswith(".running_mean") for key in shapes):
+        found.append("norms without running statistics (group norm?)")
+    return found
 
 
 def _width(shapes: Shapes) -> list[str]:
@@ -74,8 +135,10 @@ def _width(shapes: Shapes) -> list[str]:
 
 def _stem(shapes: Shapes) -> list[str]:
     conv = shapes.get("conv1.weight")
+    if "conv2.weight" in shapes or any(f"{name}.weight" in shapes for name in ("conv1.0", "stem.0", "stem.conv1")):
+        return ["deep stem (several convolutions)"]
     if conv is None:
-        return ["deep stem (conv1 has several layers)" if "conv1.0.weight" in shapes else "no conv1.weight"]
+        return [_NO_STEM]
     if conv == (64, 3, 7, 7) or len(conv) != 4:
         return []
     stem = f"{conv[2]}×{conv[3]} stem with {conv[1]} input and {conv[0]} output channels"
@@ -84,8 +147,8 @@ def _stem(shapes: Shapes) -> list[str]:
 
 
 def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
-    """Name → shape of the tensors in ``state``; what is no tensor is left out."""
-    return {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    """Name → shape of the tensors and arrays in ``state``; anything else is left out."""
+    return {name: tuple(value.shape) for name, value in state.items() if isinstance(value, (Tensor, np.ndarray))}
 
 
 def problems(state: Mapping[str, object], architecture: str) -> list[str]:
@@ -117,7 +180,7 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
             ("missing", [name for name in wanted if name not in state]),
             ("not mapped", [name for name in state if name not in known]),
             ("wrong shape", misshaped),
-            ("not plain float32 or half", wrong_type),
+            (WRONG_TYPE, wrong_type),
             ("NaN or infinite values in", broken),
             ("negative variance in", negative),
         )
@@ -137,7 +200,12 @@ def _kind(value: object) -> str:
 
 
 def first_few(keys: Iterable[str], count: int = 3) -> str:
-    """The first ``count`` of ``keys``, and how many more there are."""
+    """The first ``count`` of ``keys``, and how many more there are; on one line whatever the keys hold."""
     listed = list(keys)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
-    return ", ".join(listed[:count]) + more
+    return ", ".join(map(_on_one_line, listed[:count])) + more
+
+
+def _on_one_line(key: str) -> str:
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in key[:_LONGEST])
+    return plain + "…" * (len(key) > _LONGEST)

@@ -16,27 +16,33 @@ import numpy as np
 
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
+from pretrain.shell import command
 from transfer import names, sources, weights
 from transfer.architecture import first_few
 from transfer.read import find_checkpoint
 from transfer.sources import Backbone, read_backbone
-from transfer.weights import ConvertedWeights
+from transfer.weights import NOTHING_GIVEN, ConvertedWeights, Given
 
 COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
 
 
 def convert(
-    path: Path | str, out: Path | str | None = None, *, source: str | None = None, network: str | None = None
+    path: Path | str,
+    out: Path | str | None = None,
+    *,
+    source: str | None = None,
+    network: str | None = None,
+    given: Given = NOTHING_GIVEN,
 ) -> ConvertedWeights:
     """Convert a checkpoint (file, or folder of a pretraining run); ``out`` is the .pkl (default: beside the input).
 
     The default name is the input's, with the network's where it is not the published one.
 
-    ``source`` and ``network`` as in sources.read_backbone. An existing result of the same tensors and pixel statistics
-    is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when the result
-    cannot be written or would replace a file not ours, or the conversion of another file or network.
+    ``source``, ``network`` and ``given`` as in sources.read_backbone. An existing result of the same tensors and pixel
+    statistics is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when
+    the result cannot be written or would replace a file not ours, or the conversion of another file or network.
     """
-    backbone = read_backbone(path, source, network)
+    backbone = read_backbone(path, source, network, given)
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out, backbone)
     existing = weights.usable(target)
@@ -63,6 +69,7 @@ def summary(converted: ConvertedWeights) -> list[str]:
         *_choice(converted),
         f"network: {_network(converted)}",
         *([f"assumed: {converted.assumed}"] if converted.assumed else []),
+        *([f"given: {shlex.join(converted.given.words())}"] if converted.given != NOTHING_GIVEN else []),
         f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
         f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} ({builds})",
         f"proof: {converted.json_path}",
@@ -74,7 +81,7 @@ def _next_command(converted: ConvertedWeights) -> str:
     checkpoint = f"{converted.source_path.stem}={_file_to_benchmark(converted)}"
     if re.fullmatch(r"[\w./=+-]+", checkpoint):
         return f'make benchmark CHECKPOINTS="{checkpoint}"'
-    return f"python -m benchmarks suite demo --checkpoint {shlex.quote(checkpoint)}"  # make splits at spaces
+    return command("benchmarks", "suite", "demo", "--checkpoint", checkpoint)  # make splits at spaces
 
 
 def _choice(converted: ConvertedWeights) -> list[str]:
@@ -92,6 +99,7 @@ def _as_published(taken: Backbone | ConvertedWeights) -> bool:
 def _file_to_benchmark(converted: ConvertedWeights) -> Path:
     """The checkpoint, or the .pkl where the checkpoint by itself would be read in another way."""
     chosen = converted.source_reason == sources.FORCED or not _as_published(converted)
+    chosen = chosen or converted.given != NOTHING_GIVEN
     return converted.path if chosen else converted.source_path
 
 
@@ -113,7 +121,7 @@ def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
 
 def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
     """Whether both are said to be the same network and want their images in the same way."""
-    fields = ("source", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1")
+    fields = ("source", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1", "given")
     return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
 
 
@@ -152,6 +160,7 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
         channel_order=backbone.channel_order,
         stride_in_1x1=backbone.stride_in_1x1,
         forward_difference=difference,
+        given=backbone.given,
     )
     converted.save()
     return converted

@@ -17,16 +17,24 @@ from pretrain.errors import InputError, RunError
 from pretrain.files import replacing
 from transfer import names
 from transfer.sources import Backbone, read_backbone
+from transfer.weights import NOTHING_GIVEN, Given
 
 
-def export(path: Path | str, out: Path | str, *, source: str | None = None, network: str | None = None) -> Backbone:
-    """Write the backbone in ``path`` to ``out``; ``source`` and ``network`` as in sources.read_backbone.
+def export(
+    path: Path | str,
+    out: Path | str,
+    *,
+    source: str | None = None,
+    network: str | None = None,
+    given: Given = NOTHING_GIVEN,
+) -> Backbone:
+    """Write the backbone in ``path`` to ``out``; ``source``, ``network`` and ``given`` as in sources.read_backbone.
 
     The file holds torchvision's whole state without ``fc`` (318 tensors for a ResNet-50; batch counters that the
     checkpoint lacks are 0). InputError for a network that a torchvision file cannot describe (other pixel statistics,
     BGR, stride in the 1×1 convolutions), and for an ``out`` that exists or cannot be written.
     """
-    backbone, target = read_backbone(path, source, network), Path(out)
+    backbone, target = read_backbone(path, source, network, given), Path(out)
     _require_describable(backbone, path)
     if target.suffix != ".safetensors" or target.exists():
         raise InputError(f"{target}: give -o the name of a new file that ends in .safetensors")

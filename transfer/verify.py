@@ -82,7 +82,7 @@ def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: 
     cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
     with torch.device("meta"):
         model = build_resnet_backbone(cfg, ShapeSpec(channels=3))
-    state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    state = {name: torch.from_numpy(a if a.flags.writeable else a.copy()) for name, a in arrays.items()}
     counters = {name: torch.zeros((), dtype=torch.int64) for name in model.state_dict() if name.endswith(names.COUNTER)}
     model.load_state_dict(counters | state, assign=True)
     model.eval()
@@ -185,9 +185,9 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
 
 
 def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:
-    """The checkpoint, with the same source and network as it was converted with if it is the file that was."""
+    """The checkpoint, with the same choices as it was converted with if it is the file that was."""
     if proof and file_sha256(find_checkpoint(checkpoint)) == proof.file_sha256:
-        return read_backbone(checkpoint, proof.source, proof.network or None)
+        return read_backbone(checkpoint, proof.source, proof.network or None, proof.given)
     return read_backbone(checkpoint)
 
 

@@ -21,8 +21,9 @@ from transfer.origin import detectron2_origin
 from transfer.pkl import parse_detectron2_pkl, read_detectron2_pkl
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
-VERSION = 4  # of the conversion; raised when the same input would give another output or a stronger proof
-READABLE = (3, VERSION)  # 3: source_sha256 has the counters in it; all else is as it is now
+VERSION = 5  # of the conversion; raised when the same input would give another output or a stronger proof
+# 3: source_sha256 has the counters in it. 4: nothing could be given, and OpenMMLab's config was not read.
+READABLE = (3, 4, VERSION)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,55 @@ class InputConvention:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the user says of a checkpoint because its file does not show it, or shows it otherwise.
+
+    ``drop``: how the names of tensors begin that are no part of the ResNet. Of the input, None is what the source says;
+    otherwise as in InputConvention. InputError for pixel statistics of another range than [0, 1].
+    """
+
+    drop: tuple[str, ...] = ()
+    stride_in_1x1: bool | None = None
+    pixel_mean: tuple[float, ...] | None = None
+    pixel_std: tuple[float, ...] | None = None
+    channel_order: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("pixel_mean", 0.0), ("pixel_std", 1e-6)):
+            values = getattr(self, name)
+            if values and not all(least <= value <= 1 for value in values):
+                raise InputError(
+                    f"--{name.replace('_', '-')} {' '.join(f'{value:g}' for value in values)}: it is for images in "
+                    "[0, 1]; divide what is for 0 to 255 by 255"
+                )
+
+    @classmethod
+    def read(cls, value: dict[str, Any]) -> Given:
+        """From a proof's JSON."""
+        plain: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
+        return cls(**plain)
+
+    def input(self) -> dict[str, Any]:
+        """What is said of the input, by its name in InputConvention."""
+        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "drop"}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def words(self) -> list[str]:
+        """As flags of ``python -m transfer convert``."""
+        words = [word for prefix in self.drop for word in ("--drop", prefix)]
+        for name, value in self.input().items():
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                words += [f"--{flag}", *([value] if isinstance(value, str) else [f"{one:.8g}" for one in value])]
+        return words
+
+
+NOTHING_GIVEN = Given()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertedWeights:
     """A backbone in detectron2's format. Exists only when every tensor mapped and the forward pass agreed."""
 
@@ -72,6 +122,7 @@ class ConvertedWeights:
     stride_in_1x1: bool
     # build ("c4", "fpn") → "res2" … "res5" → relative to the largest value
     forward_difference: dict[str, dict[str, float]]
+    given: Given = NOTHING_GIVEN
     version: int = VERSION
 
     @property
@@ -120,8 +171,9 @@ def load(path: Path) -> ConvertedWeights | None:
         value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if value.get("author") != AUTHOR or value.get("version") not in READABLE:
             return None
+        value.setdefault("given", {})  # before version 5
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
-        fields |= {"path": path, "source_path": Path(fields["source_path"])}
+        fields |= {"path": path, "source_path": Path(fields["source_path"]), "given": Given.read(fields["given"])}
         fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std", "networks")}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None

@@ -1,1 +1,1 @@
-"""Speed of the pretraining stage, beside what it is measured against: ``python -m benchmarks.perf data|step``."""
+"""Speed of the stages, beside what it is measured against: ``python -m benchmarks.perf data|step|linear|convert``."""

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.perf import data, step
+from benchmarks.perf import convert, data, step, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
+from benchmarks.records import ResultsStore
 from pretrain.data import list_images
 from pretrain.errors import InputError
 
@@ -57,7 +58,7 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data, step or linear"):
+    with pytest.raises(InputError, match="choose data, step, linear, tables or convert"):
         main(["steps"])
 
 
@@ -76,3 +77,18 @@ def test_linear_evaluation_keeps_one_copy_of_the_features():
     features, rest = map(float, re.search(r"the features (\S+), the rest (\S+)", done.stdout).groups())
     assert features == pytest.approx(0.2, abs=0.01) and 0 < rest < 0.1
     assert "3 fits, 0 converged" in done.stdout and re.search(r"for 1,281,167 rows: 5\.\d GB", done.stdout)
+
+
+def test_tables_are_made_of_as_many_records_as_asked(tmp_path, capsys):
+    assert tables.write_records(ResultsStore(tmp_path), 40) == 2
+    assert len(list(ResultsStore(tmp_path).load_all())) == 40 and capsys.readouterr().err == ""
+    shown = tables.measure(tables.Arguments(records=(3,)))
+    assert re.search(r"3 records, 1 rows, 0 MB +\d+\.\d s, \d+\.\d s on a processor +\d\d+ MB$", shown)
+
+
+def test_a_conversion_is_divided_into_its_stages():
+    shown = convert.measure(convert.Arguments(architecture="resnet18", rounds=1)).splitlines()
+    stages = [re.split(r" {2,}", line)[0] for line in shown[1:]]
+    assert stages[3:] == ["read", "map and check", "forward", "write", "all"] and "resnet18, 45 MiB" in shown[0]
+    seconds = [float(re.search(r"([\d.]+) s of CPU", line)[1]) for line in shown[1:]]
+    assert abs(sum(seconds[:-1]) - seconds[-1]) < 0.05 and all(value >= 0 for value in seconds)

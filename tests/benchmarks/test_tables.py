@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks import chart
+from benchmarks.__main__ import main
 from benchmarks.cells import Cell, best_cells, collect, recorded
 from benchmarks.records import ResultsStore
-from benchmarks.tables import escape, long_form, to_latex, to_markdown, write_tables
+from benchmarks.tables import complete, escape, long_form, to_latex, to_markdown, write_tables
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
+from tests.benchmarks.test_text import HOSTILE
 from transfer.config import PROTOCOLS
 
 VALUES = {"alpha": [10.0, 12.0, 17.0], "beta_2": [30.0, 31.0, 32.0], "gamma": [40.0]}
@@ -247,6 +250,138 @@ def test_the_caption_says_what_the_runs_say_of_themselves(tmp_path, monkeypatch)
     assert "Computed in fp32 (linear), bf16 (coco-seg). " in text
 
 
+def saved(*runs):
+    """(label, spec) of runs that are given as (label, changes of the spec, value or error)."""
+    pairs = []
+    for label, changes, result in runs:
+        spec, failed = make_spec(**changes), isinstance(result, str)
+        record = make_record(spec, {} if failed else {"top1": result}, label=label, error=result if failed else None)
+        ResultsStore().save(dataclasses.replace(record, start=f"2026-01-01T00:00:{len(pairs):02d}Z"))
+        pairs.append((label, spec))
+    return pairs
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_hostile_labels_are_rows_like_others(results, capsys):
+    pairs = saved(*((label, {"checkpoint_sha256": f"{i:064x}"}, 1.0 * i) for i, label in enumerate(HOSTILE)))
+    markdown, paths = write_tables(pairs, "smoke", "t")
+    assert complete(paths) and paths[-1].suffix == ".png" and "warning" not in capsys.readouterr().err
+    rows = [line for line in markdown.splitlines() if line.startswith("|")][2:]
+    assert [re.sub(r"\\\|", "", row).count("|") for row in rows] == [3] * len(HOSTILE)
+    assert all(re.search(rf"\| {i}\.0 \(1\) *\|$", row) for i, row in enumerate(rows))
+    frame = pd.read_csv(paths[1], keep_default_na=False)
+    assert frame[frame["metric"] == "top1"]["mean"].astype(float).tolist() == list(range(len(HOSTILE)))
+    assert not frame["checkpoint"].str.match(r"[=+@]|-[^\d]").any()
+    assert frame["checkpoint"].nunique() == len(HOSTILE)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("data_name", r"a|b <i> $\x$ [l](http://x.y)"), ("overrides", ("A", "`1`|\n=2")), ("data_name", "\udce9" * 300)],
+)
+def test_hostile_names_of_data_and_options_break_no_row(results, capsys, field, value):
+    pairs = saved(("a", {}, 1.0), ("a", {field: value}, 2.0))
+    markdown, paths = write_tables(pairs, "smoke", "t")
+    head, _, row = (line for line in markdown.splitlines() if line.startswith("|"))
+    assert re.sub(r"\\\|", "", head).count("|") == row.count("|") == 4 and "<i>" not in markdown
+    assert complete(paths) and len(paths) == 4 and "warning" not in capsys.readouterr().err
+
+
+def test_names_that_look_alike_share_no_cell(results):
+    labels = saved(
+        ("mine", {"checkpoint_sha256": "a" * 64}, 1.0),
+        ("mine", {"checkpoint_sha256": "b" * 64}, 2.0),
+        ("mine [aaaaaa]", {"checkpoint_sha256": "c" * 64}, 3.0),
+        ("two\nlines", {"checkpoint_sha256": "d" * 64}, 4.0),
+        (r"two\nlines", {"checkpoint_sha256": "e" * 64}, 5.0),
+    )
+    assert [cell.mean for cell in collect(labels) if cell.metric.key == "top1"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert len({cell.label for cell in collect(labels)}) == 5
+    columns = saved(("x", {"overrides": ("A", "1 B 2")}, 6.0), ("x", {"overrides": ("A", "1", "B", "2")}, 7.0))
+    assert len({cell.column for cell in collect(columns)}) == 2
+
+
+def test_a_chart_that_fails_costs_no_table_and_leaves_no_old_one(pairs, results, monkeypatch, capsys):
+    monkeypatch.setattr(chart, "draw", lambda *arguments: 1 / 0)
+    (results / "tables").mkdir()
+    (results / "tables" / "t.png").write_bytes(b"of yesterday")
+    _, paths = write_tables(pairs, "smoke", "t")
+    assert complete(paths) and len(paths) == 3 and not (results / "tables" / "t.png").exists()
+    said = capsys.readouterr().err
+    assert "| alpha" in said and said.splitlines()[-1] == "warning: no chart: ZeroDivisionError: division by zero"
+
+
+def test_a_table_that_cannot_be_written_is_printed(pairs, results, capsys):
+    (results / "tables").write_text("a file")
+    assert main(["tables", "smoke"]) == 1
+    said = capsys.readouterr()
+    assert "| alpha" in said.err and "warning: not written" in said.err and said.out == ""
+    assert sum("warning" in line for line in said.err.splitlines()) <= 2
+
+
+def test_one_file_that_cannot_be_written_is_named_and_the_others_are(pairs, results, capsys):
+    (results / "tables" / "t.csv").mkdir(parents=True)
+    _, paths = write_tables(pairs, "smoke", "t")
+    assert [path.suffix for path in paths] == [".md", ".tex", ".png"] and not complete(paths)
+    assert "t.csv (Is a directory)" in capsys.readouterr().err
+
+
+def test_failed_runs_alone_say_so_and_draw_nothing(results):
+    (results / "tables").mkdir()
+    (results / "tables" / "t.png").write_bytes(b"of yesterday")
+    pairs = saved(
+        ("a", {}, "out of memory"), ("b", {"checkpoint_sha256": "b" * 64}, "out of memory"), ("b", {"seed": 1}, "<no>")
+    )
+    markdown, paths = write_tables(pairs, "smoke", "t")
+    assert complete(paths) and len(paths) == 3 and not (results / "tables" / "t.png").exists()
+    assert "Every run failed, so there is no number: out of memory (linear: a, b" in markdown and "&lt;no>" in markdown
+    assert "Data:" not in markdown and "Bold" not in markdown
+    assert rows_of(markdown)["a"]["linear top-1"] == "failed"
+    assert "No run has ended yet" in to_markdown(collect([("x", make_spec(seed=9))]), "smoke")
+
+
+def test_failed_columns_of_settings_or_data_that_are_replaced_go(results):
+    old, new = {"protocol_digest": "b" * 64}, {}
+    pairs = saved(("a", old, "no disk"), ("a", new, 1.0), ("a", {"data_fingerprint": "e" * 64, **old}, "no disk"))
+    assert recorded("smoke") == [pairs[1], pairs[2]]  # the last one is the newest
+    (later,) = saved(("a", {"seed": 1}, 2.0))
+    assert recorded("smoke") == [pairs[1], pairs[2], later]
+    again = saved(*[("a", {"seed": seed}, 2.0) for seed in range(2, 6)])
+    assert recorded("smoke") == [pairs[1], later, *again]
+    (kept,) = saved(("a", {"protocol_digest": "c" * 64}, 3.0))  # with numbers an older column stays
+    assert kept in recorded("smoke") and pairs[0] not in recorded("smoke")
+
+
+def test_a_large_chart_shows_part_and_says_so(results, monkeypatch):
+    figures = []
+    monkeypatch.setattr(chart, "PANELS", 3)
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (figures.append(self), Path(path).touch()))
+    metric, record = TASKS["knn"].metrics[0], make_record(make_spec(), {})
+    cells = [
+        Cell(f"row {row}", f"column {column}", metric, (dataclasses.replace(record, metrics={"top1": row / 10}),), 0)
+        for column in range(5)
+        for row in range(100)
+    ]
+    assert chart.draw(cells, results / "t.png", "t")
+    (figure,) = figures
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(axes) == 3 and {len(axis.patches) for axis in axes} == {chart.ROWS}
+    names = [text.get_text() for text in axes[0].get_yticklabels()]
+    best = range(100 - chart.ROWS + chart.FIRST, 100)
+    assert names == [f"row {row}" for row in (*range(chart.FIRST), *best)]
+    assert f"{chart.ROWS} of 100 rows" in figure.get_suptitle() and "3 of 5 columns" in figure.get_suptitle()
+
+
+def test_the_name_of_a_data_set_leaves_no_folder(pairs, results):
+    _, paths = write_tables(pairs, "smoke", "smoke-../../x\n" + "y" * 300)
+    assert {path.parent for path in paths} == {results / "tables"} and len(paths) == 4
+
+
 def test_every_protocol_of_a_task_has_a_heading_and_an_own_file_where_it_trains_a_detector():
     for task in TASKS.values():
         for protocol in task.protocols:
@@ -267,6 +402,9 @@ def test_escape_covers_every_special_character():
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(pairs, tmp_path):
+    """Labels too that LaTeX would take for markup; other alphabets need other fonts."""
+    labels = [label for label in HOSTILE if label.isascii() and len(label) < 100]
+    pairs = [*pairs, *((label, make_spec(checkpoint_sha256=f"{i:064x}")) for i, label in enumerate(labels))]
     document = (
         "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs,graphicx}\\begin{document}\n"
         f"{to_latex(collect(pairs), 'smoke')}\n\\end{{document}}"

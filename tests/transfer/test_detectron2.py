@@ -78,6 +78,54 @@ def test_msras_weights_arrive_as_detectron2_itself_loads_them(msra, scratch, pro
     )
 
 
+def detectron(full_state):
+    """Detectron's {"blobs", "cfg"}: batch norms of scale (_s) and offset (_b) alone, the optimiser's state, a head."""
+    state = without_counters(bare(full_state))
+    state = {name: value for name, value in state.items() if not name.endswith(("running_mean", "running_var"))}
+    blobs = {re.sub("_gamma$", "_s", re.sub("_beta$", "_b", caffe2_name(name))): v.numpy() for name, v in state.items()}
+    blobs |= {f"{name}_momentum": np.zeros_like(value) for name, value in blobs.items()}
+    head = (
+        "fpn_inner_res5_2_sum_w",
+        "conv_rpn_fpn2_w",
+        "fc6_w",
+        "cls_score_b",
+        "bbox_pred_w",
+        "mask_fcn1_w",
+        "_[mask]_fcn1_w",
+    )
+    return {"blobs": blobs | {name: np.zeros(3, np.float32) for name in (*head, "lr")}, "cfg": "MODEL: {}"}
+
+
+def test_detectrons_blobs_arrive_as_detectron2_itself_loads_them(full_state, scratch):
+    path = scratch / "model_final.pkl"
+    path.write_bytes(pickle.dumps(detectron(full_state), 2))
+    cfg = detector_cfg("coco_fpn_1x", "resnet50", stride_in_1x1=True)
+    cfg.MODEL.RESNETS.NORM = "FrozenBN"  # as detectron2's own configs have it for such files
+    model = build_model(cfg)
+    DetectionCheckpointer(model).load(str(path))
+    converted = convert(path, scratch / "out.pkl")
+    state, arrays = model.state_dict(), converted.arrays()
+    places = detector_names(model, "resnet50")
+    same = [name for name, place in places.items() if np.array_equal(state[place].numpy(), arrays[name])]
+    assert len(places) == 265 and {name for name in places if name not in same} == {
+        name for name in places if name.endswith("running_var")
+    }
+    # detectron2's checkpointer makes it 1, which is off by its epsilon; the file means x · scale + offset.
+    variances = np.concatenate([arrays[name] for name in places if name.endswith("running_var")])
+    np.testing.assert_allclose(1 / np.sqrt(variances + np.float32(1e-5)), 1, rtol=1e-7, atol=0)
+    assert (converted.channel_order, converted.stride_in_1x1, converted.source) == ("BGR", True, "detectron2")
+    assert "122.7717" in converted.assumed and "scale and offset alone" in converted.assumed
+    assert converted.dropped["conv1_w_momentum"].startswith("state of the optimiser") and "fc6_w" in converted.dropped
+
+
+def test_one_missing_statistic_is_not_made_up(full_state, scratch):
+    content = detectron(full_state)
+    content["blobs"]["res2_0_branch2a_bn_rm"] = np.zeros(64, np.float32)
+    (scratch / "x.pkl").write_bytes(pickle.dumps(content, 2))
+    with pytest.raises(InputError, match=r"missing bn1\.running_mean"):
+        read_backbone(scratch / "x.pkl")
+
+
 def test_msras_conventions_reach_the_detector(msra, scratch):
     converted = convert(msra, scratch / "out.pkl")
     assert converted.max_difference < 1e-5 and set(converted.dropped) == {"conv1_b", "fc1000_w", "fc1000_b"}

@@ -69,11 +69,11 @@ CASES = {
     ),
     "a stage short": (
         lambda p, s: torch.save({n: v for n, v in s.items() if not n.startswith("layer4.")}, p),
-        r"bottleneck ResNet with 3-4-6-0 blocks\): missing layer4\.0\.conv1\.weight",
+        r"bottleneck ResNet with 3-4-6-0 blocks;.*: missing layer4\.0\.conv1\.weight",
     ),
     "squeeze": (
         lambda p, s: torch.save(s | {"layer1.0.se.fc1.weight": torch.zeros(1)}, p),
-        r"ResNet-50, squeeze-and-excitation\): not mapped layer1\.0\.se",
+        r"ResNet-50, squeeze-and-excitation; only .*: not mapped layer1\.0\.se",
     ),
     "wide": (lambda p, s: torch.save(meta_state(wide_resnet50_2), p), "width 2×.*layer1.0.conv1.weight"),
     "resnext": (lambda p, s: torch.save(meta_state(resnext50_32x4d), p), "32 groups.*layer1.0.conv1.weight"),

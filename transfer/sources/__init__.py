@@ -5,14 +5,18 @@ A new family is one file with a ``SOURCE`` and one line in ``SOURCES``; the firs
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pretrain.errors import InputError
-from transfer import architecture, names
+from pretrain.shell import command, file_word
+from transfer import architecture, foreign, names
 from transfer.read import Loaded, load_checkpoint
 from transfer.sources import (
     barlow_twins,
@@ -23,11 +27,14 @@ from transfer.sources import (
     infocl,
     lightly,
     moco,
+    msf,
     openmmlab,
+    paws,
     pixpro,
     prefix,
     pycontrast,
     simclr,
+    slotcon,
     solo_learn,
     superinfo,
     swav,
@@ -35,11 +42,26 @@ from transfer.sources import (
     torchvision,
     vissl,
 )
-from transfer.sources.base import BESIDE, Backbone, Source, Taken, find, flatten, weights_digest
+from transfer.sources.base import (
+    BESIDE,
+    PIXELS_ASSUMED,
+    STRIDE_ASSUMED,
+    Backbone,
+    Source,
+    Taken,
+    as_tensor,
+    find,
+    flatten,
+    under,
+    weights_digest,
+)
+from transfer.sources.prefix import FIRST, named, prefixes
+from transfer.weights import NOTHING_GIVEN, Given
 
 __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take", "weights_digest"]
 
-FIRST = "layer1.0.conv1.weight"
+CUT = re.compile(r"(?:v1|nv1|onv1|ayer[1-4]|yer[1-4])\.")
+OF_RESNET = re.compile(r"(?:conv1|bn1|layer[1-4])\.")  # how the names of torchvision's network begin
 FORCED = "as --source says"  # where a file has none of the marks of its source
 
 # torchvision's is the last: a bare network is whatever nothing else in the file tells it from.
@@ -49,6 +71,7 @@ SOURCES: dict[str, Source] = {
         superinfo.SOURCE,
         detectron2.SOURCE,
         pycontrast.SOURCE,
+        msf.SOURCE,
         moco.MOCO,
         moco.MOCO_V3,
         infocl.SOURCE,
@@ -59,9 +82,12 @@ SOURCES: dict[str, Source] = {
         simclr.SOURCE,
         barlow_twins.BARLOW_TWINS,
         barlow_twins.VICREG,
+        barlow_twins.VICREGL,
         moco.SIMSIAM,
         dino.SOURCE,
         openmmlab.SOURCE,
+        paws.SOURCE,
+        slotcon.SOURCE,
         pixpro.SOURCE,
         timm.SOURCE,
         huggingface.SOURCE,
@@ -82,53 +108,118 @@ def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
         reason = source.recognise(loaded)
         if reason:
             return source, reason
-    if not flatten(loaded.content):
-        raise InputError(f"{loaded.path}: holds no tensors (keys: {architecture.first_few(map(str, loaded.content))})")
+    found = flatten(loaded.content)
+    if not found:
+        raise InputError(f"{loaded.path}: {_without_tensors(loaded)}")
+    other = foreign.describe(architecture.shapes_of(found))
+    if other:
+        raise InputError(f"{loaded.path}: {other}: only ResNets can be converted")
     inner = find(loaded.content, ("state_dict",)) or find(loaded.content, ("model",)) or loaded.content
+    if cut := [key for key in map(str, inner) if CUT.match(key)]:
+        raise InputError(
+            f"{loaded.path}: the beginnings of names are cut off ({architecture.first_few(cut, 2)}), as str.lstrip "
+            "does in the place of str.removeprefix; give the tensors their names back"
+        )
     keys = architecture.first_few(map(str, inner))
-    raise InputError(
-        f"{loaded.path}: not a checkpoint of any known source (keys: {keys}); see: "
-        f"python -m transfer inspect {loaded.path}"
-    )
+    best = prefixes(found)[:1]
+    if not best:
+        hint = f"; see: {command('transfer', 'inspect', file_word(loaded.path))}"
+        raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys}){hint}")
+    shapes = architecture.shapes_of(named(under(found, best[0])))
+    if kind := architecture.another(shapes):
+        raise InputError(f"{loaded.path}: {_another(kind)} (keys: {keys})")
+    raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys})")
+
+
+def _without_tensors(loaded: Loaded) -> str:
+    """Why a file has no tensors: at a key it may have a whole module, which is not opened."""
+    for key, value in loaded.content.items():
+        pickled = vars(value).get("pickled_class") if hasattr(value, "__dict__") else None
+        if pickled and isinstance(value, dict) and ("_modules" in value or "_modules" in vars(value)):
+            return f"{key!r} holds a module ({pickled}), not a state dict; save its state_dict() instead"
+    return f"holds no tensors (keys: {architecture.first_few(map(str, loaded.content))})"
 
 
 def take(source: Source, loaded: Loaded, network: str | None = None) -> Taken:
     """What ``source`` takes out of ``loaded``. InputError also where the file has not the parts that it counts on."""
     try:
-        return source.take(loaded, network)
+        taken = source.take(loaded, network)
     except (LookupError, TypeError, AttributeError, StopIteration):
         raise InputError(f"{loaded.path}: nothing in it is laid out as in {source.title}") from None
+    return dataclasses.replace(taken, state={name: as_tensor(value) for name, value in taken.state.items()})
 
 
-def read_backbone(path: Path | str, source: str | None = None, network: str | None = None) -> Backbone:
+def read_backbone(
+    path: Path | str, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+) -> Backbone:
     """The ResNet in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
 
     ``source`` is a name in SOURCES (None: whichever recognises the file), ``network`` one of those the file offers
-    (None: the published choice). InputError in one line that names the first offending keys: an unknown architecture or
-    stem, missing, unmapped or misshaped tensors, other types than float32 and half precision (which becomes float32,
-    exactly), NaN or infinity.
+    (None: the published choice), ``given`` what the file does not say. InputError in one line that names the first
+    offending keys, and a command that works if there is one: an unknown architecture or stem, missing, unmapped or
+    misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
     """
-    return backbone_of(load_checkpoint(path), source, network)
+    from transfer.advice import advice
+
+    loaded = load_checkpoint(path)
+    try:
+        return backbone_of(loaded, source, network, given)
+    except InputError as error:
+        raise InputError(f"{error}{advice(loaded, source, network, given)}") from None
 
 
-def backbone_of(loaded: Loaded, source: str | None = None, network: str | None = None) -> Backbone:
-    """As read_backbone, of a file that has been read."""
+def backbone_of(
+    loaded: Loaded, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+) -> Backbone:
+    """As read_backbone, of a file that has been read, and without advice."""
     family, reason = detect(loaded, source)
-    taken = take(family, loaded, network)
+    taken = with_given(loaded.path, take(family, loaded, network), given)
     _refuse_second_network(loaded, taken)
     found = architecture.identify(taken.state)
     faults = architecture.problems(taken.state, found)
     if faults:
-        kind = architecture.describe(architecture.shapes_of(taken.state))
-        advice = "; save model.float().state_dict()" if any(map(_is_of_type, faults)) else ""
-        raise InputError(
-            f"{loaded.path}: not a usable {names.title(found)} (looks like: {kind}): {'; '.join(faults)}{advice}"
-        )
-    return _checked(loaded, family.name, reason, taken, found)
+        raise InputError(f"{loaded.path}: {_unusable(taken.state, found)}: {'; '.join(faults)}{_remedy(faults)}")
+    return _checked(loaded, family.name, reason, taken, found, given)
 
 
-def _is_of_type(fault: str) -> bool:
-    return fault.startswith("not plain float32 or half")
+def _unusable(state: Mapping[str, Any], found: str) -> str:
+    shapes = architecture.shapes_of(state)
+    if kind := architecture.another(shapes):
+        return _another(kind)
+    if architecture.describe(shapes) == architecture.NO_RESNET and (other := foreign.describe(shapes)):
+        return f"{other}: only ResNets can be converted"
+    return f"not a usable {names.title(found)}"
+
+
+def _another(kind: str) -> str:
+    return f"looks like a {kind}; only ResNet-18, 34, 50, 101 and 152 of the usual width and stem can be converted"
+
+
+def _remedy(faults: list[str]) -> str:
+    of_type = any(fault.startswith(architecture.WRONG_TYPE) for fault in faults)
+    return "; save model.float().state_dict()" if of_type else ""
+
+
+def with_given(path: Path, taken: Taken, given: Given) -> Taken:
+    """``taken`` without what is dropped, and with the input that is given. InputError for parts of the ResNet."""
+    state, dropped = dict(taken.state), dict(taken.dropped)
+    for start in given.drop:
+        left_over = [name for name in state if name.startswith(start)]
+        if not left_over:
+            raise InputError(f"{path}: --drop {start}: no tensor that is left over starts with it")
+        if inside := [name for name in left_over if OF_RESNET.match(name)]:
+            raise InputError(f"{path}: --drop {start}: {inside[0]} is a part of the ResNet itself")
+        for name in left_over:
+            del state[name]
+            dropped[name] = f"left out, as --drop {start} says"
+    said = given.input()
+    gone = {STRIDE_ASSUMED} if "stride_in_1x1" in said else set()
+    assumed = [clause for clause in taken.assumed.split(", ") if clause and clause not in gone]
+    if {"pixel_mean", "pixel_std"} <= said.keys():
+        assumed = [clause.replace(PIXELS_ASSUMED, "RGB images") for clause in assumed]
+        if "channel_order" in said and "RGB images" in assumed:
+            assumed.remove("RGB images")
+    return dataclasses.replace(taken, state=state, dropped=dropped, assumed=", ".join(assumed), **said)
 
 
 def _refuse_second_network(loaded: Loaded, taken: Taken) -> None:
@@ -136,14 +227,13 @@ def _refuse_second_network(loaded: Loaded, taken: Taken) -> None:
     for key, reason in taken.dropped.items():
         value = loaded.content.get(key) if reason == BESIDE else None
         names_in = flatten(value) if isinstance(value, dict) else {}
-        if first := next((name for name in names_in if name.endswith(FIRST)), None):
+        if any(name.endswith(FIRST) for name in names_in):
             raise InputError(
-                f"{loaded.path}: there is a second network in {key!r}; say which one, as in "
-                f"--prefix {key}.{first.removesuffix(FIRST)} (python -m transfer inspect {loaded.path} lists both)"
+                f"{loaded.path}: there is a second network in {key!r}; say with --prefix which one to take"
             )
 
 
-def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str) -> Backbone:
+def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str, given: Given) -> Backbone:
     _check_pixels(loaded.path, taken)
     state: dict[str, Any] = {
         name: taken.state[name].detach().to(torch.float32).contiguous() for name in names.to_detectron2(found)
@@ -162,6 +252,7 @@ def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str)
         stride_in_1x1=taken.stride_in_1x1,
         networks=taken.networks,
         network=taken.network,
+        given=given,
         sha256=weights_digest(state),
         meta=loaded.meta if source == "superinfo" else None,
     )

@@ -1,12 +1,14 @@
-"""Barlow Twins and VICReg: ``checkpoint.pth`` and ``model.pth``, told apart by their projectors.
+"""Barlow Twins, VICReg and VICRegL: ``checkpoint.pth`` and ``model.pth``, told apart by their projectors.
 
 The ``resnet50.pth`` that both write at the end holds torchvision's names and nothing else: see there.
 """
 
 from __future__ import annotations
 
-from transfer.sources.base import HEAD, PUBLISHED_CODE
-from transfer.sources.layout import Layout
+import dataclasses
+
+from transfer.sources.base import CLASSIFIER, HEAD, PUBLISHED_CODE
+from transfer.sources.layout import Layout, either
 
 BARLOW_TWINS = Layout(
     name="barlow-twins",
@@ -26,5 +28,16 @@ VICREG = Layout(
     networks={"backbone": "backbone."},
     drop={"projector.": HEAD},
     marks=("projector.",),
-    absent=("bn.",),
+    absent=("bn.", "maps_projector.", "classifier."),
 ).source()
+
+_VICREGL = Layout(
+    name="vicregl",
+    title="VICRegL, its model.pth",
+    known_from=f"facebookresearch/VICRegL:main_vicregl.py, resnet.py, utils.py, evaluate.py; {PUBLISHED_CODE}",
+    inside=(("model",),),
+    networks={"backbone": "backbone."},
+    drop={"projector.": HEAD, "maps_projector.": HEAD, "classifier.": CLASSIFIER},
+    marks=("maps_projector.",),  # its training divides red by 0.228, its evaluation by ImageNet's 0.229, as here
+)
+VICREGL = either(_VICREGL, dataclasses.replace(_VICREGL, marks=("projector.", "classifier."), absent=("bn.",)))

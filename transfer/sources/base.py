@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.errors import InputError
 from transfer import names
 from transfer.read import Loaded
-from transfer.weights import InputConvention
+from transfer.weights import NOTHING_GIVEN, Given, InputConvention
 
 CLASSIFIER = "classifier, not part of the backbone"
 HEAD = "projection or prediction head, not part of the backbone"
 QUEUE = "queue of earlier features, not weights"
 OUTSIDE = "outside the backbone, not part of it"
 BESIDE = "beside the weights, not part of them"
-IMAGENET_ASSUMED = "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions"
+PIXELS_ASSUMED = "RGB images normalised with ImageNet's mean and std"
+STRIDE_ASSUMED = "the stride in the 3×3 convolutions"
+LAST_STAGE_ASSUMED = "a last stage of stride 2"
+IMAGENET_ASSUMED = ", ".join((PIXELS_ASSUMED, STRIDE_ASSUMED, LAST_STAGE_ASSUMED))
 PUBLISHED_CODE = "layout from the published code, no released file seen"
 WRITTEN_IN_TEST = "written by the library itself in a test"
-DDP = re.compile(r"(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel and of torch.compile
+# Of DistributedDataParallel and AveragedModel, torch.compile, FSDP, and activation checkpointing.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,7 @@ class Backbone:
     meta: dict[str, Any] | None
     networks: tuple[str, ...] = ()
     network: str = ""
+    given: Given = NOTHING_GIVEN
 
     @property
     def input(self) -> InputConvention:
@@ -101,11 +107,11 @@ def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | No
     return value if isinstance(value, dict) else None
 
 
-def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, Tensor]:
-    """Path → tensor of nested mappings, keys joined by dots; optimiser state is left out, whose keys are numbers."""
-    found: dict[str, Tensor] = {}
+def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, Any]:
+    """Path → tensor or array of nested mappings, keys joined by dots; not optimiser state, whose keys are numbers."""
+    found: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, (Tensor, np.ndarray)):
             found[f"{prefix}{key}"] = value
         elif isinstance(value, dict) and depth and isinstance(key, str):
             found |= flatten(value, f"{prefix}{key}.", depth - 1)
@@ -122,14 +128,29 @@ def beside(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
     return dropped
 
 
-def strip_ddp(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
-    """``state`` under string keys, without the wrappers' prefix if every key has the same; and that prefix, or ""."""
+def unwrap(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
+    """``state`` under string keys without the WRAPPERS in them, wherever they are, and which those were, or "".
+
+    As it is where two keys would become one: then a wrapper tells two networks apart.
+    """
     plain = {str(key): value for key, value in state.items()}
-    prefixes = {match[0] if (match := DDP.match(key)) else "" for key in plain}
-    if len(prefixes) != 1:
+    found = [part for part in WRAPPERS if any(f"{part}." in key for key in plain)]
+    bare = {key: _without(key, found) for key in plain} if found else {}
+    if len(set(bare.values())) < len(bare) or all(key == name for key, name in bare.items()):
         return plain, ""
-    prefix = prefixes.pop()
-    return {key.removeprefix(prefix): value for key, value in plain.items()}, prefix
+    return {bare[key]: value for key, value in plain.items()}, " and ".join(f"{part}." for part in found)
+
+
+def _without(key: str, wrappers: Iterable[str]) -> str:
+    *parts, last = key.split(".")
+    return ".".join([part for part in parts if part not in wrappers] + [last])
+
+
+def as_tensor(value: Any) -> Any:
+    """A tensor of its own for an array, whatever its byte order; anything else as it is."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "bifuc":
+        return value
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
 
 
 def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """detectron2's own files: ``.pkl`` weights (ours, other converters', MSRA's) and the backbones of whole detectors.
 
+So are Detectron's, the predecessor's, ``{"blobs": …}``: its batch norms are a scale and an offset alone, as MSRA's are.
+
 What the network was trained on is not in the weights. It is taken from our proof beside a .pkl, from the config.yaml
 that detectron2 writes beside a detector, from the pixel statistics that old detectors hold, or assumed and printed.
 """
@@ -14,14 +16,26 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from transfer import names, weights
 from transfer.read import Loaded
-from transfer.sources.base import IMAGENET_ASSUMED, WRITTEN_IN_TEST, Source, Taken, beside, choose, find, strip_ddp
+from transfer.sources.base import (
+    IMAGENET_ASSUMED,
+    PUBLISHED_CODE,
+    WRITTEN_IN_TEST,
+    Source,
+    Taken,
+    as_tensor,
+    beside,
+    choose,
+    find,
+    unwrap,
+)
 
 _NETWORK = "backbone"
-_PLACES = (("model",), ())
+_PLACES = (("model",), ("blobs",), ())
 _PREFIXES = ("backbone.bottom_up.", "backbone.", "")  # in an FPN, in a C4 detector, in weights for either
 _HEAD = "roi_heads."  # a C4 detector has res5 there
 _CAFFE2 = (  # in turn (detectron2:checkpoint/c2_model_loading.py)
@@ -49,7 +63,30 @@ _REASONS = {
     "stem.fc.": "classifier or projection that another converter left in",
     "fc1000_": "classifier, not part of the backbone",
     "conv1_b": "offset of the first convolution, which detectron2 does not use either",
+    # Of a whole detector of Detectron's (facebookresearch/Detectron:detectron/modeling/*.py).
+    **dict.fromkeys(("fpn_inner_", "fpn_res"), "of the feature pyramid"),
+    **dict.fromkeys(("rpn_", "conv_rpn_", "retnet_"), "region proposals"),
+    **dict.fromkeys(
+        (
+            "fc6_",
+            "fc7_",
+            "cls_score_",
+            "bbox_pred_",
+            "mask_fcn",
+            "_[mask]_",
+            "conv5_mask_",
+            "kps_",
+            "conv_fcn",
+            "head_conv",
+        ),
+        "detection head",
+    ),
+    "pred_": "classifier, not part of the backbone",
+    "lr": "learning rate, no weights",
 }
+_MOMENTUM = "_momentum"  # Detectron keeps the optimiser's state beside each blob
+_EPSILON = 1e-5  # of the batch norms: with a variance of 1 less this, they scale and offset alone
+_AFFINE = "batch norms that scale and offset alone"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +106,15 @@ MSRA = Input(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in
     channel_order="BGR",
     stride_in_1x1=True,
     assumed="MSRA's input: BGR images of 0 to 255 minus 103.53 116.28 123.675, the stride in the 1×1 convolutions",
+)
+
+
+# facebookresearch/Detectron:detectron/core/config.py; RESNETS.STRIDE_1X1 is true there.
+DETECTRON = dataclasses.replace(
+    MSRA,
+    pixel_mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255),
+    assumed="Detectron's input: BGR images of 0 to 255 minus 102.9801 115.9465 122.7717, the stride in the 1×1 "
+    "convolutions",
 )
 
 
@@ -97,23 +143,35 @@ def take(loaded: Loaded, network: str | None) -> Taken:
     dropped = beside(loaded.content, path)
     for key, value in state.items():
         reason = next((why for start, why in _REASONS.items() if key.startswith(start)), None)
+        if key.endswith(_MOMENTUM):
+            reason = "state of the optimiser, not weights"
         if prefix and not key.startswith("backbone."):
             reason = reason or "of the detector, not of its backbone"
         if ours[key] in table:
-            taken[table[ours[key]]] = _tensor(value)
+            taken[table[ours[key]]] = as_tensor(value)
         elif reason:
             dropped[key] = reason
         else:
             taken[f"{prefix}{ours[key]}, no name of detectron2's"] = value  # architecture.problems says "not mapped"
     how = dataclasses.asdict(_input(loaded, state))
+    if "conv1_w" in state and not any(name.endswith(".running_mean") for name in taken):
+        taken |= _statistics(taken)
+        how["assumed"] = f"{how['assumed']}, {_AFFINE}"
     return Taken(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
+
+
+def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Running mean 0 and variance 1 - 1e-5 for each batch norm: with them detectron2's are the scale and the offset."""
+    norms = {name.removesuffix(".bias"): value for name, value in taken.items() if name.endswith(".bias")}
+    means = {f"{name}.running_mean": torch.zeros_like(value) for name, value in norms.items()}
+    return means | {f"{name}.running_var": torch.ones_like(value) - _EPSILON for name, value in norms.items()}
 
 
 def _state(loaded: Loaded) -> tuple[dict[str, Any], tuple[str, ...]]:
     for path in _PLACES:
         found = find(loaded.content, path)
         if found:
-            return strip_ddp(found)[0], path
+            return unwrap(found)[0], path
     return {}, ()
 
 
@@ -140,13 +198,6 @@ def _table(architecture: str) -> dict[str, str]:
     return table | counters
 
 
-def _tensor(value: Any) -> Any:
-    """A tensor of its own for an array, whatever its byte order; anything else as it is."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
-
-
 def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:
     proof = weights.usable(loaded.path) if loaded.path.suffix == ".pkl" else None
     if proof:
@@ -155,6 +206,8 @@ def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:
     from_config = _from_config(loaded)
     if from_config:
         return from_config
+    if "blobs" in loaded.content:
+        return DETECTRON
     if "conv1_w" in state or loaded.content.get("__author__") == "Detectron2 Model Zoo":
         return MSRA
     mean, std = state.get("pixel_mean"), state.get("pixel_std")
@@ -192,9 +245,10 @@ def _from_pixels(mean: Any, std: Any) -> Input:
 
 SOURCE = Source(
     name="detectron2",
-    title="detectron2's .pkl and whole detectors (ours, MSRA's, the model zoo's)",
+    title="detectron2's .pkl and whole detectors (ours, MSRA's, the model zoo's, Detectron's)",
     known_from=(
         "facebookresearch/detectron2:checkpoint/c2_model_loading.py, tools/convert-torchvision-to-d2.py; "
+        f"facebookresearch/Detectron:detectron/utils/net.py, detectron/core/config.py, {PUBLISHED_CODE}; "
         f"{WRITTEN_IN_TEST}"
     ),
     recognise=recognise,

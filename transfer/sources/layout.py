@@ -23,7 +23,7 @@ from transfer.sources.base import (
     choose,
     find,
     longest,
-    strip_ddp,
+    unwrap,
 )
 
 
@@ -31,11 +31,10 @@ from transfer.sources.base import (
 class Layout:
     """A family as a table entry; ``source()`` makes the Source.
 
-    Keys are compared after ``module.`` (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) are taken off,
-    where all keys of a mapping have them. Where a network lies in a mapping of its own, a slash says so: the prefix
-    "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so too in ``drop``, ``marks``
-    and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one has its way, so that the
-    rule "" covers whatever else there is.
+    Keys are compared without the wrappers' parts in them (base.WRAPPERS). Where a network is in a mapping of its own, a
+    slash says so: the prefix "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so
+    too in ``drop``, ``marks`` and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one
+    has its way, so that the rule "" covers whatever else there is.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Layout:
         ]
         where = f" in {_shown(path)}" if path else ""
         return (
-            f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', {wrapped} in front' if wrapped else ''}"
+            f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', without {wrapped}' if wrapped else ''}"
         )
 
     def take(self, loaded: Loaded, network: str | None) -> Taken:
@@ -102,7 +101,7 @@ class Layout:
         )
 
     def _places(self, loaded: Loaded) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
-        """Path → (flat keys, what was taken off in front) wherever the marks and a network are."""
+        """Path → (flat keys, which wrappers were taken out of them) wherever the marks and a network are."""
         found = {}
         for path in self.inside:
             state = find(loaded.content, path)
@@ -183,7 +182,7 @@ def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> 
         for key, value in state.items()
         if isinstance(value, dict) and any(rule.startswith(f"{above}{key}/") for rule in rules)
     }
-    flat, wrapped = strip_ddp({key: value for key, value in state.items() if key not in inner})
+    flat, wrapped = unwrap({key: value for key, value in state.items() if key not in inner})
     for key, (entries, prefix) in inner.items():
         flat |= {f"{key}/{name}": value for name, value in entries.items()}
         wrapped = wrapped or prefix

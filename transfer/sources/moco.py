@@ -13,6 +13,7 @@ MOCO = Layout(
     networks={"query": "encoder_q.", "key": "encoder_k."},
     drop={"encoder_q.fc.": HEAD, "encoder_k.fc.": HEAD, "queue": QUEUE},
     marks=("encoder_q.",),
+    absent=("encoder_t.",),  # MSF
 ).source()
 
 MOCO_V3 = Layout(

@@ -16,4 +16,5 @@ SOURCE = Layout(
     networks={"encoder": "encoder.", "momentum": "encoder_k."},
     drop={"projector": HEAD, "predictor.": HEAD, "value_transform.": HEAD},
     marks=("encoder_k.", "projector_k."),
+    absent=("grouping_k.",),  # SlotCon
 ).source()

@@ -10,7 +10,7 @@ import dataclasses
 
 from pretrain.errors import InputError
 from transfer.read import Loaded
-from transfer.sources.base import HEAD, PUBLISHED_CODE, Taken, find, strip_ddp
+from transfer.sources.base import HEAD, PUBLISHED_CODE, Taken, find, unwrap
 from transfer.sources.layout import Layout
 
 _LAYOUT = Layout(
@@ -42,7 +42,7 @@ def take(loaded: Loaded, network: str | None) -> Taken:
 
 
 def _is_cmc(loaded: Loaded) -> bool:
-    state, _ = strip_ddp(find(loaded.content, ("model",)) or {})
+    state, _ = unwrap(find(loaded.content, ("model",)) or {})
     return all(any(key.startswith(prefix) for key in state) for prefix in ("encoder1.", "encoder2."))
 
 

@@ -5,10 +5,12 @@ The stem pads by one and convolves with a padding of two: the same weights, the 
 
 from __future__ import annotations
 
-from transfer.sources.base import HEAD, PUBLISHED_CODE
-from transfer.sources.layout import Layout
+import dataclasses
 
-SOURCE = Layout(
+from transfer.sources.base import HEAD, PUBLISHED_CODE
+from transfer.sources.layout import Layout, either
+
+_WITH_PROTOTYPES = Layout(
     name="swav",
     title="SwAV, DeepCluster v2, SeLa v2",
     known_from=f"facebookresearch/swav:src/resnet50.py, main_swav.py, main_deepclusterv2.py; {PUBLISHED_CODE}",
@@ -16,4 +18,7 @@ SOURCE = Layout(
     networks={"model": ""},
     drop={"projection_head.": HEAD, "prototypes.": "prototypes, not part of the backbone"},
     marks=("prototypes.", "conv1."),
-).source()
+)
+_WITHOUT = dataclasses.replace(_WITH_PROTOTYPES, marks=("projection_head.", "conv1."))  # nmb_prototypes 0
+
+SOURCE = either(_WITH_PROTOTYPES, _WITHOUT)

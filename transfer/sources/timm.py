@@ -7,8 +7,10 @@ training run kept an average of the weights, timm itself loads that.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
+from pretrain.errors import InputError
 from transfer.read import Loaded
 from transfer.sources.base import WRITTEN_IN_TEST, Taken, config_beside
 from transfer.sources.layout import Layout, either
@@ -24,6 +26,7 @@ _TRAINED = Layout(
 )
 _HUB = dataclasses.replace(_TRAINED, networks={"model": ""}, marks=())
 _ANY = either(_TRAINED, _HUB)
+_BLURRED = re.compile(r"resnet(?:blur|aa)")
 
 
 def recognise(loaded: Loaded) -> str | None:
@@ -35,9 +38,15 @@ def recognise(loaded: Loaded) -> str | None:
 
 
 def take(loaded: Loaded, network: str | None) -> Taken:
-    """The averaged network if there is one; pixel mean and std of config.json if it has them."""
+    """The averaged network if there is one; pixel mean and std of config.json if it has them.
+
+    InputError for one that blurs before it goes to smaller maps: its tensors do not show that.
+    """
     taken = _ANY.take(loaded, network)
     config = _config(loaded)
+    name = str(config.get("architecture") or loaded.content.get("arch"))
+    if _BLURRED.match(name):
+        raise InputError(f"{loaded.path}: timm's {name} blurs between its stages: detectron2 has no such network")
     mean, std = (config.get(key) for key in ("mean", "std"))
     if not (isinstance(mean, list) and isinstance(std, list)):
         return taken

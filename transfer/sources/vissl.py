@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from transfer.sources.base import HEAD, IMAGENET_ASSUMED, PUBLISHED_CODE
+from pretrain.errors import InputError
+from transfer.read import Loaded
+from transfer.sources.base import HEAD, PUBLISHED_CODE, Taken, find
 from transfer.sources.layout import Layout, either
 
 _BLOCKS = "_feature_blocks."
@@ -25,20 +27,31 @@ _TRAINED = Layout(
     ),
     networks={"trunk": f"{_MODEL}/trunk/{_BLOCKS}"},
     drop={f"{_MODEL}/heads/": HEAD, _LOSS: "state of the loss, not part of the backbone"},
-    assumed=f"{IMAGENET_ASSUMED}, a last stage of stride 2",
 )
-_TEACHERS = [f"{_LOSS}momentum_teacher.{wrapped}trunk.{_BLOCKS}" for wrapped in ("module.", "")]
+_TEACHER = f"{_LOSS}momentum_teacher.trunk.{_BLOCKS}"
 _BARE = dataclasses.replace(
     _TRAINED, inside=(("model_state_dict",), ()), networks={"trunk": _BLOCKS}, drop={"heads.": HEAD}
 )
 
-SOURCE = either(
-    *(
-        dataclasses.replace(_TRAINED, networks={"teacher": teacher, **_TRAINED.networks}, marks=(teacher,))
-        for teacher in _TEACHERS
-    ),
+_ANY = either(
+    dataclasses.replace(_TRAINED, networks={"teacher": _TEACHER, **_TRAINED.networks}, marks=(_TEACHER,)),
     _TRAINED,
     dataclasses.replace(_TRAINED, networks={"trunk": f"{_MODEL}/trunk/{_FROZEN}"}),
     _BARE,
     dataclasses.replace(_BARE, networks={"trunk": _FROZEN}),
 )
+
+
+def take(loaded: Loaded, network: str | None) -> Taken:
+    """The trunk or the teacher. InputError where the config in the file says that the last stage has stride 1."""
+    settings = find(loaded.content, ("config", "MODEL", "TRUNK", "RESNETS")) or {}
+    taken = _ANY.take(loaded, network)
+    if settings.get("LAYER4_STRIDE", 2) != 2:
+        raise InputError(
+            f"{loaded.path}: its config says LAYER4_STRIDE {settings['LAYER4_STRIDE']}: detectron2 has only "
+            "a last stage of stride 2 in C4 and FPN"
+        )
+    return taken
+
+
+SOURCE = dataclasses.replace(_ANY, take=take)

@@ -1,4 +1,4 @@
-"""PyContrast, MoCo, InfoCL, SimCLR and PixPro."""
+"""PyContrast, MoCo, InfoCL, SimCLR, PixPro, MSF and SlotCon."""
 
 import argparse
 from collections import OrderedDict
@@ -218,4 +218,52 @@ def pixpro(first, second):
         content=content,
         networks={"encoder": first, "momentum": second},
         dropped=("projector.", "projector_k.", "value_transform.", "scheduler"),
+    )
+
+
+# UMBCvision/MSF: train_msf.py (MeanShift, data_parallel, state)
+
+
+@sample
+def msf(first, second):
+    """Each part is wrapped by itself."""
+    d = width(first)
+    head = linear("0", 2 * d, d) | norm("1", 2 * d) | linear("3", d // 4, 2 * d)
+    state = under("encoder_q.module.", first | under("fc.", head))
+    state |= under("encoder_t.module.", second | under("fc.", head)) | under("predict_q.module.", head)
+    state |= {"queue": zeros(128000, d // 4), "labels": zeros(128000, dtype=torch.int64)}
+    state |= {"queue_ptr": zeros(1, dtype=torch.int64)}
+    content = {"opt": argparse.Namespace(arch="resnet50"), "state_dict": state, "optimizer": optimizer(), "epoch": 200}
+    return Sample(
+        source="msf",
+        content=content,
+        networks={"query": first, "target": second},
+        dropped=("encoder_q.fc.0.", "predict_q.3.", "queue", "labels", "opt"),
+    )
+
+
+# CVMI-Lab/SlotCon: main_pretrain.py (save_checkpoint), models/slotcon.py; its own conversion takes encoder_k
+
+
+@sample
+def slotcon(first, second):
+    d = width(first)
+    head = {"mlp.0.weight": zeros(4096, d, 1, 1), "mlp.0.bias": zeros(4096)} | norm("mlp.1", 4096)
+    head |= {"mlp.3.weight": zeros(256, 4096, 1, 1), "mlp.3.bias": zeros(256)}
+    state = under("encoder_q.", second) | under("encoder_k.", first)
+    state |= under("projector_q.", head) | under("projector_k.", head) | {"center": zeros(1, 2048)}
+    state |= {f"grouping_{one}.slot_embed.weight": zeros(2048, 256) for one in "qk"}
+    state |= linear("predictor_slot.mlp.0", 4096, 256) | linear("predictor_slot.mlp.3", 256, 4096)
+    content = {
+        "args": argparse.Namespace(arch="resnet50", num_prototypes=2048),
+        "model": under("module.", state),
+        "optimizer": optimizer(),
+        "scheduler": {"multiplier": 1, "after_scheduler": {"_last_lr": [0.1]}},
+        "epoch": 200,
+    }
+    return Sample(
+        source="slotcon",
+        content=content,
+        networks={"momentum": first, "encoder": second},
+        dropped=("projector_q.mlp.0.", "center", "grouping_k.", "predictor_slot.", "scheduler"),
     )

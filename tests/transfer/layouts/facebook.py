@@ -1,4 +1,4 @@
-"""VISSL, SwAV, Barlow Twins, VICReg, SimSiam and DINO."""
+"""VISSL, SwAV, Barlow Twins, VICReg, VICRegL, SimSiam, DINO and PAWS."""
 
 import argparse
 from collections import OrderedDict
@@ -56,7 +56,7 @@ def vissl_dino(first, second):
         source="vissl",
         content=content,
         networks={"teacher": first, "trunk": second},
-        dropped=("heads", "center", "momentum_teacher.module.heads."),
+        dropped=("heads", "center", "momentum_teacher.heads."),
     )
 
 
@@ -106,6 +106,18 @@ def deepcluster_v2_released(first, second):
         state |= linear(f"prototypes.prototypes{n}", 3000, 128, False)
     return Sample(
         source="swav", content=under("module.", state), networks={"model": first}, dropped=("prototypes.prototypes2.",)
+    )
+
+
+@sample
+def swav_without_prototypes(first, second):
+    """--nmb_prototypes 0: src/resnet50.py then makes no such layer."""
+    state = first | linear("projection_head", 128, width(first))
+    return Sample(
+        source="swav",
+        content={"epoch": 8, "state_dict": under("module.", state), "optimizer": optimizer()},
+        networks={"model": first},
+        dropped=("projection_head.",),
     )
 
 
@@ -194,3 +206,74 @@ def dino_unwrapped_teacher(first, second):
 def dino_backbone(first, second):
     """dino_resnet50_pretrain.pth: the teacher's backbone, bare."""
     return Sample(source="torchvision", content=OrderedDict(first), networks={"model": first})
+
+
+# facebookresearch/VICRegL: main_vicregl.py, utils.py (checkpoint)
+
+
+def _vicregl(first, local, whole):
+    d = width(first)
+    state = under("backbone.", first) | linear("classifier", 1000, d)
+    state |= mlp("maps_projector", d, 512, 512, 512, bias=True) if local else {}
+    state |= mlp("projector", d, 8192, 8192, 8192, bias=True) if whole else {}
+    content = {"epoch": 299, "model": under("module.", state), "optimizer": optimizer()}
+    heads = ["maps_projector."] * local + ["projector."] * whole
+    return Sample(
+        source="vicregl", content=content, networks={"backbone": first}, dropped=("classifier.weight", *heads)
+    )
+
+
+@sample
+def vicregl(first, second):
+    return _vicregl(first, True, True)
+
+
+@sample
+def vicregl_local_alone(first, second):
+    """--alpha 0 makes no projector."""
+    return _vicregl(first, True, False)
+
+
+@sample
+def vicregl_whole_alone(first, second):
+    """--alpha 1 makes no maps_projector."""
+    return _vicregl(first, False, True)
+
+
+# facebookresearch/suncet: src/paws_train.py (save_dict, init_model), src/suncet_train.py
+
+
+def _paws(first, predicts):
+    d = width(first)
+    state = first | linear("fc.fc1", d, d) | norm("fc.bn1", d) | linear("fc.fc2", d, d) | norm("fc.bn2", d)
+    state |= linear("fc.fc3", 128, d)
+    if predicts:
+        state |= (
+            norm("pred.bn1", 128) | linear("pred.fc1", 32, 128) | norm("pred.bn2", 32) | linear("pred.fc2", 128, 32)
+        )
+    content = {
+        "encoder": under("module.", state),
+        "opt": optimizer(),
+        "epoch": 100,
+        "unlabel_prob": 0.9,
+        "loss": 1.5,
+        "s_batch_size": 6720,
+        "u_batch_size": 64,
+        "world_size": 64,
+        "lr": 6.4,
+        "temperature": 0.1,
+        "amp": {"scale": 65536.0},
+    }
+    heads = ("fc.fc1.", "fc.bn2.", *(["pred.bn1.", "pred.fc2."] if predicts else []))
+    return Sample(source="paws", content=content, networks={"encoder": first}, dropped=(*heads, "opt", "temperature"))
+
+
+@sample
+def paws(first, second):
+    return _paws(first, True)
+
+
+@sample
+def suncet(first, second):
+    """use_pred_head false, as SuNCEt's configs have it."""
+    return _paws(first, False)

@@ -76,7 +76,7 @@ def mmpretrain_byol(first, second):
         source="openmmlab",
         content=content,
         networks={"online": first, "momentum": second},
-        dropped=("neck.", "head.predictor.", "target_net.steps", "target_net.module.1.", "data_preprocessor."),
+        dropped=("neck.", "head.predictor.", "target_net.steps", "target_net.1.", "data_preprocessor."),
     )
 
 
@@ -138,3 +138,37 @@ def huggingface_classifier(first, second):
     content = OrderedDict(("resnet." + _huggingface_name(name), value) for name, value in first.items())
     content |= linear("classifier.1", 1000, width(first))
     return Sample(source="huggingface", content=content, networks={"model": first}, dropped=("classifier.1.",))
+
+
+# torch: optim/swa_utils.py; microsoft/DeepSpeed: deepspeed/runtime/engine.py; kuangliu/pytorch-cifar: main.py
+
+
+@sample
+def averaged_model(first, second):
+    content = {"n_averaged": zeros(dtype=torch.int64)} | under("module.", first | linear("fc", 1000, width(first)))
+    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("n_averaged", "fc.weight"))
+
+
+@sample
+def deepspeed(first, second):
+    content = {"module": dict(first), "optimizer": None, "ds_version": "0.12.3", "dp_world_size": 8}
+    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("ds_version",))
+
+
+@sample
+def pytorch_cifar(first, second):
+    content = {"net": under("module.", first), "acc": 95.1, "epoch": 199}
+    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("acc", "epoch"))
+
+
+@sample
+def compiled_inside(first, second):
+    """torch.compile of the encoders alone, in a wrapped MoCo."""
+    state = under("module.encoder_q._orig_mod.", first) | under("module.encoder_k._orig_mod.", second)
+    state |= {"module.queue": zeros(128, 8), "module.queue_ptr": zeros(1, dtype=torch.int64)}
+    return Sample(
+        source="moco",
+        content={"state_dict": state},
+        networks={"query": first, "key": second},
+        dropped=("queue", "queue_ptr"),
+    )

@@ -1,0 +1,147 @@
+"""How long `python -m benchmarks tables` takes over many records, and how much memory.
+
+Run: ``python -m benchmarks.perf tables --records 1000 10000``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.perf.timing import processor
+from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.tasks import TASKS
+from pretrain.provenance import git_state, package_versions, utc_now
+from transfer.config import resolved_protocol
+from transfer.profiles import Profile
+from transfer.weights import InputConvention
+
+PROFILE: Profile = "smoke"
+# In a process of its own, start-up included; what it forked from does not count.
+CODE = """
+import sys, time
+from pathlib import Path
+from benchmarks.__main__ import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit:
+    status = 0
+lines = Path("/proc/self/status").read_text().splitlines()
+print(time.process_time(), next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+sys.exit(status)
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Tables over synthetic records of the size of real ones: seconds and peak memory of the command."""
+
+    records: tuple[int, ...] = (1000, 10_000)
+
+
+def columns() -> list[tuple[str, str, int, dict[str, Any]]]:
+    """(task, protocol, seeds, settings) of every task; a detector's settings are its protocol's."""
+    found = []
+    for task in TASKS.values():
+        for protocol in task.protocols:
+            detector = task.needs != "imagenet"
+            config = resolved_protocol(protocol, PROFILE, 0, []) if detector else {"tried": [[0.1, 9.9]] * 20}
+            plain = json.loads(json.dumps(config))
+            found.append((task.name, protocol, 1 if task.deterministic else 5, plain))
+    return found
+
+
+def write_records(store: ResultsStore, count: int) -> int:
+    """Write ``count`` records of one attempt each; the number of rows that they make."""
+    generator, made, row = np.random.default_rng(0), 0, 0
+    kinds = columns()
+    convention = InputConvention(
+        pixel_mean=(0.485, 0.456, 0.406), pixel_std=(0.229, 0.224, 0.225), channel_order="RGB", stride_in_1x1=False
+    )
+    versions, git, now = package_versions("torch", "torchvision", "numpy", "pandas"), git_state(), utc_now()
+    while made < count:
+        for name, protocol, seeds, config in kinds:
+            for seed in range(min(seeds, count - made)):
+                task = TASKS[name]
+                spec = RunSpec(
+                    task=name,
+                    task_version=task.version,
+                    protocol=protocol,
+                    protocol_digest="d" * 64,
+                    precision="fp32",
+                    data_name="toy",
+                    data_fingerprint="f" * 64,
+                    checkpoint_sha256=hashlib.sha256(str(row).encode()).hexdigest(),
+                    input=convention,
+                    seed=seed,
+                    profile=PROFILE,
+                    num_gpus=0 if task.needs != "imagenet" else None,
+                )
+                record = RunRecord(
+                    spec=spec,
+                    label=f"checkpoint-{row:04d}",
+                    architecture="resnet50",
+                    status="ok",
+                    error=None,
+                    metrics={metric.key: float(generator.uniform(0, 100)) for metric in task.metrics},
+                    test_images=5000,
+                    data={"description": "random numbers", "synthetic": True},
+                    config=config,
+                    environment={"versions": versions, "device": "cpu"},
+                    git=git,
+                    start=now,
+                    end=now,
+                    wall_seconds=1.0,
+                    peak_memory_mb=1.0,
+                    resumed_at=None,
+                    log=None,
+                )
+                path = store.path_for(spec) / "20260101T000000Z-000000.json"
+                path.parent.mkdir(parents=True)
+                path.write_text(json.dumps(dataclasses.asdict(record), indent=1), encoding="utf-8")
+                made += 1
+        row += 1
+    return row
+
+
+def run(results: Path, *arguments: str) -> tuple[float, float, float]:
+    """Seconds, those of them on a processor, and peak MB of ``python -m benchmarks`` with these arguments."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        env=os.environ | {"RESULTS_DIR": str(results)},
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    *_, busy, kilobytes = done.stdout.split()
+    return time.perf_counter() - begun, float(busy), int(kilobytes) / 1024
+
+
+def measure(arguments: Arguments) -> str:
+    """A line for the start-up, and one for each number of records."""
+    lines = [f"python -m benchmarks tables, start-up included; one core of {processor()}"]
+    with tempfile.TemporaryDirectory() as folder:
+        lines.append(_line("start-up and --help", *run(Path(folder), "tables", "--help")))
+        for count in arguments.records:
+            results = Path(folder, str(count))
+            rows = write_records(ResultsStore(results / "runs"), count)
+            size = sum(path.stat().st_size for path in results.glob("runs/*/*.json")) / 1e6
+            title = f"{count:,} records, {rows:,} rows, {size:,.0f} MB"
+            lines.append(_line(title, *run(results, "tables", PROFILE)))
+    return "\n".join(lines)
+
+
+def _line(title: str, seconds: float, busy: float, megabytes: float) -> str:
+    return f"{title:40}{seconds:7.1f} s, {busy:.1f} s on a processor {megabytes:7.0f} MB"

@@ -1,0 +1,91 @@
+"""The config of OpenMMLab's libraries, which their checkpoints hold as the text of a Python file: read, never run.
+
+What is a literal or a ``dict(…)`` of such is read, and names that were assigned before; anything else is unknown.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_PATH = re.compile(r"^\S+\.(?:py|ya?ml|json)$", re.MULTILINE)  # stands above the text of each file in it
+_LONGEST = 1 << 20  # characters of a text that is read
+
+
+def read(meta: Any) -> dict[str, Any]:
+    """The assignments of the config in a checkpoint's ``meta``; {} if there is none that can be read."""
+    found = [meta.get(key) for key in ("cfg", "config")] if isinstance(meta, dict) else []
+    for config in found:
+        if isinstance(config, dict):
+            return dict(config)
+        if isinstance(config, str) and len(config) <= _LONGEST:
+            return parse(config)
+    return {}
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The assignments of a config's text, a later mapping merged into an earlier one as OpenMMLab's bases are."""
+    try:
+        module = ast.parse(_PATH.sub("", text))
+        config: dict[str, Any] = {}
+        for statement in module.body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                name = statement.targets[0].id
+                config[name] = _merged(config.get(name), _value(statement.value, config))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    return config
+
+
+def find_all(value: Any, type_name: str) -> Iterator[dict[str, Any]]:
+    """Every mapping in ``value`` whose "type" is ``type_name``."""
+    if isinstance(value, dict):
+        if value.get("type") == type_name:
+            yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from find_all(inner, type_name)
+
+
+def _merged(base: Any, new: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(new, dict)) or new.get("_delete_"):
+        return new
+    return base | {key: _merged(base.get(key), value) for key, value in new.items()}
+
+
+def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
+    """What the expression says; None where it is more than a literal, a dict(…) or a known name."""
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return known.get(name)
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return [_value(part, known) for part in parts]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = _value(operand, known)
+            return -value if isinstance(value, (int, float)) else None
+        case ast.BinOp(op=ast.Mult() | ast.Div(), left=left, right=right):
+            one, other = _value(left, known), _value(right, known)
+            if not all(isinstance(part, (int, float)) for part in (one, other)):
+                return None
+            return float(one) * other if isinstance(node.op, ast.Mult) else (one / other if other else None)
+        case ast.Dict(keys=keys, values=values):
+            return _mapping(zip(keys, values, strict=True), known)
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=words):
+            return _mapping(((word.arg and ast.Constant(word.arg), word.value) for word in words), known)
+    return None
+
+
+def _mapping(items: Any, known: Mapping[str, Any]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, node in items:
+        value = _value(node, known)
+        if key is None:  # **other
+            found |= value if isinstance(value, dict) else {}
+        elif isinstance(name := _value(key, known), str):
+            found[name] = value
+    return found
