@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from pretrain.errors import InputError
+from transfer.pkl import printable
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
 _HEAD = 1024
@@ -95,41 +96,13 @@ def _torch_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except Exception as error:  # zipfile raises many types for damaged archives
         raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({error})") from None
     inner = {name.partition("/")[2] for name in names}
     if any(name.startswith("code/") for name in inner):
         raise InputError(f"{path}: a TorchScript archive, which is a program; save model.state_dict() instead")
     if "data.pkl" not in inner:
         arrays = names and all(name.endswith(".npy") for name in names)
-        what = "NumPy's .npz" if arrays else f"with {', '.join(names[:2]) or 'nothing inside'}"
+        what = "NumPy's .npz" if arrays else f"with {printable(', '.join(names[:2])) or 'nothing inside'}"
         raise InputError(f"{path}: a zip archive not written by torch.save ({what}); unpack it first")
     return TORCH_ZIP
-
-
-def require_whole(path: Path) -> None:
-    """InputError if a record of a torch zip archive does not have its checksum, which torch.load does not look at.
-
-    An archive in which none has it was written without (torch.serialization.set_crc32_options).
-    """
-    wrong, right = [], 0
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:  # mapped into memory it would be taken for numbers
-                raise InputError(f"{path}: a compressed zip archive, not as torch.save writes it; save it anew")
-            if _is_whole(archive, info):
-                right += 1
-            else:
-                wrong.append(info.filename)
-    if wrong and right:
-        raise InputError(f"{path}: damaged: {len(wrong)} parts do not have their checksum, the first is {wrong[0]}")
-
-
-def _is_whole(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(info) as record:
-            while record.read(1 << 20):
-                pass
-    except (zipfile.BadZipFile, EOFError, OSError):
-        return False
-    return True

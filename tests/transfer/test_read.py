@@ -22,8 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from pretrain.errors import InputError
-from transfer import pickles
-from transfer.pickles import MAX_DEPTH, PlainUnpickler, require_tame
+from transfer.pickles import Inert
 from transfer.read import load_checkpoint
 
 STATE = {"conv1.weight": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
@@ -62,7 +61,7 @@ def equal(found, wanted):
     return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind != "zip 4"])
+@pytest.mark.parametrize("kind", WRITERS)
 def test_harmless_objects_come_through_as_plain_data(kind, tmp_path):
     extra = {
         "args": argparse.Namespace(lr=0.1, out=pathlib.PurePosixPath("/x")),
@@ -76,7 +75,7 @@ def test_harmless_objects_come_through_as_plain_data(kind, tmp_path):
     WRITERS[kind]({"model": STATE} | extra, tmp_path / "x")
     content = load_checkpoint(tmp_path / "x").content
     assert equal(content["model"], STATE)
-    assert vars(content["args"])["lr"] == 0.1 and type(content["args"]) is collections.OrderedDict
+    assert vars(content["args"])["lr"] == 0.1 and type(content["args"]) is Inert
     assert content["counts"] == {"a": [1]} and content["bytes"] == b"\xff\x00"
     assert content["queue"] == [1, 2]
     for found, wanted in zip(content["arrays"], VALUES, strict=True):
@@ -143,7 +142,7 @@ def hostile(marker):
         "import": (call("builtins", "__import__", text("os")), "asks for builtins.__import__"),
         "open": (call("io", "open", path, text("w")), "asks for io.open"),
         "subprocess": (call("subprocess", "Popen", touch), "asks for subprocess.Popen"),
-        "partial": (call("functools", "partial", op_global("os", "mkdir"), path), "asks for functools.partial"),
+        "partial": (call("functools", "partial", op_global("os", "mkdir"), path), "an object of functools.partial"),
         "nested reduce": (
             call("builtins", "list", call("builtins", "map", op_global("os", "mkdir"), path)),
             "asks for",
@@ -153,15 +152,14 @@ def hostile(marker):
         "numpy.load": (call("numpy", "load", path), "asks for numpy.load"),
         "copyreg extension": (b"\x82\xf0", "extension|operand|operator"),
         "persistent id": (path + b"Q", "persistent"),
-        "bytearray": (call("builtins", "bytearray", huge), "asks for bytearray"),
+        "bytearray": (call("builtins", "bytearray", huge), r"asks for builtins\.bytearray of a length"),
         "huge array": (
             empty + b"(K\x01" + huge + b"\x85" + dtype + b"\x89" + b"U\x04abcd" + b"tb",
             "does not have its|truncated",
         ),
-        "array of objects": (call("numpy", "dtype", text("O8")), "something else than numbers"),
-        "deep": (b")" + b"\x85" * 300_000, "deep"),
+        "deep": (b")" + b"\x85" * 300_000, "holds a tuple"),
         "deep key": (b"}" + b")" + b"\x85" * 300_000 + b"K\x01s", "deep"),
-        "deep lists": (b"]" * 300_000 + b"a" * 299_999, "deep"),
+        "deep lists": (b"]" * 300_000 + b"a" * 299_999, "holds a list"),
         "setstate": (
             op_global("os", "_wrap_close") + b")\x81}" + text("a") + path + b"sb",
             r"asks for os\._wrap_close",
@@ -211,25 +209,6 @@ def test_a_call_of_an_unknown_class_is_recorded_and_not_made(tmp_path):
     assert vars(load_checkpoint(tmp_path / "x").content["a"])["pickled_args"] == (2,)
 
 
-def test_long_lists_and_large_mappings_are_not_deep(monkeypatch):
-    """Pickle fills them in batches of 1000."""
-    monkeypatch.setattr(pickles, "MAX_DEPTH", 20)
-    value = [{n: [n, (n,)] for n in range(25_000)}, list(range(25_000))]
-    stream = io.BytesIO(pickle.dumps(value, 2))
-    require_tame(stream)
-    stream.seek(0)
-    assert PlainUnpickler(stream).load() == value
-
-
-def test_guard_allows_what_is_as_deep_as_it_says():
-    def nested(depth):
-        return io.BytesIO(b"\x80\x02)" + b"\x85" * depth + b".")
-
-    require_tame(nested(MAX_DEPTH))
-    with pytest.raises(InputError, match="deep"):
-        require_tame(nested(MAX_DEPTH + 1))
-
-
 def onnx_like():
     return b"\x08\x07\x12\x07pytorch\x1a\x051.9.0:" + bytes(range(256)) * 4
 
@@ -267,11 +246,6 @@ OTHER_KINDS = {
     "half a pickle": (cut(lambda p: plain(4)(STATE, p)), "truncated, damaged"),
     "half safetensors": (cut(lambda p: save_file(STATE, p)), "truncated or damaged safetensors"),
     "less of safetensors": (cut(lambda p: save_file(STATE, p), 6), "truncated or damaged safetensors"),
-    "new protocol": (lambda p: WRITERS["zip 4"](STATE, p), r"of pickle protocol 4 or 5.*torch\.save it again"),
-    "new protocol, large": (
-        lambda p: torch.save({"a": torch.zeros(1), "b": "x" * 70_000}, p, pickle_protocol=5),
-        r"of pickle protocol 4 or 5",
-    ),
     "object": (lambda p: torch.save(argparse.Namespace(a=1), p), r"an object of argparse\.Namespace"),
     "list": (lambda p: torch.save([1], p), "holds a list"),
     "noise": (lambda p: p.write_bytes(bytes(range(128, 256)) * 9), "truncated, damaged or not a checkpoint format"),
