@@ -32,6 +32,8 @@ _STARTS = {
     b"\xff\xd8\xff": "an image",
     b"%PDF": "a PDF",
 }
+_TENSORFLOW = re.compile(r".*\.(?:data-\d+-of-\d+|meta|index)|saved_model\.pb")
+_CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".torch", ".bin", ".pkl")
 _LEVELDB = bytes.fromhex("57fb808b247547db")  # at the end of a TensorFlow checkpoint's .index
 
 
@@ -64,7 +66,7 @@ def _in_words(path: Path, head: bytes, tail: bytes) -> str:
         return f"{'torch.save of before 2017: save it anew' if old else 'a tar archive: unpack it first'}"
     if path.suffix == ".onnx" or _ONNX.match(head):
         return "an ONNX model, whose weights have no names left to map; take the PyTorch checkpoint it was made from"
-    if tail == _LEVELDB or ".data-0" in path.name or path.name == "saved_model.pb":
+    if tail == _LEVELDB or (_TENSORFLOW.fullmatch(path.name) and not _is_text(head)):
         return "a part of a TensorFlow checkpoint; convert that to PyTorch first"
     return _text(path, head)
 
@@ -79,17 +81,32 @@ def _text(path: Path, head: bytes) -> str:
         return "the index of a TensorFlow checkpoint; convert that to PyTorch first"
     if text.startswith(b"{") and b"weight_map" in text:
         return f"the index of a model in several files; give the .safetensors file itself ({_shards(path)})"
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+    if _is_text(head):
         return "a text file; expected a .safetensors or a torch checkpoint"
     return "truncated, damaged or not a checkpoint format known here; expected a .safetensors or a torch checkpoint"
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head)
+
+
+def folder(path: Path) -> str:
+    """In words why a folder that is no finished run's is not read, and which file in it to give."""
+    names = sorted(item.name for item in path.iterdir() if item.is_file())
+    tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
+    if tensorflow:
+        return f"a folder of TensorFlow files ({printable(tensorflow[0])} …); convert them to PyTorch first"
+    found = [printable(name) for name in names if name.endswith(_CHECKPOINTS)]
+    such = f", such as {', '.join(found[:3])} in it," if found else ""
+    return f"a folder without backbone.safetensors; give a checkpoint file{such} or a finished run"
 
 
 def _shards(path: Path) -> str:
     try:
         names = sorted(set(map(str, json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "it is damaged too"
-    return ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
+    return printable(", ".join(names[:2])) + (" …" if len(names) > 2 else "")
 
 
 def _torch_zip(path: Path) -> str:

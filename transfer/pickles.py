@@ -32,16 +32,17 @@ MAX_DIMENSIONS = 64  # as numpy
 _COPIES = 4  # what a file may have copied in all, as a multiple of its size, beside _SPARE bytes
 _SPARE = 1 << 27
 _TOO = {"operations": "more", "copies": "larger", "keys": "deeper or longer"}
-_OBJECT_SIZE = 200  # at least, in bytes
+_OBJECT_SIZE = 200  # about, in bytes
+_ENTRY_SIZE = 100  # of a mapping
 _NUMBERS = re.compile(r"([<>=|]?)([?biufc]\d*)")
 _PLAIN_KEYS = (str, bytes, bool, float, NoneType)
 _CONTAINERS = (dict, OrderedDict, list, set)
 
 # Calls that are recorded although they are of the standard library or of numpy: they appear as settings in checkpoints.
 _RECORDED = re.compile(
-    r"(?:datetime|pathlib|typing|enum|ipaddress|zoneinfo|numpy\.random\._pickle|numpy\.ma\.core)\..*|"
+    r"(?:datetime|pathlib|typing|enum|ipaddress|zoneinfo|numpy\.random|numpy\.ma\.core)\..*|"
     r"argparse\.Namespace|types\.SimpleNamespace|uuid\.UUID|decimal\.Decimal|fractions\.Fraction|functools\.partial|"
-    r"re\._compile|operator\.(?:item|attr)getter|collections\.(?:ChainMap|User\w+)|logging\.getLogger|"
+    r"re\.(?:_compile|RegexFlag)|operator\.(?:item|attr)getter|collections\.(?:ChainMap|User\w+)|logging\.getLogger|"
     r"builtins\.(?:[A-Z]\w*|int|float|str|bool|object|slice|range|type|property|staticmethod|classmethod)"
 )
 
@@ -56,9 +57,12 @@ class Inert(OrderedDict[Any, Any]):
     appended; ``pickled_state``, attributes in another form than a dict.
     """
 
-    def __init__(self, name: str = "", args: tuple[Any, ...] = ()) -> None:
-        super().__init__()
-        vars(self).update(pickled_class=name, pickled_args=args)
+    @classmethod
+    def of(cls, name: str, args: tuple[Any, ...]) -> Inert:
+        """That of a call of ``name``."""
+        made = cls()
+        vars(made).update(pickled_class=name, pickled_args=args)
+        return made
 
     def extend(self, items: Iterable[Any]) -> None:
         """As a list does, where the object was one."""
@@ -297,7 +301,7 @@ class PlainUnpickler(pickle._Unpickler):
         target = self.stack[-1]
         if isinstance(target, Inert):
             for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
-                self.source.spend("copies", 8 * len(part) if isinstance(part, dict) else 0)
+                self.source.spend("copies", _ENTRY_SIZE * len(part) if isinstance(part, dict) else 0)
             target.fill(state)
         elif isinstance(target, PlainArray):
             target.__setstate__(state)
@@ -345,6 +349,14 @@ class PlainUnpickler(pickle._Unpickler):
             _refuse(self, name, args)
         return self._named(f"{target.name}.{attribute}", record)
 
+    def _set_attribute(self, name: str, args: tuple[Any, ...]) -> None:
+        """As dill does with the classes and functions that it describes."""
+        target, attribute, value = args
+        if isinstance(target, Inert):
+            target.fill({attribute: value} if isinstance(attribute, str) else {})
+        elif not (isinstance(target, Named) and target.call is record):
+            _refuse(self, name, args)
+
     def _get_from_module(self, name: str, args: tuple[Any, ...]) -> Any:
         """dill's way to name what is in a module."""
         target, attribute, *_ = args
@@ -366,7 +378,7 @@ class PlainUnpickler(pickle._Unpickler):
         """A dict or OrderedDict of a dict or of pairs; of a defaultdict, whose first argument makes values, none."""
         made: dict[Any, Any] = OrderedDict() if name.endswith("OrderedDict") else {}
         pairs = next((value for value in args if isinstance(value, (dict, list, tuple))), ())
-        self.source.spend("copies", 8 * len(pairs))
+        self.source.spend("copies", _ENTRY_SIZE * len(pairs))
         pairs = [*pairs.items()] if isinstance(pairs, dict) else [(key, value) for key, value in pairs]
         self._require_keys(key for key, _ in pairs)
         made.update(pairs)
@@ -376,7 +388,7 @@ class PlainUnpickler(pickle._Unpickler):
         """(class, base, the base's content): how protocols 0 and 1 have every object."""
         cls, _, content = args
         made = self.call(cls, ())
-        self.source.spend("copies", 8 * len(content) if isinstance(content, (dict, list, tuple)) else 0)
+        self.source.spend("copies", _ENTRY_SIZE * len(content) if isinstance(content, (dict, list, tuple)) else 0)
         if isinstance(made, Inert) and isinstance(content, dict):
             made.update(content)
         elif isinstance(made, Inert) and isinstance(content, (list, tuple)):
@@ -440,7 +452,7 @@ class PlainUnpickler(pickle._Unpickler):
 def record(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Inert:
     """The call as a mapping, not made."""
     unpickler.source.spend("copies", _OBJECT_SIZE)
-    return Inert(name, args)
+    return Inert.of(name, args)
 
 
 def _refuse(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
@@ -474,6 +486,7 @@ PlainUnpickler.known = {
     "builtins.bytes": PlainUnpickler._bytes,
     "builtins.bytearray": PlainUnpickler._bytes,
     "builtins.getattr": PlainUnpickler._get_attribute,
+    "builtins.setattr": PlainUnpickler._set_attribute,
     "_codecs.encode": PlainUnpickler._encode,
     "copyreg._reconstructor": PlainUnpickler._subclass_instance,
     "dill._dill._create_array": PlainUnpickler._array_of,

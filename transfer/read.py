@@ -42,7 +42,7 @@ def find_checkpoint(path: Path | str) -> Path:
     if path.is_dir():
         found = path / "backbone.safetensors"
         if not found.is_file():
-            raise InputError(f"{path}: a folder without backbone.safetensors; give a checkpoint file or a finished run")
+            raise InputError(f"{path}: {kinds.folder(path)}")
         if not (path / "meta.json").is_file():
             raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
         return found
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
         content = readers[kind](path)
         content = _state_dict(content) or content
         if isinstance(content, Inert):
-            of_class = vars(content)["pickled_class"]
+            of_class = vars(content).get("pickled_class")
             raise InputError(f"holds an object of {of_class}, not a state dict; save model.state_dict() instead")
         if not isinstance(content, dict):
             raise InputError(f"holds a {type(content).__name__}, not a state dict; save model.state_dict()")

@@ -232,7 +232,8 @@ class TorchUnpickler(PlainUnpickler):
         """A tensor of that size and type without the numbers: none here uses a sparse one."""
         layout, parts = args
         values, size = parts[1:3] if layout == torch.sparse_coo else parts[2:4]
-        return torch.sparse_coo_tensor(torch.zeros(len(size), 0), torch.zeros(0, dtype=values.dtype), tuple(size))
+        none = torch.zeros(len(size), 0, dtype=torch.int64), torch.zeros(0, dtype=values.dtype)
+        return torch.sparse_coo_tensor(*none, tuple(size), check_invariants=True)
 
     def _quantised(self, name: str, args: tuple[Any, ...]) -> Tensor:
         """A tensor of that size and type without the numbers: none here uses a quantised one."""
