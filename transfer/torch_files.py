@@ -203,9 +203,11 @@ class TorchUnpickler(PlainUnpickler):
         bits = rest[-1] if len(rest) > (3 if name.endswith("_v3") else 2) else None
         _require_inside(storage, dtype, offset, size, stride)
         tensor = torch.empty(0, dtype=dtype).set_(storage.data, offset, tuple(size), tuple(stride))
-        if isinstance(bits, dict):
-            tensor = tensor.conj() if bits.get("conj") else tensor
-            tensor = torch._neg_view(tensor) if bits.get("neg") else tensor
+        if isinstance(bits, dict) and bits:
+            _bytes_of(tensor.numel(), dtype, storage.data.nbytes())  # it is copied, and strides of 0 make it endless
+            self.source.spend("copies", tensor.numel() * dtype.itemsize)
+            tensor = tensor.conj().resolve_conj() if bits.get("conj") else tensor
+            tensor = -tensor if bits.get("neg") else tensor
         return tensor
 
     def _parameter(self, name: str, args: tuple[Any, ...]) -> Any:

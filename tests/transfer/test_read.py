@@ -512,6 +512,15 @@ def test_a_tensor_reaches_no_further_than_its_storage(writer, place, tmp_path):
         load_checkpoint(tmp_path / "x")
 
 
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_conjugate_and_negated_views_are_read_as_their_numbers(kind, tmp_path):
+    value = torch.complex(torch.arange(3.0), torch.ones(3)).conj()
+    WRITERS[kind]({"a": value, "b": value.imag}, tmp_path / "x")
+    content = load_checkpoint(tmp_path / "x").content
+    assert equal(content, {"a": value.resolve_conj(), "b": value.imag.resolve_neg()})
+    assert not content["a"].is_conj() and not content["b"].is_neg()
+
+
 def test_damaged_names_in_an_archive(tmp_path):
     """A part's own header repeats its name; where its bytes begin is by the length of that."""
     torch.save(STATE, tmp_path / "x.pth")
