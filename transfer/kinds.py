@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from pretrain.errors import InputError
+from transfer.pkl import printable
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
 _HEAD = 1024
@@ -31,6 +32,8 @@ _STARTS = {
     b"\xff\xd8\xff": "an image",
     b"%PDF": "a PDF",
 }
+_TENSORFLOW = re.compile(r".*\.(?:data-\d+-of-\d+|meta|index)|saved_model\.pb")
+_CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".torch", ".bin", ".pkl")
 _LEVELDB = bytes.fromhex("57fb808b247547db")  # at the end of a TensorFlow checkpoint's .index
 
 
@@ -63,7 +66,7 @@ def _in_words(path: Path, head: bytes, tail: bytes) -> str:
         return f"{'torch.save of before 2017: save it anew' if old else 'a tar archive: unpack it first'}"
     if path.suffix == ".onnx" or _ONNX.match(head):
         return "an ONNX model, whose weights have no names left to map; take the PyTorch checkpoint it was made from"
-    if tail == _LEVELDB or ".data-0" in path.name or path.name == "saved_model.pb":
+    if tail == _LEVELDB or (_TENSORFLOW.fullmatch(path.name) and not _is_text(head)):
         return "a part of a TensorFlow checkpoint; convert that to PyTorch first"
     return _text(path, head)
 
@@ -78,58 +81,45 @@ def _text(path: Path, head: bytes) -> str:
         return "the index of a TensorFlow checkpoint; convert that to PyTorch first"
     if text.startswith(b"{") and b"weight_map" in text:
         return f"the index of a model in several files; give the .safetensors file itself ({_shards(path)})"
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+    if _is_text(head):
         return "a text file; expected a .safetensors or a torch checkpoint"
     return "truncated, damaged or not a checkpoint format known here; expected a .safetensors or a torch checkpoint"
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head)
+
+
+def folder(path: Path) -> str:
+    """In words why a folder that is no finished run's is not read, and which file in it to give."""
+    names = sorted(item.name for item in path.iterdir() if item.is_file())
+    tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
+    if tensorflow:
+        return f"a folder of TensorFlow files ({printable(tensorflow[0])} …); convert them to PyTorch first"
+    found = [printable(name) for name in names if name.endswith(_CHECKPOINTS)]
+    such = f", such as {', '.join(found[:3])} in it," if found else ""
+    return f"a folder without backbone.safetensors; give a checkpoint file{such} or a finished run"
 
 
 def _shards(path: Path) -> str:
     try:
         names = sorted(set(map(str, json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "it is damaged too"
-    return ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
+    return printable(", ".join(names[:2])) + (" …" if len(names) > 2 else "")
 
 
 def _torch_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except Exception as error:  # zipfile raises many types for damaged archives
         raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({error})") from None
     inner = {name.partition("/")[2] for name in names}
     if any(name.startswith("code/") for name in inner):
         raise InputError(f"{path}: a TorchScript archive, which is a program; save model.state_dict() instead")
     if "data.pkl" not in inner:
         arrays = names and all(name.endswith(".npy") for name in names)
-        what = "NumPy's .npz" if arrays else f"with {', '.join(names[:2]) or 'nothing inside'}"
+        what = "NumPy's .npz" if arrays else f"with {printable(', '.join(names[:2])) or 'nothing inside'}"
         raise InputError(f"{path}: a zip archive not written by torch.save ({what}); unpack it first")
     return TORCH_ZIP
-
-
-def require_whole(path: Path) -> None:
-    """InputError if a record of a torch zip archive does not have its checksum, which torch.load does not look at.
-
-    An archive in which none has it was written without (torch.serialization.set_crc32_options).
-    """
-    wrong, right = [], 0
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:  # mapped into memory it would be taken for numbers
-                raise InputError(f"{path}: a compressed zip archive, not as torch.save writes it; save it anew")
-            if _is_whole(archive, info):
-                right += 1
-            else:
-                wrong.append(info.filename)
-    if wrong and right:
-        raise InputError(f"{path}: damaged: {len(wrong)} parts do not have their checksum, the first is {wrong[0]}")
-
-
-def _is_whole(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(info) as record:
-            while record.read(1 << 20):
-                pass
-    except (zipfile.BadZipFile, EOFError, OSError):
-        return False
-    return True

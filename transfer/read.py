@@ -1,33 +1,30 @@
 """Checkpoint files into plain tensors without running any code from them.
 
-Safetensors files are read as such; torch files with ``weights_only=True`` and an allow-list of harmless types, mapped
-into memory where they are zip archives; plain pickles with a restricted unpickler (transfer.pickles). Everything else
-is refused in one line that says what it is (transfer.kinds). ``python -m transfer inspect FILE`` shows what is inside.
+Safetensors files are read as such; torch files and plain pickles with an unpickler that calls nothing of what they ask
+for (transfer.pickles, transfer.torch_files). Everything else is refused in one line that says what it is
+(transfer.kinds). ``python -m transfer inspect FILE`` shows what is inside.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
+import functools
 import json
-import re
-import struct
-import warnings
-import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pretrain.errors import InputError
-from transfer import kinds
-from transfer.pickles import KNOWN, PlainUnpickler, harmless, require_tame
-from transfer.pkl import one_line
+from transfer import kinds, torch_files
+from transfer.pickles import Inert, PlainArray
+from transfer.pkl import one_line, printable
+
+MAX_ENTRIES = 3_000_000
+MAX_MODULES_DEEP = 100
+DEPTH = 6  # of nested mappings that are looked into; the sources look into five
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,7 @@ def find_checkpoint(path: Path | str) -> Path:
     if path.is_dir():
         found = path / "backbone.safetensors"
         if not found.is_file():
-            raise InputError(f"{path}: a folder without backbone.safetensors; give a checkpoint file or a finished run")
+            raise InputError(f"{path}: {kinds.folder(path)}")
         if not (path / "meta.json").is_file():
             raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
         return found
@@ -55,124 +52,91 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def load_checkpoint(path: Path | str) -> Loaded:
-    """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code."""
+    """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code.
+
+    In the mappings of the content, arrays are tensors, pickled modules their state dicts, and names can be printed.
+    """
     path = find_checkpoint(path)
-    readers = {
-        kinds.SAFETENSORS: _load_safetensors,
-        kinds.TORCH_ZIP: _load_zip,
-        kinds.TORCH_LEGACY: _load_legacy,
-        kinds.PICKLE: _load_pickle,
+    readers: dict[str, Callable[[Path], Any]] = {
+        kinds.SAFETENSORS: load_file,
+        kinds.TORCH_ZIP: torch_files.read_zip,
+        kinds.TORCH_LEGACY: functools.partial(torch_files.read_stream, legacy=True),
+        kinds.PICKLE: functools.partial(torch_files.read_stream, legacy=False),
     }
-    content = readers[kinds.kind(path)](path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; save model.state_dict()")
-    of_class = vars(content).get("pickled_class") if isinstance(content, OrderedDict) else None
-    if of_class:
-        raise InputError(f"{path}: holds an object of {of_class}, not a state dict; save model.state_dict() instead")
+    kind = kinds.kind(path)
+    try:
+        content = readers[kind](path)
+        content = _state_dict(content) or content
+        if isinstance(content, Inert):
+            of_class = vars(content).get("pickled_class")
+            raise InputError(f"holds an object of {of_class}, not a state dict; save model.state_dict() instead")
+        if not isinstance(content, dict):
+            raise InputError(f"holds a {type(content).__name__}, not a state dict; save model.state_dict()")
+        _require_few(content)
+        _make_plain(content)
+    except InputError as error:
+        raise InputError(f"{path}: {printable(error)}") from None
+    except MemoryError:
+        raise InputError(f"{path}: there is not enough memory to read it") from None
+    except Exception as error:  # hostile and damaged files raise many types, and each is the file's fault
+        what = "truncated or damaged safetensors file" if kind == kinds.SAFETENSORS else "truncated, damaged or hostile"
+        raise InputError(f"{path}: {what} ({one_line(error)})") from None
     return Loaded(path=path, content=content, meta=_read_meta(path))
 
 
-def _load_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: truncated or damaged safetensors file ({one_line(error)})") from None
+def _require_few(content: dict[Any, Any]) -> None:
+    """InputError where nested mappings have too many entries, each counted as often as a walk comes by."""
+    level, total = [content], 0
+    for _ in range(DEPTH):
+        total += sum(map(len, level))
+        if total > MAX_ENTRIES:
+            raise InputError(f"its mappings have more than {MAX_ENTRIES} entries; refused")
+        level = [value for mapping in level for value in mapping.values() if isinstance(value, dict)]
 
 
-def _load_zip(path: Path) -> Any:
-    kinds.require_whole(path)
-    with zipfile.ZipFile(path) as archive, path.open("rb") as stream, _refusing(path):
-        record = next(info for info in archive.infolist() if info.filename.partition("/")[2] == "data.pkl")
-        stream.seek(record.header_offset + 26)  # not archive.open: an archive without checksums is fine
-        stream.seek(sum(struct.unpack("<HH", stream.read(4))), io.SEEK_CUR)
-        require_tame(stream)
-    return _load_torch(path, path, mmap=True)
+def _make_plain(content: dict[Any, Any]) -> None:
+    """Arrays into tensors, pickled modules into their state dicts, and names that cannot be printed into escapes."""
+    level, seen = [content], set()
+    for _ in range(DEPTH):
+        for mapping in level:
+            for key, value in mapping.items():
+                if isinstance(value, PlainArray):
+                    mapping[key] = torch_files.to_tensor(value)
+                elif isinstance(value, Inert):
+                    mapping[key] = _state_dict(value) or value
+            if any(isinstance(key, str) and not key.isprintable() for key in mapping):
+                entries = {printable(key) if isinstance(key, str) else key: value for key, value in mapping.items()}
+                mapping.clear()
+                mapping.update(entries)
+        seen |= {id(mapping) for mapping in level}
+        level = [value for mapping in level for value in mapping.values() if isinstance(value, dict)]
+        level = list({id(mapping): mapping for mapping in level if id(mapping) not in seen}.values())
 
 
-def _load_legacy(path: Path) -> Any:
-    with path.open("rb") as stream, _refusing(path):
-        for _ in range(4):  # magic number, protocol version, system, then the object
-            require_tame(stream)
-    return _load_torch(path, path, mmap=False)
+def _state_dict(module: Any) -> dict[str, Tensor] | None:
+    """What state_dict() of a pickled module would be, from the attributes that each torch.nn.Module has; else None."""
+    if not _is_module(module):
+        return None
+    found: dict[str, Tensor] = {}
+    todo, count = [("", module)], 0
+    while todo:
+        prefix, module = todo.pop()
+        inside = vars(module)
+        hidden = inside.get("_non_persistent_buffers_set", ())
+        buffers = {name: value for name, value in inside.get("_buffers", {}).items() if name not in hidden}
+        tensors = inside["_parameters"] | buffers
+        found |= {f"{prefix}{name}": value for name, value in tensors.items() if isinstance(value, Tensor)}
+        children = [(f"{prefix}{name}.", child) for name, child in inside["_modules"].items() if _is_module(child)]
+        todo += reversed(children)
+        count += 1 + len(tensors)
+        if count > MAX_ENTRIES // 10 or prefix.count(".") > MAX_MODULES_DEEP:
+            raise InputError("its pickled module has more parts than any network; refused")
+    return found
 
 
-def _load_pickle(path: Path) -> Any:
-    """A pickle as Python's own module writes it, with arrays or tensors."""
-    with path.open("rb") as stream, _refusing(path):
-        require_tame(stream)
-        stream.seek(0)
-        return _TensorUnpickler(stream, encoding="latin1").load()
-
-
-class _TensorUnpickler(PlainUnpickler):
-    """Also knows tensors that were pickled without torch.save: each storage is a torch file inside the pickle."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            "torch.storage._load_from_bytes": self._storage,
-            "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
-            "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
-        }
-        return known.get(f"{module}.{name}") or super().find_class(module, name)
-
-    @staticmethod
-    def _storage(data: bytes) -> Any:
-        for_scan = io.BytesIO(data)
-        for _ in range(4):
-            require_tame(for_scan)
-        return _load_torch(Path("storage"), io.BytesIO(data), mmap=False)
-
-
-def _load_torch(path: Path, source: Path | IO[bytes], *, mmap: bool) -> Any:
-    """torch.load with weights only; what the file asks for beyond that is replaced by what ``harmless`` has for it.
-
-    torch names one unknown global at a time, before it reads a tensor: the pickle is read again with that one known.
-    """
-    known: dict[str, Any] = dict(KNOWN)
-    while True:
-        try:
-            with warnings.catch_warnings(), torch.serialization.safe_globals([(v, k) for k, v in known.items()]):
-                warnings.simplefilter("ignore")  # a damaged file makes torch guess aloud before it gives up
-                return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
-        except Exception as error:  # torch raises many types for hostile and damaged files; each is the file's fault
-            name = _asked_for(error)
-            if name is None or name in known:
-                raise _fault(path, error) from None
-            with _refusing(path):
-                module, _, last = name.rpartition(".")
-                known[name] = harmless(module or "builtins", last)
-            if not isinstance(source, Path):
-                source.seek(0)
-
-
-def _asked_for(error: Exception) -> str | None:
-    found = re.search(r"Unsupported global: GLOBAL (\S+) was not an allowed global", str(error))
-    return found[1] if found else None
-
-
-def _fault(path: Path, error: Exception) -> InputError:
-    if isinstance(error, InputError):
-        return InputError(f"{path}: {error}")
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found:
-        return InputError(f"{path}: the pickle asks for {found[1]}, which could run code; refused")
-    if re.search(r"Unsupported operand 1(4\d|50)\b", str(error)):  # MEMOIZE, FRAME and their kind
-        return InputError(
-            f"{path}: a torch file of pickle protocol 4 or 5, which torch reads only by running it; "
-            "where you trust it, load it and torch.save it again without pickle_protocol"
-        )
-    detail = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
-    why = detail[1] if detail else one_line(error)
-    return InputError(f"{path}: truncated, damaged or not a torch checkpoint ({why})")
-
-
-@contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file is one line about that file."""
-    try:
-        yield
-    except Exception as error:
-        raise _fault(path, error) from None
+def _is_module(value: Any) -> bool:
+    inside = vars(value) if isinstance(value, Inert) else {}
+    return all(isinstance(inside.get(name), dict) for name in ("_parameters", "_modules"))
 
 
 def _read_meta(path: Path) -> dict[str, Any] | None:
@@ -181,6 +145,6 @@ def _read_meta(path: Path) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(meta.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

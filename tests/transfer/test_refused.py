@@ -61,7 +61,7 @@ CASES = {
         lambda p, s: torch.save({"a": Bomb(p.parent / "boom")}, p),
         r"asks for (posix|nt)\.mkdir, which could run code",
     ),
-    "module": (lambda p, s: torch.save(torch.nn.Linear(2, 2), p), r"torch\.nn\.modules\.linear\.Linear"),
+    "module": (lambda p, s: torch.save(torch.nn.Linear(2, 2), p), r"not a checkpoint .*\(keys: weight, bias\)"),
     "list": (lambda p, s: torch.save([1, 2], p), "holds a list"),
     "mixed": (
         lambda p, s: torch.save(meta_state(resnet18) | {"layer1.0.conv3.weight": torch.zeros(1)}, p),

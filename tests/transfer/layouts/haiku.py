@@ -60,8 +60,8 @@ def _trees(state):
     return FlatMapping(dict(sorted(params.items()))), FlatMapping(dict(sorted(averages.items())))
 
 
-def write(path, online, target):
-    """The file whose online network is ``online`` (under torchvision's names)."""
+def write(path, online, target, dumps=pickle.dumps):
+    """The file whose online network is ``online`` (under torchvision's names). BYOL's own ``dumps`` is dill's."""
     (params, state), (target_params, target_state) = _trees(online), _trees(target)
     experiment = State(params, target_params, state, target_state, FlatMapping({"m": {"w": np.zeros(1, np.float32)}}))
     content = {"experiment_state": experiment, "step": 1000, "rng": np.zeros(2, np.uint32)}
@@ -73,7 +73,7 @@ def write(path, online, target):
     }
     sys.modules.update(parents | stand_ins)
     try:
-        path.write_bytes(pickle.dumps(content, protocol=2))
+        path.write_bytes(dumps(content, protocol=2))
     finally:
         for name in (*parents, *stand_ins):
             del sys.modules[name]
