@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from tests.transfer.layouts.parts import linear, norm, random_backbone, under
 from transfer import weights
 from transfer.__main__ import main
 from transfer.convert import convert, summary
-from transfer.sources import mmconfig, read_backbone
+from transfer.read import Loaded
+from transfer.sources import SOURCES, mmconfig, read_backbone
 from transfer.verify import verify
 from transfer.weights import NOTHING_GIVEN, Given
 
@@ -22,12 +24,6 @@ IMAGENET_255 = "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]"
 @pytest.fixture(scope="module")
 def backbone():
     return random_backbone("resnet18", 1)
-
-
-@pytest.fixture(scope="module")
-def bottlenecks():
-    """A ResNet-50's tensors, small enough to be quick: only ever read, not run."""
-    return random_backbone("resnet50", 1)
 
 
 def test_what_is_dropped_is_in_the_proof_and_verified(backbone, tmp_path):
@@ -159,13 +155,23 @@ PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
         ({"cfg": "model = build(style='caffe')"}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
     ],
 )  # fmt: skip
-def test_openmmlabs_config_says_the_input(meta, pixels, order, in_1x1, assumed, bottlenecks, scratch):
-    torch.save({"meta": meta, "state_dict": under("backbone.", bottlenecks)}, scratch / "x.pth")
-    found = read_backbone(scratch / "x.pth")
-    assert (found.source, found.channel_order, found.stride_in_1x1) == ("openmmlab", order, in_1x1)
+def test_openmmlabs_config_says_the_input(meta, pixels, order, in_1x1, assumed):
+    state = {f"backbone.layer1.0.conv{n}.weight": torch.zeros(1) for n in (1, 2, 3)}
+    loaded = Loaded(path=Path("x.pth"), content={"meta": meta, "state_dict": state}, meta=None)
+    found = SOURCES["openmmlab"].take(loaded, None)
+    assert (found.channel_order, found.stride_in_1x1) == (order, in_1x1)
     assert found.pixel_mean == pytest.approx(pixels[0]) and found.pixel_std == pytest.approx(pixels[1])
     clauses = [clause for clause in found.assumed.split(", ") if clause]
     assert len(clauses) == len(assumed) and all(one in clause for one, clause in zip(assumed, clauses, strict=True))
+
+
+def test_a_network_of_style_caffe_is_converted_with_its_stride_and_colours(scratch):
+    state = random_backbone("resnet50", 1)
+    torch.save({"meta": {"config": MMDET_CAFFE}, "state_dict": under("backbone.", state)}, scratch / "x.pth")
+    converted = convert(scratch / "x.pth")
+    assert (converted.stride_in_1x1, converted.channel_order, converted.assumed) == (True, "BGR", "")
+    assert converted.pixel_mean == pytest.approx(CAFFE[0]) and converted.pixel_std == pytest.approx(CAFFE[1])
+    assert set(converted.forward_difference) == {"c4", "fpn"} and converted.max_difference == 0
 
 
 @pytest.mark.parametrize("key", ["strides=(1, 2, 2, 1)", "dilations=(1, 1, 2, 4)"])

@@ -110,7 +110,7 @@ def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
             return source, reason
     found = flatten(loaded.content)
     if not found:
-        raise InputError(f"{loaded.path}: {_without_tensors(loaded)}")
+        raise InputError(f"{loaded.path}: holds no tensors (keys: {architecture.first_few(map(str, loaded.content))})")
     other = foreign.describe(architecture.shapes_of(found))
     if other:
         raise InputError(f"{loaded.path}: {other}: only ResNets can be converted")
@@ -129,15 +129,6 @@ def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
     if kind := architecture.another(shapes):
         raise InputError(f"{loaded.path}: {_another(kind)} (keys: {keys})")
     raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys})")
-
-
-def _without_tensors(loaded: Loaded) -> str:
-    """Why a file has no tensors: at a key it may have a whole module, which is not opened."""
-    for key, value in loaded.content.items():
-        pickled = vars(value).get("pickled_class") if hasattr(value, "__dict__") else None
-        if pickled and isinstance(value, dict) and ("_modules" in value or "_modules" in vars(value)):
-            return f"{key!r} holds a module ({pickled}), not a state dict; save its state_dict() instead"
-    return f"holds no tensors (keys: {architecture.first_few(map(str, loaded.content))})"
 
 
 def take(source: Source, loaded: Loaded, network: str | None = None) -> Taken:
