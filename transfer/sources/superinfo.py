@@ -38,10 +38,11 @@ def take(loaded: Loaded, network: str | None) -> Taken:
 def read(loaded: Loaded) -> Taken:
     """The tensors, with the pixel statistics of meta.json. InputError if it is about other tensors."""
     meta = loaded.meta or {}
+    wanted = meta["sha256"]  # before the tensors are read: another project's can claim any size
     found = tensor_digest(loaded.content)
-    if meta["sha256"] != found:
+    if wanted != found:
         raise InputError(
-            f"{loaded.path}: meta.json describes other tensors (sha256 {str(meta['sha256'])[:12]}, "
+            f"{loaded.path}: meta.json describes other tensors (sha256 {str(wanted)[:12]}, "
             f"these are {found[:12]}); one of the two files was replaced"
         )
     state, dropped = without_classifier(loaded.content)
