@@ -86,6 +86,7 @@ _REASONS = {
 }
 _MOMENTUM = "_momentum"  # Detectron keeps the optimiser's state beside each blob
 _EPSILON = 1e-5  # of the batch norms: with a variance of 1 less this, they scale and offset alone
+_MOST_CHANNELS = 2048
 _AFFINE = "batch norms that scale and offset alone"
 
 
@@ -162,7 +163,8 @@ def take(loaded: Loaded, network: str | None) -> Taken:
 
 def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
     """Running mean 0 and variance 1 - 1e-5 for each batch norm: with them detectron2's are the scale and the offset."""
-    norms = {name.removesuffix(".bias"): value for name, value in taken.items() if name.endswith(".bias")}
+    biases = {name: value for name, value in taken.items() if name.endswith(".bias") and len(value.shape) == 1}
+    norms = {name.removesuffix(".bias"): value for name, value in biases.items() if len(value) <= _MOST_CHANNELS}
     means = {f"{name}.running_mean": torch.zeros_like(value) for name, value in norms.items()}
     return means | {f"{name}.running_var": torch.ones_like(value) - _EPSILON for name, value in norms.items()}
 

@@ -38,7 +38,7 @@ def take(loaded: Loaded, network: str | None) -> Taken:
 def read(loaded: Loaded) -> Taken:
     """The tensors, with the pixel statistics of meta.json. InputError if it is about other tensors."""
     meta = loaded.meta or {}
-    wanted = meta["sha256"]  # before the tensors are looked at: without meta.json they can be of any size
+    wanted = meta["sha256"]  # before the tensors are read: another project's can claim any size
     found = tensor_digest(loaded.content)
     if wanted != found:
         raise InputError(
