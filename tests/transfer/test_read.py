@@ -512,12 +512,11 @@ def test_a_tensor_reaches_no_further_than_its_storage(writer, place, tmp_path):
         load_checkpoint(tmp_path / "x")
 
 
-@pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_conjugate_and_negated_views_are_read_as_their_numbers(kind, tmp_path):
-    value = torch.complex(torch.arange(3.0), torch.ones(3)).conj()
-    WRITERS[kind]({"a": value, "b": value.imag}, tmp_path / "x")
+def test_conjugate_and_negated_views_are_read_as_their_numbers(tmp_path):
+    value, other = (torch.complex(torch.arange(3.0), torch.ones(3)).conj() for _ in range(2))
+    torch.save({"a": value, "b": other.imag}, tmp_path / "x")
     content = load_checkpoint(tmp_path / "x").content
-    assert equal(content, {"a": value.resolve_conj(), "b": value.imag.resolve_neg()})
+    assert equal(content, {"a": value.resolve_conj(), "b": other.imag.resolve_neg()})
     assert not content["a"].is_conj() and not content["b"].is_neg()
 
 
