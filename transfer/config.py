@@ -167,6 +167,7 @@ def resnet_keys(architecture: str, stride_in_1x1: bool) -> dict[str, Any]:
 def detector_cfg(protocol: str | Path, architecture: str, stride_in_1x1: bool) -> CfgNode:
     """The config of a protocol's detector around this network, on the CPU; data and weights are not named."""
     cfg = _fit_to_gpus(protocol_cfg(protocol), 0)
+    cfg.TRANSFER.NUM_GPUS = 0
     for key, value in resnet_keys(architecture, stride_in_1x1).items():
         _set(cfg, key, value)
     _require_possible(cfg, mask_format="polygon")

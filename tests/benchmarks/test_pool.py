@@ -61,8 +61,8 @@ def save_when_asked(path):
         write_pid_and_nap(path, 0)
         while not stopping():
             time.sleep(0.02)
-    time.sleep(0.3)
-    path.with_suffix(".saved").touch()
+        time.sleep(0.3)
+        path.with_suffix(".saved").touch()
     raise SystemExit(143)
 
 

@@ -22,7 +22,8 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
     folder = tmp_path / "toy"
     (folder / "imagenet" / "train").mkdir(parents=True)
-    about = {"name": "toy", "synthetic": True, "description": "", "config": {}, "imagenet": {"fingerprint": "f" * 64}}
+    section = {"fingerprint": "f" * 64, "classes": [], "counts": {}}
+    about = {"name": "toy", "synthetic": True, "description": "", "config": {}, "imagenet": section}
     (folder / "data.json").write_text(json.dumps(about))
     return folder
 

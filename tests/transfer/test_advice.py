@@ -263,7 +263,7 @@ def test_names_that_lstrip_cut_are_explained(letters):
             {"state_dict": under("net.", state_of(shapes_of(torchvision.models.wide_resnet50_2)))},
             "ResNet-50, width 2×;",
         ),
-        ({"state_dict": {"layer1.0.conv1.weight": zeros(64, 64, 3, 3)}}, "not a checkpoint of any known source"),
+        ({"state_dict": {"layer1.0.conv1.weight": zeros(64, 64, 3, 3)}}, r"no conv1\.weight; only ResNet-18"),
         (
             {"backbone": torch.zeros(3)},
             r"not a checkpoint of any known source .*; see: python -m transfer inspect x\.pth",
