@@ -10,7 +10,7 @@ import dataclasses
 
 from pretrain.errors import InputError
 from pretrain.shell import command, file_word
-from transfer import architecture, names
+from transfer import architecture, kinds, names
 from transfer.read import Loaded
 from transfer.sources import OF_RESNET, SOURCES, backbone_of, detect, take
 from transfer.sources.base import flatten
@@ -34,9 +34,14 @@ def advice(loaded: Loaded, source: str | None, network: str | None, given: Given
     """The end of a refusal: the likeliest command that works, and where the others are; "" if none does."""
     found = ways(loaded, source, network, given)
     if not found:
-        return ""
+        return f"; {of_several(loaded)}" if of_several(loaded) else ""
     others = f" ({command('transfer', 'inspect', file_word(loaded.path))} has others)" if len(found) > 1 else ""
     return f"; {found[0].when}: {found[0].command}{others}"
+
+
+def of_several(loaded: Loaded) -> str:
+    """What to do with a file that is by its name one of several; "" for others."""
+    return f"it is one of several files: {kinds.JOIN}" if kinds.is_shard(loaded.path) else ""
 
 
 def ways(

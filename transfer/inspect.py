@@ -13,7 +13,7 @@ import numpy as np
 from pretrain.errors import InputError
 from pretrain.shell import command, file_word
 from transfer import architecture, foreign, names, weights
-from transfer.advice import convert_command, ways
+from transfer.advice import convert_command, of_several, ways
 from transfer.architecture import Shapes
 from transfer.pkl import read_detectron2_pkl
 from transfer.read import Loaded, find_checkpoint, load_checkpoint
@@ -83,7 +83,8 @@ def _advice(loaded: Loaded) -> list[str]:
     """The sources that come nearest, and the commands that work."""
     counts = _nearest(loaded)
     nearest = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
-    return nearest + [f"{way.when}, try: {way.command}" for way in ways(loaded)]
+    several = [of_several(loaded)] if of_several(loaded) else []
+    return nearest + [f"{way.when}, try: {way.command}" for way in ways(loaded)] + several
 
 
 def _nearest(loaded: Loaded) -> dict[str, tuple[int, int]]:

@@ -34,6 +34,12 @@ _STARTS = {
 }
 _TENSORFLOW = re.compile(r".*\.(?:data-\d+-of-\d+|meta|index)|saved_model\.pb")
 _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".torch", ".bin", ".pkl")
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})\.")
+JOIN = 'load_file each (torch.load a .bin), update one dict with them, torch.save(that, "all.pth")'
+_DISTRIBUTED = (
+    "PyTorch's distributed checkpoint; make one file of its folder: "
+    "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pth"
+)
 _LEVELDB = bytes.fromhex("57fb808b247547db")  # at the end of a TensorFlow checkpoint's .index
 
 
@@ -46,6 +52,8 @@ def kind(path: Path) -> str:
         tail = stream.read()
     if not head:
         raise InputError(f"{path}: the file is empty")
+    if path.suffix == ".distcp" or (path.name == ".metadata" and any(path.parent.glob("*.distcp"))):
+        raise InputError(f"{path}: a part of {_DISTRIBUTED}")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < max(size, 1 << 26):
         return SAFETENSORS
     if head.startswith(b"PK\x03\x04"):
@@ -80,7 +88,7 @@ def _text(path: Path, head: bytes) -> str:
     if text.startswith(b"model_checkpoint_path:"):
         return "the index of a TensorFlow checkpoint; convert that to PyTorch first"
     if text.startswith(b"{") and b"weight_map" in text:
-        return f"the index of a model in several files; give the .safetensors file itself ({_shards(path)})"
+        return f"the index of a model {_shards(path)}"
     if _is_text(head):
         return "a text file; expected a .safetensors or a torch checkpoint"
     return "truncated, damaged or not a checkpoint format known here; expected a .safetensors or a torch checkpoint"
@@ -96,6 +104,11 @@ def folder(path: Path) -> str:
     tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
     if tensorflow:
         return f"a folder of TensorFlow files ({printable(tensorflow[0])} …); convert them to PyTorch first"
+    if any(name.endswith(".distcp") for name in names):
+        return f"a folder of {_DISTRIBUTED}"
+    shards = [name for name in names if is_shard(path / name)]
+    if shards:
+        return f"a folder of a model in {len(shards)} files ({printable(shards[0])} …); {JOIN}"
     found = [printable(name) for name in names if name.endswith(_CHECKPOINTS)]
     such = f", such as {', '.join(found[:3])} in it," if found else ""
     return f"a folder without backbone.safetensors; give a checkpoint file{such} or a finished run"
@@ -105,8 +118,17 @@ def _shards(path: Path) -> str:
     try:
         names = sorted(set(map(str, json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "it is damaged too"
-    return printable(", ".join(names[:2])) + (" …" if len(names) > 2 else "")
+        return "in several files, and damaged; give the .safetensors file itself"
+    if len(names) == 1:
+        return f"in another file; give that one, {printable(names[0])}"
+    first = printable(names[0]) if names else "no file at all"
+    return f"in {len(names)} files ({first} …); {JOIN}"
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file's name is that of one of several files, as of model-00001-of-00002.safetensors."""
+    found = _SHARD.search(path.name)
+    return bool(found) and int(found[1]) > 1  # type: ignore[index]  # it is found
 
 
 def _torch_zip(path: Path) -> str:
@@ -118,8 +140,13 @@ def _torch_zip(path: Path) -> str:
     inner = {name.partition("/")[2] for name in names}
     if any(name.startswith("code/") for name in inner):
         raise InputError(f"{path}: a TorchScript archive, which is a program; save model.state_dict() instead")
+    if "data.pkl" not in inner and any("archive_format" in name for name in inner):
+        raise InputError(f"{path}: a program of torch.export; save model.state_dict() instead")
+    if "data.pkl" not in inner and "model.weights.h5" in names:
+        raise InputError(f"{path}: a Keras model; this reads PyTorch, safetensors and pickle files")
     if "data.pkl" not in inner:
         arrays = names and all(name.endswith(".npy") for name in names)
+        unpack = "write its arrays with pickle, as one dict" if arrays else "unpack it first"
         what = "NumPy's .npz" if arrays else f"with {printable(', '.join(names[:2])) or 'nothing inside'}"
-        raise InputError(f"{path}: a zip archive not written by torch.save ({what}); unpack it first")
+        raise InputError(f"{path}: a zip archive not written by torch.save ({what}); {unpack}")
     return TORCH_ZIP

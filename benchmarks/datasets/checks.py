@@ -35,6 +35,9 @@ TURNED = "images with boxes turned by EXIF"
 IN_TRAIN = "test images also in train"
 AWAY = "boxes that are not around their masks"
 LACKING = "objects without a mask among others with one"
+# The words of refusals that several kinds of data share:
+REACHES_OUT = "box that reaches out of its image, as most do"
+AS_ANNOTATED = "give the images that were annotated, in their size of then"
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from benchmarks.datasets.checks import AWAY, Box, Picture, Size, fatal, fits
+from benchmarks.datasets.checks import AS_ANNOTATED, AWAY, REACHES_OUT, Box, Picture, Size, fatal, fits
 from benchmarks.datasets.coco_files import Coco, is_text
 from pretrain.errors import InputError
 
 Entry = dict[str, Any]
 IDS = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "category_id")}
+NUMBER = "number the images and the categories, and name them by these numbers in the annotations"
 LARGEST_ID = 2**53  # beyond it a float, which some evaluators make of an id, is no longer exact
 BOX_KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
 BEYOND = 0.2  # of the boxes reach out of their images: no slips of the hand but another meaning of the four numbers
@@ -54,7 +55,7 @@ def tidy_ids(stored: Coco, where: str) -> Counter[str]:
             for name in names:
                 if (value := whole(one.get(name))) is None:
                     what = f"{name} of entry {place} of {key}{where} is {shown(one, name)}"
-                    raise InputError(f"{what}, not a whole number below 2^53")
+                    raise InputError(f"{what}, not a whole number below 2^53: {NUMBER}")
                 found["ids written as text or fraction"] += type(one[name]) is not int
                 one[name] = value
     for place, one in enumerate(stored["categories"]):
@@ -183,17 +184,20 @@ def tidy_boxes(entries: list[Entry], pictures: Mapping[int, Picture], where: str
             found[kind] += 1
     fatal("annotation without a box" + where, boxless, "give it a bbox [x, y, width, height] in pixels")
     boxes = [one for one in entries if one["bbox"][2] > 0 and one["bbox"][3] > 0]
+    if 2 * len(boxes) < len(entries):
+        flat = [_described(one, pictures) for one in entries if one["bbox"][2] <= 0 or one["bbox"][3] <= 0]
+        fatal("box without a width or height" + where, flat, "write [x, y, width, height], the last two above 0")
     if boxes and all(max(one["bbox"]) <= 1 for one in boxes):
         parts = [_described(one, pictures) for one in boxes]
         fatal("box in parts of its image" + where, parts, "multiply x, width by its width and y, height by its height")
-    as_corners, found[AWAY] = _check_masks(boxes, pictures, where)
+    as_corners, by_masks, found[AWAY] = _check_masks(boxes, pictures, where)
     if as_corners:
         found["corner boxes given a width and height"] = len(entries)
         for one in entries:
             left, top, right, bottom = one["bbox"]
             one["bbox"] = [left, top, right - left, bottom - top]
     else:
-        _check_inside(boxes, pictures, where)
+        _check_inside(boxes, pictures, where, by_masks=by_masks)
     return found
 
 
@@ -209,12 +213,12 @@ def _corner(point: tuple[float, ...]) -> str:
     return f"({point[0]:.6g}, {point[1]:.6g})"
 
 
-def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> tuple[bool, int]:
-    """Whether the boxes are x0 y0 x1 y1 by their masks or areas, and how many are elsewhere than their masks.
+def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> tuple[bool, bool, int]:
+    """Whether the boxes are x0 y0 x1 y1 by their masks or areas, or x, y, width, height by a mask; how many are away.
 
-    InputError where only some are corners, and where most are not around their polygons.
+    InputError where only some are corners, and where most are not around their masks.
     """
-    as_sizes, as_corners, away, polygons, by_area = 0, [], [], 0, []
+    as_sizes, as_corners, away, masks, by_area = 0, [], [], 0, []
     for one in entries:
         if one["iscrowd"]:
             continue
@@ -222,7 +226,7 @@ def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: s
         if around := mask_bounds(one.get("segmentation"), pictures[one["image_id"]]):
             sized, cornered = overlap((x, y, x + width, y + height), around), overlap((x, y, width, height), around)
             as_sizes += sized > cornered + 0.01
-            polygons += isinstance(one["segmentation"], list)
+            masks += 1
             if cornered >= 0.8 and sized < 0.5:
                 as_corners.append(one)
             elif sized < 0.5:
@@ -231,17 +235,19 @@ def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: s
             sizes, corners = width * height / area, (width - x) * (height - y) / area
             by_area.append(abs(corners - 1) < 0.001 and abs(sizes - 1) > 0.1)
     if not as_sizes and not away and (as_corners or (len(by_area) > 2 and all(by_area))):
-        return True, 0
+        return True, False, 0
     described = [_described(one, pictures) for one in as_corners]
     fatal("box of corners x0 y0 x1 y1 among others" + where, described, "write all as [x, y, width, height]")
-    off = [one for one in away if isinstance(one["segmentation"], list)]
-    described = [_described(one, pictures) for one in off] if polygons <= 2 * len(off) else []
-    fatal("box that is not around its polygons" + where, described, "write [x, y, width, height], x and y left and top")
-    return False, len(away)
+    described = [_described(one, pictures) for one in away] if masks < 2 * len(away) else []
+    fatal("box that is not around its mask" + where, described, "write [x, y, width, height], x and y left and top")
+    return False, as_sizes > 0, len(away)
 
 
-def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> None:
-    """InputError where many boxes reach out of their images as [x, y, width, height], and none with another meaning."""
+def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: str, *, by_masks: bool) -> None:
+    """InputError where most boxes reach out of their images, or many as [x, y, width, height] and none otherwise.
+
+    ``by_masks``: masks say that the boxes are [x, y, width, height].
+    """
     meanings: dict[str, list[bool]] = {"size": [], "corners x0 y0 x1 y1": [], "a centre, width and height": []}
     for one in entries:
         picture = pictures[one["image_id"]]
@@ -260,22 +266,9 @@ def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: 
         return
     beyond = [_described(one, pictures) for one, good in zip(entries, inside, strict=True) if not good]
     for name, found in meanings.items():
-        if all(found):
+        if all(found) and not by_masks:
             fatal(f"box that fits its image only as {name}{where}", beyond, "write it as [x, y, width, height]")
-    cut = [one for one in entries if _left(one["bbox"], pictures[one["image_id"]]) < 0.5]
-    if 2 * len(cut) > len(entries):
-        described = [_described(one, pictures) for one in cut]
-        fatal("box mostly outside of its image" + where, described, "give the images that were annotated")
-
-
-def _left(box: list[float], picture: Picture) -> float:
-    """The share of a box [x, y, width, height] that is inside its image."""
-    frame = picture.size if picture.orientation < 5 else (max(picture.size), max(picture.size))
-    x, y, width, height = box
-    sides = (
-        min(start + size, end) - max(start, 0) for start, size, end in ((x, width, frame[0]), (y, height, frame[1]))
-    )
-    return math.prod(max(side, 0) for side in sides) / (width * height)
+    fatal(REACHES_OUT + where, beyond if 2 * len(beyond) > len(entries) else [], AS_ANNOTATED)
 
 
 def mask_bounds(segmentation: Any, picture: Picture) -> Box | None:

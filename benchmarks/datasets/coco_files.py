@@ -117,6 +117,8 @@ def instances(path: Path, content: Any) -> Coco:
             if not is_text(name := one.get("file_name")):
                 shown = json.dumps(name)[:80]
                 raise InputError(f"file_name of entry {place} of images in {path} is {shown}, not a text")
+        if content["annotations"] and all("segments_info" in one for one in content["annotations"]):
+            raise InputError(f"{path} is COCO's panoptic file, not one of instances: give the instances file")
         for where, value in _unusual(content):
             if depth(value) > DEEPEST:
                 raise InputError(f"{path} is nested more than {DEEPEST} levels deep ({where}): remove that")
@@ -280,7 +282,11 @@ def _part(file: Path, content: Coco, split: str, source: Path, given: Path | Non
                 f"only images in {looked} are read: give their folder with --images DIR"
             )
         there = f"{looked}, which has {contents_of(looked)}"
-        raise InputError(f"no image of {file} ({names[0]}, …) is in {there}: name their folder with --images DIR")
+        advice = "name their folder with --images DIR"
+        of_name = {path.name: path for path in images_under(looked)}
+        if below := of_name.get(stripped(names[0], 0).rsplit("/", 1)[-1]):
+            advice = f"it may be {below.relative_to(looked)}: write file_name as the path from --images DIR on"
+        raise InputError(f"no image of {file} ({names[0]}, …) is in {there}: {advice}")
     folder = folders[0]
     return Part(file=file, content=content, images=folder, strip=strip, spellings=spellings.get(folder, {}))
 

@@ -127,6 +127,8 @@ def command(kind: str, folder: Path) -> str:
 def other_kind(folder: Path, asked: str) -> str:
     """The advice for data of another kind than ``asked`` ("voc" or "imagenet"); empty where there is no sign of any."""
     folders, files = entries(folder)
+    if backslashed := next((path for path in files if "\\" in path.name), None):
+        return f"names such as {backslashed.name} are paths of an archive made on Windows: unpack it again, with 7z x"
     nested = [path for inside in folders[:LISTED] for path in entries(inside)[1]]
     for path in (path for path in [*files, *nested] if path.suffix.lower() == ".json" and path.is_file()):
         with path.open("rb") as stream:
@@ -136,6 +138,8 @@ def other_kind(folder: Path, asked: str) -> str:
             return f"{path} is COCO's JSON: {command('coco', folder)}"
         if kind:
             return f"{path} is {kind} JSON: export or convert it to COCO's, then {command('coco', folder)}"
+    if any(path.suffix.lower() in (".yaml", ".yml") for path in files) and any(one.name == "labels" for one in folders):
+        return f"it has YOLO's labels and .yaml: convert them to COCO's JSON, then {command('coco', folder)}"
     if asked != "voc" and any(path.suffix.lower() == ".xml" for path in [*files, *nested]):
         return f"it has XML files: {command('voc', folder)}"
     pictures = [[path for path in entries(one)[1] if path.suffix.lower() in IMAGE_SUFFIXES] for one in folders[:LISTED]]

@@ -70,6 +70,7 @@ def build(
         found = dict.fromkeys(parts, found["all"])
     else:
         join_categories(parts)
+    whole["unused categories of a used name dropped"] = one_of_each_name(list(parts.values()))
     whole[IN_TRAIN] = also_in(parts["train"].files(), parts["val"].files())
     about = section(source, {split: part.content for split, part in parts.items()}, found)
     unused = {"files not used": [path.relative_to(source).as_posix() for path in left]} if left else {}
@@ -128,6 +129,20 @@ def join_categories(parts: dict[str, Part]) -> None:
     both = {one["id"]: one for categories in reversed(lists) for one in categories}
     for part in parts.values():
         part.content["categories"] = [both[key] for key in sorted(both)]
+
+
+def one_of_each_name(parts: list[Part]) -> int:
+    """Take unused categories of the same name as another from all parts; how many. InputError where both are used."""
+    used = {one["category_id"] for part in parts for one in part.content["annotations"]}
+    of_name: dict[str, list[int]] = {}
+    for one in parts[0].content["categories"]:
+        of_name.setdefault(one["name"], []).append(one["id"])
+    twice = [f"{name!r} (ids {', '.join(map(str, ids))})" for name, ids in of_name.items() if len(used & set(ids)) > 1]
+    fatal(f"category of several ids in {parts[0].file}", twice, "give its annotations one id, or rename the others")
+    unused = {key for ids in of_name.values() if len(ids) > 1 for key in ids if key not in (used & set(ids) or ids[:1])}
+    for part in parts:
+        part.content["categories"] = [one for one in part.content["categories"] if one["id"] not in unused]
+    return len(unused)
 
 
 def check(part: Part, drop_unreadable: bool, overall: Counter[str]) -> dict[int, Counter[str]]:

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.datasets.checks import fatal, images_under, look_at
 from benchmarks.datasets.found import (
     check_spellings,
+    command,
     contents,
     entries,
     in_train,
@@ -37,6 +38,7 @@ Classes = dict[str, dict[str, Path]]
 """For each class its images by their paths within it."""
 
 DEPTH = 3  # folders down
+MOST_FOLDERS = 2000  # that are looked into for a refusal's advice
 VAL_LIST = "val_annotations.txt"
 SORT = "sort them into one folder per class, called as in train"
 
@@ -44,7 +46,7 @@ SORT = "sort them into one folder per class, called as in train"
 def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool) -> dict[str, Any]:
     """Write ``target/imagenet`` from ``source``; the section of data.json without its fingerprint."""
     found, others = Counter[str](), Counter[str]()
-    files = {split: class_files(folder, found, others) for split, folder in find_folders(source).items()}
+    files = {split: class_files(folder, found, others) for split, folder in find_folders(source, others).items()}
     if "val" in files:
         files["val"] = spelt_alike(files["val"], files["train"])
         for one, other in (("val", "train"), ("train", "val")):
@@ -71,18 +73,23 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     return {"classes": sorted(files["train"]), "counts": {"train": len(train), "val": len(val)}, "validation": checked}
 
 
-def find_folders(source: Path) -> dict[str, Path]:
-    """The folders of classes of "train" and "val"; of "all" where ``source`` has no splits. InputError for neither."""
+def find_folders(source: Path, others: Counter[str]) -> dict[str, Path]:
+    """The folders of classes of "train" and "val"; of "all" where ``source`` has no splits. InputError for neither.
+
+    Files beside the folders on the way are counted by suffix in ``others``.
+    """
     folder = source
     for _ in range(DEPTH):
         folders, files = entries(folder)
         if splits := split_folders(folders):
+            others.update(suffixes(path.name for path in files))
             held_out = splits.get("val") or splits["test"]
             return {"train": class_level(splits["train"]), "val": class_level(held_out)}
         if len(folders) > 1:
             return {"all": folder}
         if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
             break
+        others.update(suffixes(path.name for path in files))
         folder = folders[0]
     advice = other_kind(source, "imagenet") or "give a folder of images per class, of two classes or more"
     raise InputError(f"{source} has fewer than two class folders; it has {contents(source)}: {advice}")
@@ -118,11 +125,24 @@ def class_files(folder: Path, found: Counter[str], others: Counter[str]) -> Clas
         rest = suffixes(path.name for path in there if path.suffix.lower() not in IMAGE_SUFFIXES)
         what = f"class folder without an image ({by_suffix(rest) or 'no file at all'})"
         if not images:
-            advice = other_kind(folder, "imagenet") or "add images, or remove the class from every split"
+            converted = f"save them as JPEG or PNG, or remove {one.name} from every split" if rest else ""
+            advice = splits_below(folder) or other_kind(folder, "imagenet") or converted
+            advice = advice or "add images, or remove the class from every split"
             raise InputError(f"{what}: {one}: {advice}")
         others.update(rest)
         classes[one.name] = {path.relative_to(one).as_posix(): path for path in images}
     return classes
+
+
+def splits_below(folder: Path) -> str:
+    """The advice where only one folder at most DEPTH levels down has splits, as in ILSVRC/Data/CLS-LOC; "" else."""
+    below = [folder]
+    for _ in range(DEPTH):
+        below = [inside for one in below for inside in entries(one)[0]][:MOST_FOLDERS]
+        holders = [one for one in below if split_folders(entries(one)[0])]
+        if holders:
+            return f"its splits are in {holders[0]}: {command('imagenet', holders[0])}" if len(holders) == 1 else ""
+    return ""
 
 
 def listed(folder: Path) -> Classes:

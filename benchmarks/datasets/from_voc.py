@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.checks import (
+    AS_ANNOTATED,
+    REACHES_OUT,
     TURNED,
     Box,
     Picture,
@@ -27,6 +29,7 @@ from benchmarks.datasets.checks import (
     clipped,
     drawn_on_stored,
     fatal,
+    fits,
     look_at,
 )
 from benchmarks.datasets.found import Stems, check_spellings, in_train, passed_over, suffixes
@@ -51,10 +54,9 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     files = images_of(sets, read, drop_unreadable, found)
     pictures = look_at(files.values(), drop_unreadable=drop_unreadable, found=found)
     files = {key: file for key, file in files.items() if file in pictures}
-    clean = {
-        key: cleaned(image, pictures[files[key]].size, spelling, found)
-        for key, image in turned(read, files, pictures, found).items()
-    }
+    straight = turned(read, files, pictures, found)
+    check_inside(sets, straight, files, pictures)
+    clean = {key: cleaned(image, pictures[files[key]].size, spelling, found) for key, image in straight.items()}
     places = {one.place for one in sets}
     xml = {path for one in places for path in one.xml.paths}
     found["annotations in no split"] = len(xml.difference(*(one.files.values() for one in sets)))
@@ -111,17 +113,30 @@ def choose(image: VocImage, stem: str, pictures: Stems) -> Path | None:
 
 
 def check_boxes(sets: list[ImageSet], read: Mapping[Key, VocImage]) -> None:
-    """InputError where most boxes are in parts of the image instead of pixels; a few such are degenerate."""
+    """InputError where most boxes are in parts of the image, or end before they begin; a few such are degenerate."""
     parts = [
-        f"{path} (object {item.name}: {', '.join(f'{corner:g}' for corner in item.box)})"
+        _described(path, item)
         for one in sets
         for name, path in one.files.items()
         for item in read[one.folder, name].objects
         if max(item.box) <= 1 and any(corner % 1 for corner in item.box)
     ]
+    flat = [
+        _described(path, item)
+        for one in sets
+        for name, path in one.files.items()
+        for item in read[one.folder, name].objects
+        if item.box[2] <= item.box[0] or item.box[3] <= item.box[1]
+    ]
     advice = "multiply its corners by the image's width and height"
     objects = sum(len(image.objects) for image in read.values())
     fatal("box in parts of the image, not in pixels", parts if 2 * len(parts) > objects else [], advice)
+    advice = "write the left top corner as xmin and ymin, the right bottom one as xmax and ymax"
+    fatal("box that ends before it begins, as most do", flat if 2 * len(flat) > objects else [], advice)
+
+
+def _described(path: Path, item: VocObject) -> str:
+    return f"{path} (object {item.name}: {', '.join(f'{corner:g}' for corner in item.box)})"
 
 
 def spellings(sets: list[ImageSet], read: Mapping[Key, VocImage], found: Counter[str]) -> dict[str, str]:
@@ -164,6 +179,24 @@ def turned(
     if stored:
         found[TURNED] = len(stored)
     return {key: _turned(read[key], pictures[file]) if file in stored else read[key] for key, file in files.items()}
+
+
+def check_inside(
+    sets: list[ImageSet], images: Mapping[Key, VocImage], files: Mapping[Key, Path], pictures: Mapping[Path, Picture]
+) -> None:
+    """InputError where most boxes reach out of their images: those are of another size than was annotated."""
+    beyond = []
+    for one in sets:
+        for name, path in one.files.items():
+            if file := files.get((one.folder, name)):
+                size = pictures[file].size
+                beyond += [
+                    f"{_described(path, item)} on {size[0]} × {size[1]} pixels"
+                    for item in images[one.folder, name].objects
+                    if not fits(_zero_based(item.box), size)
+                ]
+    objects = sum(len(image.objects) for image in images.values())
+    fatal(REACHES_OUT, beyond if 2 * len(beyond) > objects else [], AS_ANNOTATED)
 
 
 def _turned(image: VocImage, picture: Picture) -> VocImage:
@@ -247,6 +280,11 @@ def section(source: Path, sets: list[ImageSet], clean: Mapping[Key, VocImage], f
         objects: list[VocObject] = [item for image in held for item in image.objects]
         usable = {item.name for item in objects if not item.difficult}
         if not usable:
+            if objects:
+                raise InputError(
+                    f"{source}: every object of the {split} split is difficult, and the evaluator leaves such out: "
+                    "write <difficult>0</difficult>"
+                )
             raise InputError(f"{source}: the {split} split has no object with a usable box: check its annotations")
         absent[split] = [name for name in names if name not in usable]
         difficult = sum(item.difficult for item in objects)

@@ -29,7 +29,7 @@ from tests.transfer.layouts import haiku
 from transfer import pickles
 from transfer.pickles import Inert
 from transfer.read import load_checkpoint
-from transfer.sources import detect, take
+from transfer.sources import detect, read_backbone, take
 
 STATE = {"conv1.weight": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
 VALUES = [
@@ -432,6 +432,10 @@ OTHER_KINDS = {
     "tensorflow": (lambda p: p.write_bytes(b"\0\1\2" * 99 + bytes.fromhex("57fb808b247547db")), "TensorFlow"),
     "tensorflow list": (lambda p: p.write_text('model_checkpoint_path: "model.ckpt-1"\n'), "TensorFlow"),
     "index": (lambda p: p.write_text(json.dumps({"weight_map": {"a": "m-1.safetensors"}})), "m-1.safetensors"),
+    "index of two": (lambda p: p.write_text(json.dumps({"weight_map": {"a": "m-1.bin", "b": "m-2.bin"}})),
+        r"in 2 files \(m-1.bin …\); load_file each"),
+    "exported": (lambda p: zipfile.ZipFile(p, "w").writestr("x/archive_format", "pt2"), r"torch\.export; save model"),
+    "Keras": (lambda p: zipfile.ZipFile(p, "w").writestr("model.weights.h5", "x"), "a Keras model"),
     "hdf5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(b"x" * 99)), "gzip"),
     "half a zip": (cut(lambda p: torch.save(STATE, p)), "truncated, damaged"),
@@ -442,7 +446,7 @@ OTHER_KINDS = {
     "object": (lambda p: torch.save(argparse.Namespace(a=1), p), r"an object of argparse\.Namespace"),
     "list": (lambda p: torch.save([1], p), "holds a list"),
     "noise": (lambda p: p.write_bytes(bytes(range(128, 256)) * 9), "truncated, damaged or not a checkpoint format"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
@@ -452,6 +456,20 @@ def test_other_kinds_are_called_by_name(kind, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         load_checkpoint(tmp_path / "x.pth")
     assert "\n" not in str(error.value)
+
+
+def test_models_in_several_files_are_told_how_to_become_one(tmp_path):
+    names = [tmp_path / f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for name, part in zip(names, (STATE, {"x": torch.zeros(1)}), strict=True):
+        save_file(part, name)
+    with pytest.raises(InputError, match=r"a model in 2 files \(model-00001-of-00002.safetensors …\); load_file each"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(InputError, match=r"one of several files: load_file each"):
+        read_backbone(names[1])
+    names[0].rename(tmp_path / "__0_0.distcp")
+    for path in (tmp_path, tmp_path / "__0_0.distcp"):
+        with pytest.raises(InputError, match=r"distributed checkpoint; .* dcp_to_torch FOLDER FILE\.pth"):
+            load_checkpoint(path)
 
 
 def test_a_flipped_bit_is_found(tmp_path):

@@ -192,6 +192,8 @@ TAKEN = {
     "boxes as text": (set_each("bbox", lambda one: [str(value) for value in one["bbox"]]), "boxes written as text", 10),
     "boxes absent": (each(lambda one: one.pop("bbox")), "boxes taken from masks", 10),
     "areas of nothing": (set_each("area", lambda one: 0), None, None),
+    "unused category of a used name": (lambda whole: whole["categories"].insert(0, {"id": 0, "name": "cup"}),
+        "unused categories of a used name dropped", 1),
     "keypoints that are none": (lambda whole: whole["annotations"][0].update(keypoints=["a", "b", "c"]),
         "unusable keypoints dropped", 1),
 }  # fmt: skip
@@ -235,7 +237,7 @@ REFUSED = {
     "corners of some": (lambda whole: [one.update(bbox=corners(one)) for one in whole["annotations"][1::2]],
         r"box of corners x0 y0 x1 y1 among others .* 2 \[10, 6, 24, 15\].*from \(10, 6\) to \(24, 15\).*write all"),
     "centres": (set_each("bbox", lambda one: [one["bbox"][0] + 9, one["bbox"][1] + 6, *one["bbox"][2:]]),
-        "box that is not around its polygons.*: 1 "),
+        "box that is not around its mask.*: 1 "),
     "centres without masks": (each(lambda one: (one.pop("segmentation"), one.update(bbox=[24, 16, 40, 10], area=None))),
         "box that fits its image only as a centre, width and height"),
     "corners without masks": (each(lambda one: (one.pop("segmentation"), one.update(bbox=[20, 16, 45, 30], area=None))),
@@ -249,6 +251,17 @@ REFUSED = {
     "another size as text": (edit("images", width="96", height="64"), "another size.*2.png .96 × 64 in its"),
     "id of a half": (edit("images", id=1.5), "id of entry 1 of images .* is 1.5, not a whole number"),
     "id beyond 2^53": (edit("categories", id=2**60), "id of entry 1 of categories .*not a whole number below 2.53"),
+    "category of two ids": (lambda whole: [one.update(name="cup") for one in whole["categories"]],
+        r"category of several ids in .*all.json: 'cup' \(ids 1, 2\): give"),
+    "negative sizes": (
+        set_each("bbox", lambda one: [one["bbox"][0] + one["bbox"][2], one["bbox"][1] + 9, -one["bbox"][2], -9]),
+        "box without a width or height in .*all.json: 1 .*and 9 more.*the last two above 0"),
+    "boxes and masks of a larger picture": (
+        both(set_each("bbox", lambda one: [2 * value for value in one["bbox"]]),
+             set_each("segmentation", lambda one: polygon(one["bbox"]))),
+        "box that reaches out of its image, as most do.*: give the images that were annotated"),
+    "RLEs by rows": (set_each("segmentation", lambda one: code([0, one["bbox"][1], WIDTH, 2])),
+        "box that is not around its mask"),
     "unlisted category": (edit("annotations", category_id="9"), r"unknown category .*: 2 \(category_id 9\)"),
     "one file, other objects": (edit("images", file_name="1.png"), r"under several ids.*: 1.png \(ids 1 and 2\).*once"),
     "name that leads out": (
@@ -266,10 +279,10 @@ REFUSED = {
     "polygons of two points": (set_each("segmentation", lambda one: [corners(one)]),
         r"no annotation has a usable mask in .*: 1 \[\[8, 5, 21, 14\]\] .and 9 more.: give polygons of three"),
     "y, x, height, width": (set_each("bbox", lambda one: [one["bbox"][place] for place in (1, 0, 3, 2)]),
-        "box that is not around its polygons"),
+        "box that is not around its mask"),
     "boxes of a larger picture": (both(set_each("bbox", lambda one: [4 * value for value in one["bbox"]]), each(
         lambda one: one.pop("segmentation")), lambda whole: [image.pop("width") for image in whole["images"]]),
-        "box mostly outside of its image.*: 1 .*on 48 × 32"),
+        "box that reaches out of its image.*: 1 .*on 48 × 32"),
     "other suffix": (names(lambda name: name.replace("png", "jpg")),
         r"no image of .* is in .*set, which has images/ \(10 .png"),
     "deep info": (lambda whole: whole.update(info=nested(60)), r"nested more than 50 levels deep \(key info\)"),
@@ -374,6 +387,8 @@ FOREIGN = {
     "VIA": ({"_via_settings": {}, "_via_img_metadata": {}}, "a project of VGG Image Annotator: export"),
     "VIA's list": ({"a.jpg12": {"filename": "a.jpg", "regions": []}}, "VGG Image Annotator's own JSON"),
     "LabelMe": ({"shapes": [], "imagePath": "a.jpg"}, "LabelMe's JSON"),
+    "panoptic": ({"images": [{"file_name": "a.jpg"}], "categories": [], "annotations": [{"segments_info": []}]},
+        "COCO's panoptic file"),
     "detections": ([{"image_id": 1, "score": 0.5}], "a list of detections"),
     "unknown": ({"photos": [], "images": []}, r"no list annotations, categories; its keys are photos, images"),
     "a number": (5, "not a COCO instances file"),
@@ -386,6 +401,14 @@ def test_other_json_is_called_by_its_name(case, tmp_path):
     value, message = FOREIGN[case]
     store(tmp_path / "set" / "file.json", value)
     with pytest.raises(InputError, match=f"file.json.*{message}"):
+        main(["coco", str(tmp_path / "set")])
+
+
+def test_images_in_folders_that_the_file_does_not_name_are_shown(tmp_path):
+    whole = content(tmp_path / "set" / "images" / "cups")
+    store(tmp_path / "set" / "all.json", whole)
+    (tmp_path / "set" / "images" / "forks").mkdir()
+    with pytest.raises(InputError, match=r"may be images/cups/1.png: write file_name as the path from --images DIR"):
         main(["coco", str(tmp_path / "set")])
 
 

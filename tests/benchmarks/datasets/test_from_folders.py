@@ -130,6 +130,12 @@ def test_what_is_passed_over_is_counted(tmp_path):
     assert validation == {"images checked": 10, "images beside the class folders": 1, "files passed over": passed}
 
 
+def test_archives_beside_the_folders_are_passed_over_aloud(tmp_path):
+    classes(tmp_path / "source" / "train")
+    (tmp_path / "source" / "val.zip").touch()
+    assert build(tmp_path / "source")[0]["validation"]["files passed over"] == "1 .zip"
+
+
 def test_the_same_images_in_both_splits_are_counted(tmp_path):
     classes(tmp_path / "source" / "train")
     shutil.copytree(tmp_path / "source" / "train", tmp_path / "source" / "val")
@@ -182,7 +188,9 @@ REFUSED = {
     "flat val": (lambda s: flat_val(s, "x"), r"val has 0 class folders; it has 5 \.png: sort them into one folder per"),
     "empty class of val": (lambda s: (both(s), (s / "val" / "cow").mkdir()), "class folder without an image .*val/cow"),
     "class of other files": (lambda s: (classes(s), pictures(s / "cow", 99), [one.rename(one.with_suffix(".heic"))
-        for one in (s / "cow").iterdir()]), r"class folder without an image \(5 .heic\): .*cow"),
+        for one in (s / "cow").iterdir()]), r"class folder without an image \(5 .heic\): .*cow: save them as JPEG"),
+    "ImageNet as it comes": (lambda s: (both(s / "I" / "Data" / "CLS-LOC"), (s / "I" / "Annotations").mkdir()),
+        "its splits are in .*/CLS-LOC: `python -m benchmarks prepare imagenet .*/CLS-LOC`"),
     "Tiny ImageNet's list breaks off": (lambda s: tiny(s, 4), r"image without a class in .*: val_4.png .and 1 more"),
     "case": (lambda s: (both(s), (s / "val" / "ant").rename(s / "val" / "Ant")), '"ant" .in train. and "Ant" .in val'),
     "flat": (lambda s: pictures(s, 100), r"it has 5 .png: .*`python -m pretrain PRESET --data"),

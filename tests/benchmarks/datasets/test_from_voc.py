@@ -354,6 +354,29 @@ def fractions(source, stems=IDS[2:]):
         "</bndbox></object></annotation>")  # fmt: skip
 
 
+def edited(change):
+    """A set whose annotations are each ``change(stem)``: the box, and whether it is difficult."""
+
+    def lay(source):
+        voc(source)
+        for stem in IDS:
+            path = source / "Annotations" / f"{stem}.xml"
+            box, flag = change(stem)
+            annotate(path, stem, box=box)
+            path.write_text(path.read_text().replace("</object>", f"<difficult>{flag}</difficult></object>"))
+
+    return lay
+
+
+def doubled(stem):
+    return [2 * value for value in box_of(stem)]
+
+
+def backwards(stem):
+    x, y, width, height = box_of(stem)
+    return x + width, y + height, -width, -height
+
+
 def raw_name(source):
     voc(source)
     for path in (source / "Annotations" / "004.xml", source / "JPEGImages" / "004.png"):
@@ -390,11 +413,17 @@ REFUSED = {
     "hyphen and blank": (renamed_class("big-dog"), r'"big dog" .*"big-dog" .*: write one'),
     "upper case": (renamed_class("Cat"), r'"cat" \(4 objects, .*"Cat" \(1 objects, .*004.xml\): write one'),
     "fractions": (fractions, r"parts of the image.*002.xml \(object cat: 0.1, 0.2, 0.5, 1\) .and 7 more.: multiply"),
+    "another size": (edited(lambda stem: (doubled(stem), 0)), "box that reaches out of its image.*40 × 30"),
+    "corners backwards": (edited(lambda stem: (backwards(stem), 0)), "ends before it begins.*000.xml.*and 9 more"),
+    "all difficult": (edited(lambda stem: (None, 1)), "every object of the train split is difficult"),
+    "Windows' archive": (lambda s: picture(s / "JPEGImages\\1.png", "001"), r"an archive made on Windows: unpack"),
     "VIA": (json_file("via.json", VIA), r"images/ \(1 .png\).*VIA's JSON"),
     "COCO": (json_file("a.json", COCO), "COCO's JSON: `python -m benchmarks prepare coco"),
     "classes": (lambda s: [picture(s / c / "1.png", "001") for c in NAMES], "classes: `.* prepare imagenet"),
     "flat": (lambda s: picture(s / "001.png", "001"), "`python -m pretrain PRESET --data"),
     "YOLO": (lambda s: (picture(s / "img" / "1.png", "001"), lists(s / "labels", a=["0 1"])), "labels/ .1 .txt"),
+    "YOLO's .yaml": (lambda s: (picture(s / "img" / "1.png", "001"), lists(s / "labels", a=["0 1"]),
+        (s / "data.yaml").touch()), "YOLO's labels and .yaml: convert them to COCO's JSON"),
     "empty": (lambda s: s.mkdir(), "it has nothing"),
     "several sets": (lambda s: [voc(s / one) for one in "ab"], r"several sets \(a, b\): prepare one, `.* voc .*/a`"),
     "two annotations of an image": (one_more(filename="001.png"), "two annotation files: .*001.png"),
@@ -409,7 +438,7 @@ REFUSED = {
     "absent in a list": (with_lists(trainval=TRAIN, test=[*TEST, "../x"]), r"missing annotation: ../x in .*test.txt"),
     "empty list": (with_lists(trainval=TRAIN, test=[]), "test.txt lists 0 images"),
     "UTF-16 without a mark": (with_lists(trainval=TRAIN, test=TEST, encoding="utf-16-le"), r"annotation: 0\\x000"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)

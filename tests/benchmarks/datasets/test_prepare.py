@@ -204,8 +204,8 @@ def test_coco_from_one_file(coco, prepare):
 
 def test_coco_corrections_masks_and_named_files(coco, prepare):
     content = stored(coco)
-    for one in content["annotations"]:
-        one["segmentation"] = {"size": [30, 40], "counts": [100, 50, 1050]}
+    for one in content["annotations"]:  # of the boxes [4, 5, 10, 10]
+        one["segmentation"] = {"size": [30, 40], "counts": [125, 10, *(20, 10) * 9, 795]}
         del one["area"], one["iscrowd"]
     content["annotations"][0]["bbox"] = [30, 20, 20, 20]
     content["annotations"].append({"id": 99, "image_id": 2, "category_id": 3, "bbox": [5, 5, 0, 9]})
