@@ -131,6 +131,19 @@ OPENSELFSUP = """img_norm_cfg = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.2
 model = dict(backbone=dict(type='ResNet', depth=50, in_channels=3))
 train_pipeline = [dict(type='ToTensor'), dict(type='Normalize', **img_norm_cfg)]
 """
+# Each name stands for its two halves: 2^60 parts in some lines, to be walked through, merged, or found in a pickle.
+SHARED = "a0 = [1]\n" + "".join(f"a{n + 1} = dict(l=a{n}, r=a{n})\n" for n in range(60)) + "a60 = a59\n"
+HUGE = "1" + "0" * 400  # no float is as large
+
+
+def _holding_itself():
+    config = {"type": "Normalize"}
+    for _ in range(60):
+        config = {"l": config, "r": [config, config]}
+    config["self"] = config
+    return config
+
+
 UNIT_255 = "img_norm_cfg = dict(mean=[0, 0, 0], std=[255, 255, 255])"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
@@ -152,6 +165,11 @@ PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
         ({"config": "model = dict("}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
         ({"config": "x = " + "(" * 5000}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
         ({"config": None, "cfg": 3}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": SHARED}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": _holding_itself()}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": f"x = {HUGE} * 1.5"}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": f"img_norm_cfg = dict(mean=[0, {HUGE}, 0], std=[1, 1, 1])"},
+         IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
         ({"cfg": "model = build(style='caffe')"}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
     ],
 )  # fmt: skip
