@@ -14,6 +14,7 @@ from transfer.__main__ import main
 from transfer.convert import convert, summary
 from transfer.read import Loaded
 from transfer.sources import SOURCES, mmconfig, read_backbone
+from transfer.sources.base import IMAGENET_ASSUMED, config_beside
 from transfer.verify import verify
 from transfer.weights import NOTHING_GIVEN, Given
 
@@ -103,6 +104,15 @@ def test_a_proof_from_before_anything_could_be_given_is_still_read(backbone, tmp
     proof = weights.usable(now.path)
     assert proof.given == NOTHING_GIVEN and (proof.input, proof.sha256) == (now.input, now.sha256)
     assert convert(tmp_path / "x.pth").version == weights.VERSION
+
+
+def test_what_is_beside_a_file_and_nested_without_end_says_nothing(tmp_path):
+    for name in ("x.json", "config.json", "config.yaml"):
+        (tmp_path / name).write_text("[" * 100_000)
+    assert weights.load(tmp_path / "x.pkl") is None and weights.written_here(tmp_path / "x.json") is None
+    loaded = Loaded(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
+    assert config_beside(loaded, "config.json") == {}
+    assert SOURCES["detectron2"].take(loaded, None).assumed == IMAGENET_ASSUMED
 
 
 MMCV = f"""img_norm_cfg = dict({IMAGENET_255}, to_rgb=True)
