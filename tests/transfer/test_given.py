@@ -85,6 +85,22 @@ def test_a_given_input_is_another_checkpoint_and_nothing_given_is_the_same(backb
     assert read_backbone(tmp_path / "x.pth", given=Given(channel_order="BGR")).input == weights.InputConvention(**said)
 
 
+@pytest.mark.parametrize(
+    ("given", "pixels"),
+    [
+        (Given(), "RGB images normalised with ImageNet's mean and std, "),
+        (Given(channel_order="BGR"), "images normalised with ImageNet's mean and std, "),
+        (Given(pixel_mean=(0.5,) * 3), "RGB images normalised with ImageNet's std, "),
+        (Given(pixel_std=(0.5,) * 3, channel_order="RGB"), "images normalised with ImageNet's mean, "),
+        (Given(pixel_mean=(0.5,) * 3, pixel_std=(0.5,) * 3), "RGB images, "),
+    ],
+)
+def test_what_is_given_is_not_assumed(given, pixels, backbone, tmp_path):
+    torch.save(backbone, tmp_path / "x.pth")
+    rest = "the stride in the 3×3 convolutions, a last stage of stride 2"
+    assert read_backbone(tmp_path / "x.pth", given=given).assumed == pixels + rest
+
+
 def test_no_stride_in_1x1_is_given_too():
     assert Given(stride_in_1x1=False).words() == ["--no-stride-in-1x1"] and Given(stride_in_1x1=False) != NOTHING_GIVEN
 
