@@ -14,9 +14,9 @@ from benchmarks.pool import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.run import Source, lost_record, source_of
 from benchmarks.tasks import TASKS
-from benchmarks.text import checked_label, printable
+from benchmarks.text import checked_label
 from pretrain.data import IMAGE_SUFFIXES
-from pretrain.errors import InputError, RunError
+from pretrain.errors import InputError, RunError, printable
 from pretrain.files import require_writable, results_dir
 from pretrain.provenance import utc_now
 

@@ -35,11 +35,18 @@ _MEMORY_OR_THREADS = ("can't start new thread", "failed to map segment from shar
 _WRITES = re.compile(r"PytorchStreamWriter failed|\d requested and \d+ written|unexpected pos|No space left on device")
 
 
+def printable(text: str) -> str:
+    """``text`` in one line: control, invisible and undecodable characters as Python escapes, ``\\n`` or ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 class _OneLine(Exception):
-    """Its text is one line whatever names of files are in it: line ends, escapes and the like are spelt out."""
+    """Its text is printable whatever names of files are in it."""
 
     def __str__(self) -> str:
-        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in super().__str__())
+        return printable(super().__str__())
 
 
 class InputError(_OneLine, ValueError):

@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 
 from pretrain.errors import InputError
-from transfer.pkl import printable
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
 _HEAD = 1024
@@ -95,8 +94,8 @@ def folder(path: Path) -> str:
     names = sorted(item.name for item in path.iterdir() if item.is_file())
     tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
     if tensorflow:
-        return f"a folder of TensorFlow files ({printable(tensorflow[0])} …); convert them to PyTorch first"
-    found = [printable(name) for name in names if name.endswith(_CHECKPOINTS)]
+        return f"a folder of TensorFlow files ({tensorflow[0]} …); convert them to PyTorch first"
+    found = [name for name in names if name.endswith(_CHECKPOINTS)]
     such = f", such as {', '.join(found[:3])} in it," if found else ""
     return f"a folder without backbone.safetensors; give a checkpoint file{such} or a finished run"
 
@@ -106,7 +105,7 @@ def _shards(path: Path) -> str:
         names = sorted(set(map(str, json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "it is damaged too"
-    return printable(", ".join(names[:2])) + (" …" if len(names) > 2 else "")
+    return ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
 
 
 def _torch_zip(path: Path) -> str:
@@ -120,6 +119,6 @@ def _torch_zip(path: Path) -> str:
         raise InputError(f"{path}: a TorchScript archive, which is a program; save model.state_dict() instead")
     if "data.pkl" not in inner:
         arrays = names and all(name.endswith(".npy") for name in names)
-        what = "NumPy's .npz" if arrays else f"with {printable(', '.join(names[:2])) or 'nothing inside'}"
+        what = "NumPy's .npz" if arrays else f"with {', '.join(names[:2]) or 'nothing inside'}"
         raise InputError(f"{path}: a zip archive not written by torch.save ({what}); unpack it first")
     return TORCH_ZIP

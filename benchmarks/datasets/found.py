@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.datasets.checks import IN_TRAIN, also_in
+from pretrain import shell
 from pretrain.data import IMAGE_SUFFIXES, by_suffix, splits_among, visible
 from pretrain.errors import InputError
 
@@ -119,9 +119,9 @@ def passed_over(counts: Mapping[str, int]) -> dict[str, str]:
     return {"files passed over": by_suffix(counts)} if counts else {}
 
 
-def command(kind: str, folder: Path) -> str:
+def command(kind: str, folder: Path, *options: object) -> str:
     """The command that prepares ``folder``, between backticks."""
-    return f"`python -m benchmarks prepare {kind} {shlex.quote(str(folder))}`"
+    return f"`{shell.command('benchmarks', 'prepare', kind, folder, *options)}`"
 
 
 def other_kind(folder: Path, asked: str) -> str:
@@ -142,6 +142,6 @@ def other_kind(folder: Path, asked: str) -> str:
     if asked != "imagenet" and sum(map(bool, pictures)) > 1:
         return f"if its folders are classes: {command('imagenet', folder)}"
     if any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
-        pretrain = f"`python -m pretrain PRESET --data {shlex.quote(str(folder))}`"
-        return f"photographs without labels are for pretraining: {pretrain}"
+        pretrain = shell.command("pretrain", "PRESET", "--data", folder)
+        return f"photographs without labels are for pretraining: `{pretrain}`"
     return ""
