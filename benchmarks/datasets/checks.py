@@ -130,6 +130,8 @@ def look_at(
                 else:
                     image.verify()
                 return picture if mode in EIGHT_BIT else DEEP
+        except MemoryError:  # not the image's fault
+            raise
         except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
             return f"{path} ({error})".replace("\n", " ")
 

@@ -135,7 +135,8 @@ def written_digest(folder: Path) -> str:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
             if not path.is_symlink() and path.is_file():
-                total.update(f"{path.relative_to(folder).as_posix()}\0".encode() + bytes.fromhex(file_sha256(path)))
+                name = path.relative_to(folder).as_posix()
+                total.update(f"{name}\0".encode(errors="surrogateescape") + bytes.fromhex(file_sha256(path)))
     return total.hexdigest()
 
 
