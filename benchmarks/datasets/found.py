@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.datasets.checks import IN_TRAIN, also_in
 from pretrain import shell
-from pretrain.data import IMAGE_SUFFIXES, by_suffix, splits_among, visible
+from pretrain.data import by_suffix, is_image, splits_among, visible
 from pretrain.errors import InputError
 
 COUNTED_UP_TO = 20_000  # files of a folder, in the text of a refusal
@@ -138,10 +138,10 @@ def other_kind(folder: Path, asked: str) -> str:
             return f"{path} is {kind} JSON: export or convert it to COCO's, then {command('coco', folder)}"
     if asked != "voc" and any(path.suffix.lower() == ".xml" for path in [*files, *nested]):
         return f"it has XML files: {command('voc', folder)}"
-    pictures = [[path for path in entries(one)[1] if path.suffix.lower() in IMAGE_SUFFIXES] for one in folders[:LISTED]]
-    if asked != "imagenet" and sum(map(bool, pictures)) > 1:
+    pictures = [any(map(is_image, entries(one)[1])) for one in folders[:LISTED]]
+    if asked != "imagenet" and sum(pictures) > 1:
         return f"if its folders are classes: {command('imagenet', folder)}"
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+    if any(map(is_image, files)):
         pretrain = shell.command("pretrain", "PRESET", "--data", folder)
         return f"photographs without labels are for pretraining: `{pretrain}`"
     return ""
