@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import glob
 import io
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from benchmarks.datasets.layout import DataRoot
 from benchmarks.tasks import TASKS
 from pretrain.errors import InputError, run_cli
 from pretrain.files import require_writable, results_dir
+from pretrain.shell import command
 
 MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
@@ -79,7 +79,7 @@ def run_main(argv: list[str]) -> int:
         opts=opts,
     )
     checkpoints = parse_checkpoints(arguments.checkpoint)
-    check_data(plan, shlex.join(["python", "-m", "benchmarks", "run", *_without_masks(argv)]))
+    check_data(plan, command("benchmarks", "run", *_without_masks(argv)))
     root.check_unchanged()
     plan = resolve_columns(plan, workers)
     sources = convert_first(checkpoints, workers)

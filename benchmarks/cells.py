@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS, Metric
-from benchmarks.text import printable, shortened
+from benchmarks.text import shortened
+from pretrain.errors import printable
 from transfer.weights import InputConvention
 
 K = TypeVar("K")

@@ -30,7 +30,8 @@ from benchmarks.records import (
     warn,
 )
 from benchmarks.schema import read_text
-from benchmarks.text import printable, shortened
+from benchmarks.text import shortened
+from pretrain.errors import printable
 from pretrain.files import digest, results_dir, write_json
 from transfer import names
 from transfer.pkl import read_detectron2_pkl

@@ -14,9 +14,9 @@ from benchmarks.pool import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.run import Source, lost_record, source_of
 from benchmarks.tasks import TASKS
-from benchmarks.text import checked_label, printable
-from pretrain.data import IMAGE_SUFFIXES
-from pretrain.errors import InputError, RunError
+from benchmarks.text import checked_label
+from pretrain.data import is_image
+from pretrain.errors import InputError, RunError, printable
 from pretrain.files import require_writable, results_dir
 from pretrain.provenance import utc_now
 
@@ -172,7 +172,7 @@ def _images(folder: Path, enough: int) -> int:
     """How many images ``folder`` has, no more than ``enough`` of them being counted."""
     count = 0
     for _, _, names in os.walk(folder, followlinks=True):
-        count += sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+        count += sum(map(is_image, names))
         if count >= enough:
             break
     return count

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.schema import parse, read_text, reader
-from benchmarks.text import printable
-from pretrain.errors import InputError
+from pretrain.errors import InputError, printable
 from pretrain.files import digest, results_dir, write_json
 from transfer.weights import InputConvention
 
@@ -175,12 +174,10 @@ class ResultsStore:
         try:
             return parsed(read_text(path))
         except OSError as error:
-            raise InputError(f"{printable(str(path))} cannot be read ({error.strerror}): move it away") from error
+            raise InputError(f"{path} cannot be read ({error.strerror}): move it away") from error
         except (ValueError, RecursionError) as error:
-            reason = "nested too deep" if isinstance(error, RecursionError) else printable(str(error))
-            raise InputError(
-                f"{printable(str(path))} is not a run record ({reason}): move it away and run again"
-            ) from error
+            reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+            raise InputError(f"{path} is not a run record ({reason}): move it away and run again") from error
 
     def paths(self, spec: RunSpec) -> list[Path]:
         """Files of the attempts at ``spec``, oldest first."""
@@ -194,8 +191,7 @@ class ResultsStore:
             return []
         except OSError as error:
             raise InputError(
-                f"{printable(str(self.root))} cannot be read ({error.strerror}): "
-                "mend it or choose another folder with RESULTS_DIR"
+                f"{self.root} cannot be read ({error.strerror}): mend it or choose another folder with RESULTS_DIR"
             ) from error
         return [path for folder in folders for path in attempt_files(Path(folder))]
 

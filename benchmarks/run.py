@@ -104,7 +104,7 @@ def source_of(label: str, checkpoint: Path) -> Source | None:
         found = json.loads(_features_only(converted).read_text(encoding="utf-8"))
         convention = InputConvention.of(SimpleNamespace(**found.pop("input")))
         return Source(label=label, path=checkpoint, converted=None, input=convention, **found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.run import Source, source_of
 from benchmarks.summary import finish
 from pretrain.errors import InputError
 from pretrain.files import data_dir, results_dir
+from pretrain.shell import command
 
 # And how long the demo's pretraining takes, the row's frozen-feature tasks being 1: for the time left.
 METHODS = {"random": 0.05, "supervised": 2.0, "simclr": 7.0, "superinfo": 7.0}
@@ -134,8 +134,8 @@ def _where(kind: str, variable: str, inside: str) -> str:
     given = os.environ.get(variable)
     source = Path(given, inside).expanduser() if given else None
     there = f"{variable} is not set" if source is None else f"{source} is {'there' if source.is_dir() else 'not there'}"
-    command = f"python -m benchmarks prepare {kind} {shlex.quote(str(source)) if source else 'FOLDER'} --name {kind}"
-    return f"not prepared in {data_dir() / kind}; {there}; prepare it with: {command}"
+    prepare = command("benchmarks", "prepare", kind, source or "FOLDER", "--name", kind)
+    return f"not prepared in {data_dir() / kind}; {there}; prepare it with: {prepare}"
 
 
 def run_suite(profile: str, checkpoints: dict[str, Path], workers: int, num_gpus: int, opts: tuple[str, ...]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.pool import Ran, minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
 from benchmarks.tables import complete, write_tables
-from benchmarks.text import printable
+from pretrain.errors import printable
 from pretrain.files import results_dir
 from pretrain.shell import command
 

@@ -19,8 +19,8 @@ import pandas as pd
 from benchmarks.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.tasks import TASKS
-from benchmarks.text import for_markdown, for_spreadsheet, printable, shortened
-from pretrain.errors import InputError
+from benchmarks.text import for_markdown, for_spreadsheet, shortened
+from pretrain.errors import InputError, printable
 from pretrain.files import replacing, results_dir
 from pretrain.provenance import short_commit
 

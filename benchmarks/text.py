@@ -9,16 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pretrain.errors import InputError
+from pretrain.errors import InputError, printable
 
 LABEL_BYTES = 200  # a file's name has 255, and a log of the label has more around it
-
-
-def printable(text: str) -> str:
-    """``text`` in one line: control, invisible and undecodable characters as Python escapes, ``\\n`` or ``\\x1b``."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def checked_label(label: str) -> str:

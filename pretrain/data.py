@@ -59,7 +59,7 @@ def list_images(root: Path) -> ImageList:
     found, passed_over = [], Counter[str]()
     for folder, names in visible(root):
         for name in names:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if is_image(name):
                 found.append(Path(folder, name).relative_to(root).as_posix())
             else:
                 passed_over[Path(name).suffix] += 1
@@ -79,6 +79,11 @@ def list_images(root: Path) -> ImageList:
     if len(flat) < len(found):
         raise InputError(f"{root} holds both images ({flat[0]}) and class folders with images: keep one of the two")
     return ImageList(root=root, paths=tuple(found), labels=None, classes=(), passed_over=passed_over)
+
+
+def is_image(path: Path | str) -> bool:
+    """Whether a file's name is that of an image."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def splits_among(names: Collection[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,11 +36,18 @@ _MEMORY_OR_THREADS = ("can't start new thread", "failed to map segment from shar
 _WRITES = re.compile(r"PytorchStreamWriter failed|\d requested and \d+ written|unexpected pos|No space left on device")
 
 
+def printable(text: str) -> str:
+    """``text`` in one line: control, invisible and undecodable characters as Python escapes, ``\\n`` or ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 class _OneLine(Exception):
-    """Its text is one line whatever names of files are in it: line ends, escapes and the like are spelt out."""
+    """Its text is printable whatever names of files are in it."""
 
     def __str__(self) -> str:
-        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in super().__str__())
+        return printable(super().__str__())
 
 
 class InputError(_OneLine, ValueError):
@@ -63,7 +71,9 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
         ignore_signals()
         print(f"{stopped}; the same command continues", file=sys.stderr)
         status = stopped.status
-    except BrokenPipeError:  # `… | head`: who reads the output has seen enough
+    except BrokenPipeError:
+        if _output_is_read():  # then the pipe was one to a process of ours
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except Exception as error:
@@ -73,6 +83,13 @@ def run_cli(main: Callable[[list[str]], int]) -> NoReturn:
         print(f"error: {line}", file=sys.stderr)
         status = 2 if isinstance(error, InputError) else 1
     sys.exit(status)
+
+
+def _output_is_read() -> bool:
+    """Whether somebody reads stdout: not in `… | head`, where the reader has seen enough."""
+    watched = select.poll()
+    watched.register(sys.stdout, 0)  # for errors alone, such as the other end being closed
+    return not watched.poll(0)
 
 
 def in_one_line(error: BaseException) -> str | None:

@@ -98,7 +98,7 @@ def _about(path: Path, sha256: str) -> dict[str, Any]:
             "channel_order": meta["channel_order"],
             "image_size": int(meta["config"]["raw"]["image_size"]),
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{record} is not a pretraining run's ({error}): remove it or repair it") from error
     if meta.get("sha256") != sha256:
         raise InputError(f"{record} describes other tensors than {path}: one of the two was replaced")

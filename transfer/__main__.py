@@ -66,7 +66,7 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
     )
-    command.add_argument("--prefix", metavar="PREFIX", help="what stands before the ResNet's names (see inspect)")
+    command.add_argument("--prefix", metavar="PREFIX", help="how the names of the ResNet's tensors begin (see inspect)")
     command.add_argument(
         "--drop",
         metavar="PREFIX",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pretrain.errors import printable
 from transfer import names
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -208,5 +209,4 @@ def first_few(keys: Iterable[str], count: int = 3) -> str:
 
 
 def _on_one_line(key: str) -> str:
-    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in key[:_LONGEST])
-    return plain + "…" * (len(key) > _LONGEST)
+    return printable(key[:_LONGEST]) + "…" * (len(key) > _LONGEST)

@@ -31,7 +31,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
 from torch import nn
 
 from pretrain.config import has_bf16
-from pretrain.errors import InputError, RunError
+from pretrain.errors import InputError, RunError, in_one_line
 from pretrain.files import write_json
 from transfer.evaluation import VOCEvaluator, classes_tested
 from transfer.loading import require_arrival, require_trainable
@@ -148,9 +148,9 @@ def require_buildable(cfg: CfgNode) -> None:
     try:
         model = Trainer.build_model(cfg)
         Trainer.build_lr_scheduler(cfg, Trainer.build_optimizer(cfg, model))
-    except InputError:
-        raise
     except Exception as error:  # whatever a wrong value leads to
+        if in_one_line(error):  # an InputError, or too little memory
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"--opts: detectron2 builds no {cfg.TRANSFER.PROTOCOL} from them ({reason[:200]})") from error
 

@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 
 from pretrain.errors import InputError
-from transfer.pkl import printable
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
 _HEAD = 1024
@@ -103,13 +102,13 @@ def folder(path: Path) -> str:
     names = sorted(item.name for item in path.iterdir() if item.is_file())
     tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
     if tensorflow:
-        return f"a folder of TensorFlow files ({printable(tensorflow[0])} …); convert them to PyTorch first"
+        return f"a folder of TensorFlow files ({tensorflow[0]} …); convert them to PyTorch first"
     if any(name.endswith(".distcp") for name in names):
         return f"a folder of {_DISTRIBUTED}"
     shards = [name for name in names if is_shard(path / name)]
     if shards:
-        return f"a folder of a model in {len(shards)} files ({printable(shards[0])} …); {JOIN}"
-    found = [printable(name) for name in names if name.endswith(_CHECKPOINTS)]
+        return f"a folder of a model in {len(shards)} files ({shards[0]} …); {JOIN}"
+    found = [name for name in names if name.endswith(_CHECKPOINTS)]
     such = f", such as {', '.join(found[:3])} in it," if found else ""
     return f"a folder without backbone.safetensors; give a checkpoint file{such} or a finished run"
 
@@ -120,8 +119,8 @@ def _shards(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "in several files, and damaged; give the .safetensors file itself"
     if len(names) == 1:
-        return f"in another file; give that one, {printable(names[0])}"
-    first = printable(names[0]) if names else "no file at all"
+        return f"in another file; give that one, {names[0]}"
+    first = names[0] if names else "no file at all"
     return f"in {len(names)} files ({first} …); {JOIN}"
 
 
@@ -147,6 +146,6 @@ def _torch_zip(path: Path) -> str:
     if "data.pkl" not in inner:
         arrays = names and all(name.endswith(".npy") for name in names)
         unpack = "write its arrays with pickle, as one dict" if arrays else "unpack it first"
-        what = "NumPy's .npz" if arrays else f"with {printable(', '.join(names[:2])) or 'nothing inside'}"
+        what = "NumPy's .npz" if arrays else f"with {', '.join(names[:2]) or 'nothing inside'}"
         raise InputError(f"{path}: a zip archive not written by torch.save ({what}); {unpack}")
     return TORCH_ZIP

@@ -28,7 +28,7 @@ def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
     try:
         content = PlainUnpickler(Source(io.BytesIO(data), len(data))).load()
     except InputError as error:
-        raise InputError(f"{path}: {printable(error)}") from None
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything
         raise InputError(f"{path}: truncated or not a pickle ({one_line(error)})") from None
     model = content.get("model") if isinstance(content, dict) else None
@@ -36,15 +36,10 @@ def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
         raise InputError(f'{path}: not a detectron2 weight file (no "model" and "__author__" inside)')
     strange = [name for name, value in model.items() if not isinstance(value, PlainArray) or not value.of_numbers]
     if strange:
-        raise InputError(f"{path}: {printable(strange[0])} is not an array of numbers")
+        raise InputError(f"{path}: {strange[0]} is not an array of numbers")
     return content | {"model": {name: value.view(np.ndarray) for name, value in model.items()}}
 
 
 def one_line(error: BaseException) -> str:
     """The first sentence of the error: torch's go on with advice that does not fit here."""
-    return printable(" ".join(str(error).split()).split(". ")[0][:160]) or type(error).__name__
-
-
-def printable(text: object) -> str:
-    """``text`` with escapes for what would break a line or cannot be written."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__

@@ -17,10 +17,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pretrain.errors import InputError
+from pretrain.errors import InputError, printable
 from transfer import kinds, torch_files
 from transfer.pickles import Inert, PlainArray
-from transfer.pkl import one_line, printable
+from transfer.pkl import one_line
 
 MAX_ENTRIES = 3_000_000
 MAX_MODULES_DEEP = 100
@@ -75,7 +75,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
         _require_few(content)
         _make_plain(content)
     except InputError as error:
-        raise InputError(f"{path}: {printable(error)}") from None
+        raise InputError(f"{path}: {error}") from None
     except MemoryError:
         raise InputError(f"{path}: there is not enough memory to read it") from None
     except Exception as error:  # hostile and damaged files raise many types, and each is the file's fault

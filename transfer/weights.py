@@ -175,7 +175,7 @@ def load(path: Path) -> ConvertedWeights | None:
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
         fields |= {"path": path, "source_path": Path(fields["source_path"]), "given": Given.read(fields["given"])}
         fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std", "networks")}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return ConvertedWeights(**fields)
 
@@ -196,7 +196,7 @@ def written_here(path: Path) -> bool | None:
             value = json.loads(path.read_text(encoding="utf-8"))
             return isinstance(value, dict) and value.get("author") == AUTHOR
         return bool(read_detectron2_pkl(path)["__author__"] == AUTHOR)
-    except (OSError, ValueError):  # an InputError is a ValueError
+    except (OSError, ValueError, RecursionError):  # an InputError is a ValueError
         return None
 
 

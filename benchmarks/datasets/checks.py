@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.datasets.layout import visible_files
-from pretrain.data import EIGHT_BIT, IMAGE_SUFFIXES
+from pretrain.data import EIGHT_BIT, is_image
 from pretrain.errors import InputError
 from pretrain.files import file_sha256
 
@@ -133,6 +133,8 @@ def look_at(
                 else:
                     image.verify()
                 return picture if mode in EIGHT_BIT else DEEP
+        except MemoryError:  # not the image's fault
+            raise
         except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
             return f"{path} ({error})".replace("\n", " ")
 
@@ -191,7 +193,7 @@ def clipped(box: Box, size: Size) -> Box | None:
 
 def images_under(folder: Path) -> list[Path]:
     """Sorted image files under ``folder``, links followed, hidden ones left out."""
-    return [path for path in map(Path, visible_files(folder)) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [Path(path) for path in visible_files(folder) if is_image(path)]
 
 
 def drawn_on_stored(

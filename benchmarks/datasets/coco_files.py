@@ -12,7 +12,6 @@ import itertools
 import json
 import posixpath
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,11 +168,11 @@ def _files_of(source: Path) -> tuple[dict[str, Path], dict[Path, Any], list[Path
     if (len(train), len(held_out)) != (1, 1):
         names = ", ".join(path.relative_to(source).as_posix() for path in files[:6])
         first = (train or files)[0]
-        choice = [first, next(path for path in (*held_out, *files) if path != first)]
+        other = next(path for path in (*held_out, *files) if path != first)
         raise InputError(
             f"{source} has {len(files)} COCO files ({names}{', …' if len(files) > 6 else ''}), and their names do not "
-            f"say which one is for training and which one for testing: choose, as in "
-            f"`{_command(source, '--annotations', choice[0], '--val-annotations', choice[1])}`"
+            "say which one is for training and which one for testing: choose, as in "
+            f"{command('coco', source, '--annotations', first, '--val-annotations', other)}"
         )
     return {"train": train[0], "val": held_out[0]}, contents, [p for p in files if p not in (train[0], held_out[0])]
 
@@ -240,10 +239,6 @@ def _nothing_found(source: Path, found: list[Path], contents: dict[Path, Any]) -
             )
     advice = other_kind(source, "coco") or "name it with --annotations FILE"
     return f"{source} has no JSON file (it has {contents_of(source)}): {advice}"
-
-
-def _command(source: Path, *words: Path | str) -> str:
-    return f"python -m benchmarks prepare coco {shlex.join(map(str, (source, *words)))}"
 
 
 def _part(file: Path, content: Coco, split: str, source: Path, given: Path | None) -> Part:

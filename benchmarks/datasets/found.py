@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.datasets.checks import IN_TRAIN, also_in
-from pretrain.data import IMAGE_SUFFIXES, by_suffix, splits_among, visible
+from pretrain import shell
+from pretrain.data import by_suffix, is_image, splits_among, visible
 from pretrain.errors import InputError
 
 COUNTED_UP_TO = 20_000  # files of a folder, in the text of a refusal
@@ -119,9 +119,9 @@ def passed_over(counts: Mapping[str, int]) -> dict[str, str]:
     return {"files passed over": by_suffix(counts)} if counts else {}
 
 
-def command(kind: str, folder: Path) -> str:
+def command(kind: str, folder: Path, *options: object) -> str:
     """The command that prepares ``folder``, between backticks."""
-    return f"`python -m benchmarks prepare {kind} {shlex.quote(str(folder))}`"
+    return f"`{shell.command('benchmarks', 'prepare', kind, folder, *options)}`"
 
 
 def other_kind(folder: Path, asked: str) -> str:
@@ -142,10 +142,10 @@ def other_kind(folder: Path, asked: str) -> str:
         return f"it has YOLO's labels and .yaml: convert them to COCO's JSON, then {command('coco', folder)}"
     if asked != "voc" and any(path.suffix.lower() == ".xml" for path in [*files, *nested]):
         return f"it has XML files: {command('voc', folder)}"
-    pictures = [[path for path in entries(one)[1] if path.suffix.lower() in IMAGE_SUFFIXES] for one in folders[:LISTED]]
-    if asked != "imagenet" and sum(map(bool, pictures)) > 1:
+    pictures = [any(map(is_image, entries(one)[1])) for one in folders[:LISTED]]
+    if asked != "imagenet" and sum(pictures) > 1:
         return f"if its folders are classes: {command('imagenet', folder)}"
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
-        pretrain = f"`python -m pretrain PRESET --data {shlex.quote(str(folder))}`"
-        return f"photographs without labels are for pretraining: {pretrain}"
+    if any(map(is_image, files)):
+        pretrain = shell.command("pretrain", "PRESET", "--data", folder)
+        return f"photographs without labels are for pretraining: `{pretrain}`"
     return ""

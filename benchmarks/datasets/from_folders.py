@@ -31,7 +31,7 @@ from benchmarks.datasets.found import (
 from benchmarks.datasets.layout import visible_files
 from benchmarks.datasets.split import split_seeded
 from benchmarks.datasets.vocxml import decoded
-from pretrain.data import IMAGE_SUFFIXES, by_suffix
+from pretrain.data import by_suffix, is_image
 from pretrain.errors import InputError
 
 Classes = dict[str, dict[str, Path]]
@@ -87,7 +87,7 @@ def find_folders(source: Path, others: Counter[str]) -> dict[str, Path]:
             return {"train": class_level(splits["train"]), "val": class_level(held_out)}
         if len(folders) > 1:
             return {"all": folder}
-        if not folders or any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+        if not folders or any(map(is_image, files)):
             break
         others.update(suffixes(path.name for path in files))
         folder = folders[0]
@@ -110,8 +110,8 @@ def class_files(folder: Path, found: Counter[str], others: Counter[str]) -> Clas
     folders, files = entries(folder)
     if (folder / VAL_LIST).is_file() and [one.name for one in folders] in ([], ["images"]):
         return listed(folder)
-    others.update(suffixes(path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES))
-    if strays := sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+    others.update(suffixes(path.name for path in files if not is_image(path)))
+    if strays := sum(map(is_image, files)):
         found["images beside the class folders"] += strays
     if len(folders) < 2:
         if any(path.name.startswith("ILSVRC2012_val") for path in files):
@@ -121,8 +121,8 @@ def class_files(folder: Path, found: Counter[str], others: Counter[str]) -> Clas
     classes: Classes = {}
     for one in folders:
         there = [Path(path) for path in visible_files(one)]
-        images = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
-        rest = suffixes(path.name for path in there if path.suffix.lower() not in IMAGE_SUFFIXES)
+        images = [path for path in there if is_image(path)]
+        rest = suffixes(path.name for path in there if not is_image(path))
         what = f"class folder without an image ({by_suffix(rest) or 'no file at all'})"
         if not images:
             converted = f"save them as JPEG or PNG, or remove {one.name} from every split" if rest else ""

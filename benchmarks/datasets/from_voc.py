@@ -34,9 +34,9 @@ from benchmarks.datasets.checks import (
 )
 from benchmarks.datasets.found import Stems, check_spellings, in_train, passed_over, suffixes
 from benchmarks.datasets.split import split_seeded
-from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, is_image, list_of, view_id
+from benchmarks.datasets.voc_sets import LONGEST, ImageSet, Place, check_ids, find_sets, list_of, view_id
 from benchmarks.datasets.vocxml import VocImage, VocObject, read_xml, write_xml
-from pretrain.data import by_suffix
+from pretrain.data import by_suffix, is_image
 from pretrain.errors import InputError
 
 SPLITS = ("train", "test")

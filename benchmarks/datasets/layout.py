@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from typing import Any
 from pretrain.data import visible
 from pretrain.errors import InputError
 from pretrain.files import data_dir, file_sha256, results_dir
+from pretrain.shell import command
 
 DEEPEST = 50  # levels of nesting in JSON: more is an attack, at which copying or printing it would fail
 KINDS = ("imagenet", "voc", "coco")
@@ -93,11 +93,8 @@ class DataRoot:
         options = [key for key in ("val_fraction", "seed", *NAMED) if key in self.config]
         given = [word for key in options for word in (f"--{key.replace('_', '-')}", str(self.config[key]))]
         given += ["--drop-unreadable"] * ("drop_unreadable" in self.config)
-        command = ["prepare", self.config["kind"], self.config["source"], "--name", self.name, *given]
-        raise InputError(
-            f"{changed} has changed since {self.name} was prepared: "
-            f"run `python -m benchmarks {shlex.join(command)}` again"
-        )
+        again = ("benchmarks", "prepare", self.config["kind"], self.config["source"], "--name", self.name, *given)
+        raise InputError(f"{changed} has changed since {self.name} was prepared: run `{command(*again)}` again")
 
     def is_edited(self) -> bool:
         """Whether a file that `prepare` wrote into the root is another now; False for roots that do not say."""
@@ -138,7 +135,8 @@ def written_digest(folder: Path) -> str:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
             if not path.is_symlink() and path.is_file():
-                total.update(f"{path.relative_to(folder).as_posix()}\0".encode() + bytes.fromhex(file_sha256(path)))
+                name = path.relative_to(folder).as_posix()
+                total.update(f"{name}\0".encode(errors="surrogateescape") + bytes.fromhex(file_sha256(path)))
     return total.hexdigest()
 
 

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
-from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from detectron2.structures.masks import polygons_to_bitmask
@@ -28,7 +27,7 @@ from pycocotools import mask as rle
 from skimage.color import lab2rgb
 
 from benchmarks.datasets.layout import DataRoot
-from benchmarks.datasets.registration import register
+from benchmarks.datasets.registration import records_of, register
 from pretrain.errors import InputError
 from pretrain.files import replacing
 
@@ -68,9 +67,8 @@ def truths(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
     root.check_unchanged()
     try:
         data = register(root, kind)
-        splits = {"train": data.train, "test" if kind == "voc" else "val": data.test}
-        return {split: [one for name in names for one in DatasetCatalog.get(name)] for split, names in splits.items()}
-    except InputError:
+        return {"train": records_of(data.train), "test" if kind == "voc" else "val": records_of(data.test)}
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # the readers raise whatever an edited file makes them stumble over
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -238,6 +236,8 @@ def pixels_of(image: Mapping[str, Any]) -> np.ndarray:
         if not Path(image["file_name"]).is_file():  # a pipe would be waited for
             raise OSError("no such file")
         pixels = np.asarray(read_image(image["file_name"], "RGB"))
+    except MemoryError:
+        raise
     except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
         reason = str(error).replace("\n", " ")
         raise InputError(f"cannot read image {image['file_name']} ({reason}): repair it or prepare again") from None

@@ -76,8 +76,7 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
     logging.disable(logging.WARNING)
     try:
         get_detection_dataset_dicts(data.train, filter_empty=True)
-        splits = {split: [one for name in names for one in DatasetCatalog.get(name)]
-                  for split, names in (("train", data.train), ("test", data.test))}  # fmt: skip
+        splits = {"train": records_of(data.train), "test": records_of(data.test)}
         _check_objects(splits, root.section(kind)["counts"], kind)
         records = [*splits["train"], *splits["test"]]
         _check_sizes(records)
@@ -85,7 +84,7 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
             for one in records[:: max(1, len(records) // MASKS_CHECKED)]:
                 solid = [item for item in one["annotations"] if not item["iscrowd"]]
                 annotations_to_instances(solid, (one["height"], one["width"]), mask_format=data.mask_format)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # detectron2 and pycocotools raise whatever they stumble over
         text = f"{type(error).__name__}: {error}"[:300]
@@ -96,6 +95,11 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
     return records
+
+
+def records_of(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """detectron2's records of the registered data sets ``names``."""
+    return [one for name in names for one in DatasetCatalog.get(name)]
 
 
 def _check_objects(splits: dict[str, list[dict[str, Any]]], counts: dict[str, dict[str, int]], kind: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.datasets.checks import fatal
 from benchmarks.datasets.found import Stems, command, contents, entries, other_kind, split_folders, utf8
 from benchmarks.datasets.vocxml import decoded
-from pretrain.data import IMAGE_SUFFIXES
+from pretrain.data import is_image
 from pretrain.errors import InputError
 
 ANNOTATIONS = ("annotations", "annotation", "annots", "labels", "xml", "xmls")
@@ -81,11 +81,6 @@ class ImageSet:
 def is_xml(path: Path) -> bool:
     """Whether a file's name is that of an annotation."""
     return path.suffix.lower() == ".xml"
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file's name is that of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def find_sets(source: Path) -> list[ImageSet]:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from benchmarks.text import checked_label, distinct, for_markdown, for_spreadsheet, printable, shortened
-from pretrain.errors import InputError
+from benchmarks.text import checked_label, distinct, for_markdown, for_spreadsheet, shortened
+from pretrain.errors import InputError, printable
 
 HOSTILE = [
     r"m$\input$",

@@ -2,6 +2,7 @@
 
 import errno
 import resource
+import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
 
@@ -128,3 +129,17 @@ def test_other_faults_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x"])
     with pytest.raises(RuntimeError, match="mat1"):
         run_cli(main)
+
+
+def test_a_broken_pipe_is_passed_over_only_where_nobody_reads_the_output():
+    def main(argv):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run_cli(main)
+    code = "from pretrain.errors import run_cli; run_cli(lambda argv: print('a line\\n' * 100_000) or 0)"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout.readline() == b"a line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1

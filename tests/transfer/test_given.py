@@ -14,6 +14,7 @@ from transfer.__main__ import main
 from transfer.convert import convert, summary
 from transfer.read import Loaded
 from transfer.sources import SOURCES, mmconfig, read_backbone
+from transfer.sources.base import IMAGENET_ASSUMED, config_beside
 from transfer.verify import verify
 from transfer.weights import NOTHING_GIVEN, Given
 
@@ -84,6 +85,22 @@ def test_a_given_input_is_another_checkpoint_and_nothing_given_is_the_same(backb
     assert read_backbone(tmp_path / "x.pth", given=Given(channel_order="BGR")).input == weights.InputConvention(**said)
 
 
+@pytest.mark.parametrize(
+    ("given", "pixels"),
+    [
+        (Given(), "RGB images normalised with ImageNet's mean and std, "),
+        (Given(channel_order="BGR"), "images normalised with ImageNet's mean and std, "),
+        (Given(pixel_mean=(0.5,) * 3), "RGB images normalised with ImageNet's std, "),
+        (Given(pixel_std=(0.5,) * 3, channel_order="RGB"), "images normalised with ImageNet's mean, "),
+        (Given(pixel_mean=(0.5,) * 3, pixel_std=(0.5,) * 3), "RGB images, "),
+    ],
+)
+def test_what_is_given_is_not_assumed(given, pixels, backbone, tmp_path):
+    torch.save(backbone, tmp_path / "x.pth")
+    rest = "the stride in the 3×3 convolutions, a last stage of stride 2"
+    assert read_backbone(tmp_path / "x.pth", given=given).assumed == pixels + rest
+
+
 def test_no_stride_in_1x1_is_given_too():
     assert Given(stride_in_1x1=False).words() == ["--no-stride-in-1x1"] and Given(stride_in_1x1=False) != NOTHING_GIVEN
 
@@ -103,6 +120,15 @@ def test_a_proof_from_before_anything_could_be_given_is_still_read(backbone, tmp
     proof = weights.usable(now.path)
     assert proof.given == NOTHING_GIVEN and (proof.input, proof.sha256) == (now.input, now.sha256)
     assert convert(tmp_path / "x.pth").version == weights.VERSION
+
+
+def test_what_is_beside_a_file_and_nested_without_end_says_nothing(tmp_path):
+    for name in ("x.json", "config.json", "config.yaml"):
+        (tmp_path / name).write_text("[" * 100_000)
+    assert weights.load(tmp_path / "x.pkl") is None and weights.written_here(tmp_path / "x.json") is None
+    loaded = Loaded(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
+    assert config_beside(loaded, "config.json") == {}
+    assert SOURCES["detectron2"].take(loaded, None).assumed == IMAGENET_ASSUMED
 
 
 MMCV = f"""img_norm_cfg = dict({IMAGENET_255}, to_rgb=True)
@@ -131,6 +157,19 @@ OPENSELFSUP = """img_norm_cfg = dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.2
 model = dict(backbone=dict(type='ResNet', depth=50, in_channels=3))
 train_pipeline = [dict(type='ToTensor'), dict(type='Normalize', **img_norm_cfg)]
 """
+# Each name stands for its two halves: 2^60 parts in some lines, to be walked through, merged, or found in a pickle.
+SHARED = "a0 = [1]\n" + "".join(f"a{n + 1} = dict(l=a{n}, r=a{n})\n" for n in range(60)) + "a60 = a59\n"
+HUGE = "1" + "0" * 400  # no float is as large
+
+
+def _holding_itself():
+    config = {"type": "Normalize"}
+    for _ in range(60):
+        config = {"l": config, "r": [config, config]}
+    config["self"] = config
+    return config
+
+
 UNIT_255 = "img_norm_cfg = dict(mean=[0, 0, 0], std=[255, 255, 255])"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
@@ -152,6 +191,11 @@ PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
         ({"config": "model = dict("}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
         ({"config": "x = " + "(" * 5000}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
         ({"config": None, "cfg": 3}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": SHARED}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": _holding_itself()}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": f"x = {HUGE} * 1.5"}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
+        ({"config": f"img_norm_cfg = dict(mean=[0, {HUGE}, 0], std=[1, 1, 1])"},
+         IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
         ({"cfg": "model = build(style='caffe')"}, IMAGENET, "RGB", False, (PIXELS, STRIDE, LAST)),
     ],
 )  # fmt: skip

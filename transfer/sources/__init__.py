@@ -204,13 +204,18 @@ def with_given(path: Path, taken: Taken, given: Given) -> Taken:
             del state[name]
             dropped[name] = f"left out, as --drop {start} says"
     said = given.input()
-    gone = {STRIDE_ASSUMED} if "stride_in_1x1" in said else set()
-    assumed = [clause for clause in taken.assumed.split(", ") if clause and clause not in gone]
-    if {"pixel_mean", "pixel_std"} <= said.keys():
-        assumed = [clause.replace(PIXELS_ASSUMED, "RGB images") for clause in assumed]
-        if "channel_order" in said and "RGB images" in assumed:
-            assumed.remove("RGB images")
-    return dataclasses.replace(taken, state=state, dropped=dropped, assumed=", ".join(assumed), **said)
+    return dataclasses.replace(taken, state=state, dropped=dropped, assumed=_assumed(taken.assumed, said), **said)
+
+
+def _assumed(clauses: str, said: Mapping[str, Any]) -> str:
+    """``clauses``, what a source takes for granted, without what is ``said`` of the input."""
+    statistics = [name for name in ("mean", "std") if f"pixel_{name}" not in said]
+    normalised = f" normalised with ImageNet's {' and '.join(statistics)}" if statistics else ""
+    order = "" if "channel_order" in said else "RGB "
+    left = {PIXELS_ASSUMED: f"{order}images{normalised}" if order or statistics else ""}
+    if "stride_in_1x1" in said:
+        left[STRIDE_ASSUMED] = ""
+    return ", ".join(filter(None, (left.get(clause, clause) for clause in clauses.split(", "))))
 
 
 def _refuse_second_network(loaded: Loaded, taken: Taken) -> None:

@@ -157,7 +157,7 @@ def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:
     """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
     try:
         value = json.loads(loaded.path.with_name(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -227,7 +227,7 @@ def _from_config(loaded: Loaded) -> Input | None:
             stride_in_1x1=bool(model["MODEL"]["RESNETS"]["STRIDE_IN_1X1"]),
             assumed=f"the input that {config.name} beside the file says",
         )
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
         return None
 
 

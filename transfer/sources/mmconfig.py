@@ -12,6 +12,7 @@ from typing import Any
 
 _PATH = re.compile(r"^\S+\.(?:py|ya?ml|json)$", re.MULTILINE)  # stands above the text of each file in it
 _LONGEST = 1 << 20  # characters of a text that is read
+_MOST = 200_000  # parts of its values, each counted as often as a name stands for it
 
 
 def read(meta: Any) -> dict[str, Any]:
@@ -30,24 +31,41 @@ def parse(text: str) -> dict[str, Any]:
     try:
         module = ast.parse(_PATH.sub("", text))
         config: dict[str, Any] = {}
+        left = _MOST
         for statement in module.body:
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                name = statement.targets[0].id
-                config[name] = _merged(config.get(name), _value(statement.value, config))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+                name, value = statement.targets[0].id, _value(statement.value, config)
+                left -= _parts(value, left)
+                if left < 0:
+                    return {}
+                config[name] = _merged(config.get(name), value)
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return {}
     return config
 
 
 def find_all(value: Any, type_name: str) -> Iterator[dict[str, Any]]:
-    """Every mapping in ``value`` whose "type" is ``type_name``."""
-    if isinstance(value, dict):
-        if value.get("type") == type_name:
+    """Every mapping in ``value`` whose "type" is ``type_name``, once; a pickle's can share parts or hold itself."""
+    todo, seen = [value], set()
+    while todo:
+        value = todo.pop()
+        if id(value) in seen or not isinstance(value, (dict, list, tuple)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict) and isinstance(kind := value.get("type"), str) and kind == type_name:
             yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from find_all(inner, type_name)
+        todo += reversed([*value.values()] if isinstance(value, dict) else value)
+
+
+def _parts(value: Any, most: int) -> int:
+    """How many values a walk through ``value`` meets, counted up to ``most`` + 1."""
+    todo, count = [value], 0
+    while todo and count <= most:
+        value = todo.pop()
+        count += 1
+        if isinstance(value, (dict, list)):
+            todo += value.values() if isinstance(value, dict) else value
+    return count
 
 
 def _merged(base: Any, new: Any) -> Any:

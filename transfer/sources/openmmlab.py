@@ -27,6 +27,7 @@ from transfer.sources.base import (
 from transfer.sources.layout import Layout, either
 
 _AGAIN = "the online network once more"
+_LARGEST = 1e6  # of pixel statistics; also, no float can be made of any int
 _MOMENTUM = ("encoder_k.0.", "target_net.0.")
 
 _ONE = Layout(
@@ -69,11 +70,12 @@ def take(loaded: Loaded, network: str | None) -> Taken:
         assumed.append(PIXELS_ASSUMED)
     if isinstance(backbone, dict):
         changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in taken.state
-        for key, usual in (("strides", [1, 2, 2, 2]), ("dilations", [1, 1, 1, 1])):
+        for key, usual in (("strides", ["1", "2", "2", "2"]), ("dilations", ["1"] * 4)):
             given = backbone.get(key)
-            if isinstance(given, (list, tuple)) and list(given) != usual[: len(given)]:
+            shown = list(map(str, given[:8])) if isinstance(given, (list, tuple)) else []
+            if shown != usual[: len(shown)]:
                 raise InputError(
-                    f"{loaded.path}: its config says {key} {list(given)}: detectron2's C4 and FPN detectors have "
+                    f"{loaded.path}: its config says {key} {', '.join(shown)}: detectron2's C4 and FPN detectors have "
                     "only stages of stride 1, 2, 2 and 2 without dilation"
                 )
     else:
@@ -105,7 +107,8 @@ def _statistics(place: Mapping[str, Any], to_rgb: bool, scale: float) -> dict[st
 
 
 def _three(values: Any) -> bool:
-    return isinstance(values, (list, tuple)) and len(values) == 3 and all(isinstance(v, (int, float)) for v in values)
+    several = isinstance(values, (list, tuple)) and len(values) == 3
+    return several and all(isinstance(value, (int, float)) and abs(value) < _LARGEST for value in values)
 
 
 SOURCE = dataclasses.replace(_ANY, take=take)

@@ -1,4 +1,4 @@
-"""Whatever network lies under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
+"""Whatever network is under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
 
 For files that no other source knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
 mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it lie
@@ -44,7 +44,7 @@ def named(inner: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prefixes(flat: Iterable[str]) -> list[str]:
-    """What stands in front of a first block's convolution, or else of a stem's: most tensors first, followers last."""
+    """What is in front of a first block's convolution, or else of a stem's: most tensors first, followers last."""
     firsts = (FIRST, SEQUENTIAL_FIRST)
     found = dict.fromkeys(
         name.removesuffix(first) for name in flat for first in firsts if name == first or name.endswith("." + first)

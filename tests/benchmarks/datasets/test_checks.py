@@ -23,6 +23,17 @@ def photograph(path, orientation=1, box=BOX, mode="RGB"):
     return path
 
 
+def test_too_little_memory_is_no_images_fault(tmp_path, monkeypatch):
+    path = photograph(tmp_path / "a.png")
+
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", short)
+    with pytest.raises(MemoryError):
+        look_at([path], drop_unreadable=True)
+
+
 @pytest.mark.parametrize("orientation", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_sizes_and_turned_boxes_are_those_of_detectron2(orientation, suffix, tmp_path):
