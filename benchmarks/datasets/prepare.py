@@ -26,6 +26,7 @@ from pretrain.data import folder_fingerprint
 from pretrain.errors import InputError, run_cli
 from pretrain.files import data_dir, write_json
 
+VERSION = 2  # raise it when data that were accepted are refused or written otherwise: roots are then laid out anew
 SMALL = 16  # pixels: the finest anchors of detectron2's C4, and a quarter of a cell of its map
 WARNINGS = {
     IN_TRAIN: "scores on them are scores of training",
@@ -95,7 +96,8 @@ def prepare_source(arguments: argparse.Namespace) -> Path:
     name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
-    config = {"kind": kind, "source": str(source), "val_fraction": arguments.val_fraction, "seed": arguments.seed}
+    config: dict[str, Any] = {"kind": kind, "source": str(source), "version": VERSION}
+    config |= {"val_fraction": arguments.val_fraction, "seed": arguments.seed}
     if arguments.drop_unreadable:
         config["drop_unreadable"] = True
     named = {key: getattr(arguments, key, None) for key in NAMED}
@@ -134,7 +136,9 @@ def reusable(root: Path, config: dict[str, Any]) -> bool:
         return True
     if (there.get("kind"), there.get("source")) != (config["kind"], config["source"]):
         raise InputError(f"{root} holds other data: choose another name with --name")
-    print(f"{root.name}: its source, options or own files have changed, laying it out again", file=sys.stderr)
+    same = there.get("version") == VERSION
+    why = "its source, options or own files have changed" if same else "it is of an earlier version"
+    print(f"{root.name}: {why}, laying it out again", file=sys.stderr)
     return False
 
 
