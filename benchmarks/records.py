@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.schema import parse, read_text, reader
+from benchmarks.schema import parse, reader
 from benchmarks.text import printable
 from pretrain.errors import InputError
-from pretrain.files import digest, results_dir, write_json
+from pretrain.files import digest, read_text, results_dir, write_json
 from transfer.weights import InputConvention
 
 if TYPE_CHECKING:

@@ -165,12 +165,12 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
     wrong_type = [
         f"{name} {_kind(value)}"
         for name, value in state.items()
-        if name in known and not (_is_plain(value) and value.dtype in (FLOATS if name in wanted else COUNTS))
+        if name in known and not (is_plain(value) and value.dtype in (FLOATS if name in wanted else COUNTS))
     ]
     tensors = {
         name: value
         for name, value in state.items()
-        if isinstance(value, Tensor) and _is_plain(value) and value.dtype in FLOATS and shapes[name] == wanted.get(name)
+        if isinstance(value, Tensor) and is_plain(value) and value.dtype in FLOATS and shapes[name] == wanted.get(name)
     }
     broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     negative = [n for n, value in tensors.items() if n.endswith(".running_var") and bool((value < 0).any())]
@@ -188,7 +188,8 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
     ]
 
 
-def _is_plain(value: object) -> TypeGuard[Tensor]:
+def is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a dense tensor in this machine's memory."""
     return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _PATH = re.compile(r"^\S+\.(?:py|ya?ml|json)$", re.MULTILINE)  # stands above the text of each file in it
-_LONGEST = 1 << 20  # characters of a text that is read
+_LONGEST = 1 << 18  # characters of a text that is read
+_MOST_KEYS = 128  # of one of its mappings, each of which may be copied again and again
 
 
 def read(meta: Any) -> dict[str, Any]:
@@ -34,20 +35,22 @@ def parse(text: str) -> dict[str, Any]:
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
                 name = statement.targets[0].id
                 config[name] = _merged(config.get(name), _value(statement.value, config))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return {}
     return config
 
 
 def find_all(value: Any, type_name: str) -> Iterator[dict[str, Any]]:
-    """Every mapping in ``value`` whose "type" is ``type_name``."""
-    if isinstance(value, dict):
-        if value.get("type") == type_name:
-            yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from find_all(inner, type_name)
+    """Every mapping in ``value`` whose "type" is ``type_name``, once: parts can be shared, or hold themselves."""
+    todo, seen = [value], set()
+    while todo:
+        one = todo.pop()
+        if not isinstance(one, (dict, list, tuple)) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, dict) and isinstance(one.get("type"), str) and one["type"] == type_name:
+            yield one
+        todo += reversed(one.values() if isinstance(one, dict) else one)
 
 
 def _merged(base: Any, new: Any) -> Any:
@@ -86,6 +89,8 @@ def _mapping(items: Any, known: Mapping[str, Any]) -> dict[Any, Any]:
         value = _value(node, known)
         if key is None:  # **other
             found |= value if isinstance(value, dict) else {}
+            if len(found) > _MOST_KEYS:
+                raise ValueError
         elif isinstance(name := _value(key, known), str):
             found[name] = value
     return found

@@ -8,6 +8,7 @@ and how images are normalised, BGR included. The trained network is ``backbone.`
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,8 +74,8 @@ def take(loaded: Loaded, network: str | None) -> Taken:
             given = backbone.get(key)
             if isinstance(given, (list, tuple)) and list(given) != usual[: len(given)]:
                 raise InputError(
-                    f"{loaded.path}: its config says {key} {list(given)}: detectron2's C4 and FPN detectors have "
-                    "only stages of stride 1, 2, 2 and 2 without dilation"
+                    f"{loaded.path}: its config says {key} {reprlib.repr(list(given))}: detectron2's C4 and FPN "
+                    "detectors have only stages of stride 1, 2, 2 and 2 without dilation"
                 )
     else:
         assumed += [STRIDE_ASSUMED, LAST_STAGE_ASSUMED]
