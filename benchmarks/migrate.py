@@ -29,10 +29,9 @@ from benchmarks.records import (
     parsed,
     warn,
 )
-from benchmarks.schema import read_text
 from benchmarks.text import shortened
 from pretrain.errors import printable
-from pretrain.files import digest, results_dir, write_json
+from pretrain.files import digest, read_text, results_dir, write_json
 from transfer import names
 from transfer.pkl import read_detectron2_pkl
 from transfer.weights import InputConvention

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.schema import parse, read_text, reader
+from benchmarks.schema import parse, reader
 from pretrain.errors import InputError, printable
-from pretrain.files import digest, results_dir, write_json
+from pretrain.files import digest, read_text, results_dir, write_json
 from transfer.weights import InputConvention
 
 if TYPE_CHECKING:

@@ -12,14 +12,11 @@ import functools
 import json
 import math
 import reprlib
-import stat
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-LARGEST = 4 * 2**20  # bytes; a record has some 10 kB
 NAMES = {
     str: "text",
     int: "a whole number",
@@ -29,22 +26,6 @@ NAMES = {
     list: "a list",
 }
 INTEGER_BITS = 63
-
-
-def read_text(path: Path, most: int = LARGEST) -> str:
-    """The UTF-8 text of a regular file of at most ``most`` bytes; ValueError for another, OSError if it is unreadable.
-
-    Nothing else is opened: a pipe would wait for its writer, and a file of /proc without a size may have no end.
-    """
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
-    if not about.st_size:
-        raise ValueError("an empty file")
-    if about.st_size > most:
-        raise ValueError(f"a file of {about.st_size / 2**20:,.0f} MB")
-    with path.open("rb") as stream:
-        return stream.read(most).decode("utf-8-sig")  # some editors put a byte order mark first
 
 
 def parse(text: str, read: Callable[[Any], T], first: Mapping[str, Any]) -> T:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ANNOTATION_SUFFIXES = frozenset({".xml", ".json", ".txt", ".csv", ".gz"})
+LARGEST_JSON = 4 * 2**20  # bytes; a record has some 10 kB
 MOST_LINKS = 1000  # to one folder, in one walk: links that share their targets multiply at each level
 
 
@@ -61,6 +62,31 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as readable JSON, atomically. NaN and infinities are refused (ValueError): store null."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_text(path: Path, most: int = LARGEST_JSON) -> str:
+    """The UTF-8 text of a regular file of at most ``most`` bytes; ValueError for another, OSError if it is unreadable.
+
+    Nothing else is opened: a pipe would wait for its writer, and a file of /proc without a size may have no end.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
+    if not about.st_size:
+        raise ValueError("an empty file")
+    if about.st_size > most:
+        raise ValueError(f"a file of {about.st_size / 2**20:,.0f} MB")
+    with path.open("rb") as stream:
+        return stream.read(most).decode("utf-8-sig")  # some editors put a byte order mark first
+
+
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file that anybody may have written; None where there is none, or none that can be read."""
+    try:
+        value = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def digest(value: Any) -> str:

@@ -89,9 +89,10 @@ def signals_noted() -> Iterator[Callable[[], int]]:
 @contextmanager
 def signals_held() -> Iterator[None]:
     """SIGNALS wait until the end of the block; a process started in it has them blocked until it unblocks them."""
-    resource_tracker.ensure_running()  # its start would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        resource_tracker.ensure_running()  # by itself it leaves out SIGHUP alone; its start unblocks the others here
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

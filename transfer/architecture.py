@@ -166,12 +166,12 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
     wrong_type = [
         f"{name} {_kind(value)}"
         for name, value in state.items()
-        if name in known and not (_is_plain(value) and value.dtype in (FLOATS if name in wanted else COUNTS))
+        if name in known and not (is_plain(value) and value.dtype in (FLOATS if name in wanted else COUNTS))
     ]
     tensors = {
         name: value
         for name, value in state.items()
-        if isinstance(value, Tensor) and _is_plain(value) and value.dtype in FLOATS and shapes[name] == wanted.get(name)
+        if isinstance(value, Tensor) and is_plain(value) and value.dtype in FLOATS and shapes[name] == wanted.get(name)
     }
     # A sum in float64 overflows for no finite values of these types, and takes a quarter of isfinite's time.
     broken = [name for name, value in tensors.items() if not bool(value.sum(dtype=torch.float64).isfinite())]
@@ -190,7 +190,8 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
     ]
 
 
-def _is_plain(value: object) -> TypeGuard[Tensor]:
+def is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a dense tensor in this machine's memory."""
     return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 

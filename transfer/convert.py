@@ -180,7 +180,10 @@ def _target(checkpoint: Path, out: Path | str | None, backbone: Backbone) -> Pat
 
 def _refuse_other_conversion(existing: ConvertedWeights | None, checkpoint: Path, backbone: Backbone) -> None:
     """InputError if the result would take the place of another file's conversion, or of another network's."""
-    if existing and (existing.source_path != checkpoint.resolve() or existing.network != backbone.network):
+    if not existing:
+        return
+    same = existing.source_path == checkpoint.resolve() or existing.file_sha256 == file_sha256(checkpoint)  # moved
+    if not same or existing.network != backbone.network:
         network = f", its network {existing.network}" if existing.network else ""
         raise InputError(
             f"{existing.path}: holds the conversion of {existing.source_path}{network}; choose another name with -o"

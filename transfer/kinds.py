@@ -5,6 +5,7 @@ Imports nothing that reads the formats. ``python -m transfer inspect FILE`` show
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
@@ -14,6 +15,7 @@ from pretrain.errors import InputError
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
 _HEAD = 1024
+_LARGEST_LIST = 8 << 20  # bytes of a zip's list of its parts, for some 100,000 of them
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950A86A20F9469CFC6C (torch:serialization.py)
 _ONNX = re.compile(rb"\x08[\x01-\x20](?:\x12.{0,40}(?:pytorch|onnx|tf2onnx|keras|skl)|:)", re.DOTALL)
 # Of protocols 2 to 5, 0, and 1.
@@ -130,10 +132,24 @@ def is_shard(path: Path) -> bool:
     return bool(found) and int(found[1]) > 1  # type: ignore[index]  # it is found
 
 
+class _Bounded(io.FileIO):
+    """For zipfile, which reads an archive's list of parts at once, whatever its length."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGEST_LIST:
+            raise InputError("it lists more parts than any checkpoint has")
+        return super().read(-1 if size is None else size)
+
+
+def zip_parts(path: Path) -> list[zipfile.ZipInfo]:
+    """The parts of a zip archive. Many types of errors for a damaged one, InputError for too long a list."""
+    with _Bounded(path) as stream, zipfile.ZipFile(stream) as archive:
+        return archive.infolist()
+
+
 def _torch_zip(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        names = [info.filename for info in zip_parts(path)]
     except Exception as error:  # zipfile raises many types for damaged archives
         raise InputError(f"{path}: truncated, damaged or not a torch checkpoint ({error})") from None
     inner = {name.partition("/")[2] for name in names}

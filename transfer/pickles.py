@@ -25,7 +25,7 @@ import numpy as np
 
 from pretrain.errors import InputError
 
-MAX_OPERATIONS = 6_000_000  # of a pickle: four lists of ImageNet's images
+MAX_OPERATIONS = 4_000_000  # of a pickle, some 3 s: three lists of numbers, one for each of ImageNet's images
 MAX_KEY_PARTS = 10_000  # of keys that are tuples, sets or complex: their hashes can be made equal, and take long
 MAX_ARGUMENTS = 16  # of the calls that are more than recorded
 MAX_DIMENSIONS = 64  # as numpy

@@ -6,6 +6,8 @@ Imports no torch. ``python -m transfer verify FILE.pkl`` reads one.
 from __future__ import annotations
 
 import io
+import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,24 @@ def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return parse_detectron2_pkl(path.read_bytes(), path)
+    return _parse(lambda: _mapped(path), path)
 
 
 def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
     """As read_detectron2_pkl, for the bytes of ``path``."""
+    return _parse(lambda: Source(io.BytesIO(data), len(data)), path)
+
+
+def _mapped(path: Path) -> Source:
+    """The file as a stream that takes no memory."""
+    with path.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    return Source(mapped, len(mapped))
+
+
+def _parse(source: Callable[[], Source], path: Path) -> dict[str, Any]:
     try:
-        content = PlainUnpickler(Source(io.BytesIO(data), len(data))).load()
+        content = PlainUnpickler(source()).load()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pretrain.errors import InputError, printable
+from pretrain.files import read_mapping
 from transfer import kinds, torch_files
 from transfer.pickles import Inert, PlainArray
 from transfer.pkl import one_line
 
 MAX_ENTRIES = 3_000_000
+MAX_TENSORS = 20_000  # each is compared with the names of all families, some 4 s; a ResNet-152 has 932
 MAX_MODULES_DEEP = 100
+MAX_LETTERS = 1_000_000  # of the tensors' names together
 DEPTH = 6  # of nested mappings that are looked into; the sources look into five
 
 
@@ -81,16 +83,21 @@ def load_checkpoint(path: Path | str) -> Loaded:
     except Exception as error:  # hostile and damaged files raise many types, and each is the file's fault
         what = "truncated or damaged safetensors file" if kind == kinds.SAFETENSORS else "truncated, damaged or hostile"
         raise InputError(f"{path}: {what} ({one_line(error)})") from None
-    return Loaded(path=path, content=content, meta=_read_meta(path))
+    return Loaded(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
 
 
 def _require_few(content: dict[Any, Any]) -> None:
     """InputError where nested mappings have too many entries, each counted as often as a walk comes by."""
-    level, total = [content], 0
+    level, total, tensors, letters = [content], 0, 0, 0
     for _ in range(DEPTH):
         total += sum(map(len, level))
         if total > MAX_ENTRIES:
             raise InputError(f"its mappings have more than {MAX_ENTRIES} entries; refused")
+        found = [key for mapping in level for key, value in mapping.items() if isinstance(value, (Tensor, PlainArray))]
+        tensors += len(found)
+        letters += sum(len(key) for key in found if isinstance(key, str))
+        if tensors > MAX_TENSORS or letters > MAX_LETTERS:
+            raise InputError(f"it holds more than {MAX_TENSORS} tensors or longer names than any ResNet's; refused")
         level = [value for mapping in level for value in mapping.values() if isinstance(value, dict)]
 
 
@@ -122,13 +129,14 @@ def _state_dict(module: Any) -> dict[str, Tensor] | None:
     while todo:
         prefix, module = todo.pop()
         inside = vars(module)
-        hidden = inside.get("_non_persistent_buffers_set", ())
+        listed = inside.get("_non_persistent_buffers_set", ())
+        hidden = {name for name in listed if isinstance(name, str)}
         buffers = {name: value for name, value in inside.get("_buffers", {}).items() if name not in hidden}
         tensors = inside["_parameters"] | buffers
         found |= {f"{prefix}{name}": value for name, value in tensors.items() if isinstance(value, Tensor)}
         children = [(f"{prefix}{name}.", child) for name, child in inside["_modules"].items() if _is_module(child)]
         todo += reversed(children)
-        count += 1 + len(tensors)
+        count += 1 + len(tensors) + len(listed)
         if count > MAX_ENTRIES // 10 or prefix.count(".") > MAX_MODULES_DEEP:
             raise InputError("its pickled module has more parts than any network; refused")
     return found
@@ -137,14 +145,3 @@ def _state_dict(module: Any) -> dict[str, Tensor] | None:
 def _is_module(value: Any) -> bool:
     inside = vars(value) if isinstance(value, Inert) else {}
     return all(isinstance(inside.get(name), dict) for name in ("_parameters", "_modules"))
-
-
-def _read_meta(path: Path) -> dict[str, Any] | None:
-    meta = path.with_name("meta.json")
-    if not meta.is_file():
-        return None
-    try:
-        value = json.loads(meta.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

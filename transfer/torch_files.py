@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pretrain.errors import InputError
+from transfer.kinds import zip_parts
 from transfer.pickles import Call, Named, PlainArray, PlainUnpickler, Source, is_shape, record
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the older format (torch:serialization.py)
@@ -45,6 +46,7 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
     "_UntypedStorage": torch.uint8,
 }
+_KEYS = (str, int)  # types: those of any other could take for ever to compare
 _CONSTANTS = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
 
 
@@ -58,8 +60,7 @@ class Storage:
 
 def read_zip(path: Path) -> Any:
     """The object in torch's zip archive. InputError for a damaged one; other errors for what no torch.save writes."""
-    with zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
+    infos = zip_parts(path)
     with path.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         places = {info.filename: _place(info, mapped) for info in infos}
@@ -139,6 +140,8 @@ def read_legacy(source: Source, whole: torch.UntypedStorage) -> Any:
     content = TorchUnpickler(source, storage).load()
     keys = TorchUnpickler(source).load()
     for key in keys:
+        if type(key) not in _KEYS:
+            raise InputError("a storage whose key is no text or number; refused")
         found = storages.pop(key).data
         source.stream.seek(8, io.SEEK_CUR)  # the number of elements again
         start = source.stream.tell()
@@ -194,7 +197,10 @@ class TorchUnpickler(PlainUnpickler):
             return named
         if kind != "storage" or not isinstance(named, Named):
             raise InputError("a persistent id, as torch does not write it")
-        return self._storage(_STORAGES[named.name.rpartition(".")[2]], *about)
+        dtype, key = _STORAGES[named.name.rpartition(".")[2]], about[0]
+        if type(key) not in _KEYS:
+            raise InputError("a storage whose key is no text or number; refused")
+        return self._storage(dtype, *about)
 
     def _tensor(self, name: str, args: tuple[Any, ...]) -> Tensor:
         """(storage, offset, size, stride, gradient, hooks, type in version 3, bits of conjugation or negation)."""
@@ -248,8 +254,9 @@ class TorchUnpickler(PlainUnpickler):
         self.source.spend("copies", 8 * len(args[0]))
         return tuple(args[0])
 
-    def _layout(self, name: str, args: tuple[Any, ...]) -> Any:
-        return self.find_class("torch", str(args[0])[:80].removeprefix("torch."))
+    def _layout(self, _: str, args: tuple[Any, ...]) -> Any:
+        (name,) = args
+        return self.find_class("torch", name.removeprefix("torch."))
 
     def _storage_in_bytes(self, name: str, args: tuple[Any, ...]) -> Any:
         """A file of the older format in a pickle that Python's own module wrote."""

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import datetime
 import functools
 import gzip
@@ -22,11 +23,13 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from pretrain.errors import InputError
 from tests.transfer.layouts import haiku
 from transfer import pickles
+from transfer.inspect import inspect
 from transfer.pickles import Inert
 from transfer.read import load_checkpoint
 from transfer.sources import detect, read_backbone, take
@@ -588,3 +591,90 @@ def test_memory_of_a_training_checkpoint_is_bounded(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "x.pth")], capture_output=True, text=True, check=True
     )
     assert 0.3 * (tmp_path / "x.pth").stat().st_size < int(result.stdout) < 0.6 * (tmp_path / "x.pth").stat().st_size
+
+
+def test_an_archive_of_too_many_parts_is_refused_before_they_are_read(tmp_path):
+    directory = (b"PK\1\2" + bytes(42)) * 200_000
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0, 0, len(directory), 30, 0)
+    (tmp_path / "a.pth").write_bytes(b"PK\3\4" + bytes(26) + directory + end)
+    with pytest.raises(InputError, match="lists more parts than any checkpoint has"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def test_tensors_are_bounded(tmp_path):
+    one = torch.zeros(1)
+    torch.save({"state_dict": {f"layer1.{n}.conv1.weight": one for n in range(20_001)}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="more than 20000 tensors"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def nested_pair(levels):
+    value = (1, 2)
+    for _ in range(levels):
+        value = (value, value)
+    return value
+
+
+SHARED = nested_pair(60)  # 2^60 numbers, for who goes through them one by one
+STATE_18 = {key: value for key, value in torchvision.models.resnet18().state_dict().items() if key[:2] != "fc"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": STATE_18, "arch": SHARED},
+        {"state_dict": {f"backbone.{k}": v for k, v in STATE_18.items()}, "meta": {"cfg": {"model": SHARED}}},
+        {
+            "state_dict": {f"backbone.{k}": v for k, v in STATE_18.items()},
+            "meta": {"cfg": {"model": {"backbone": {"strides": [SHARED]}}}},
+        },
+        {
+            "state_dict": {f"backbone.{k}": v for k, v in STATE_18.items()},
+            "meta": {"cfg": "a0 = [1]\n" + "\n".join(f"a{n} = [a{n - 1}, a{n - 1}]" for n in range(1, 60))},
+        },
+        {
+            "state_dict": {f"backbone.{k}": v for k, v in STATE_18.items()},
+            "meta": {"cfg": f"x = 1{'0' * 400} * 1.5"},
+        },
+    ],
+)
+def test_shared_parts_and_large_numbers_in_settings_end_in_a_verdict(content, tmp_path):
+    torch.save(content, tmp_path / "a.pth")
+    with contextlib.suppress(InputError):
+        read_backbone(tmp_path / "a.pth")
+    assert inspect(tmp_path / "a.pth")
+
+
+HUGGING_FACE = {"embedder.embedder.convolution.weight": torch.zeros(1)}
+DETECTRON2 = {"model": {"backbone.stem.conv1.weight": torch.zeros(1)}}
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "text"),
+    [
+        (HUGGING_FACE, "config.json", "[" * 100_000),
+        (HUGGING_FACE, "preprocessor_config.json", '{"image_mean": ["a"], "image_std": [1]}'),
+        (HUGGING_FACE, "preprocessor_config.json", f'{{"image_mean": [1{"0" * 400}], "image_std": [1]}}'),
+        (HUGGING_FACE, "config.json", None),
+        (DETECTRON2, "config.yaml", "[" * 10_000),
+        (DETECTRON2, "config.yaml", None),
+    ],
+)
+def test_hostile_files_beside_a_checkpoint_end_in_a_verdict(content, name, text, tmp_path):
+    torch.save(content, tmp_path / "a.pth")
+    if text is None:  # it would be waited for
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError):
+        read_backbone(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(1).expand(2**45), torch.empty(3, device="meta"), torch.zeros(3).to_sparse()]
+)
+def test_a_runs_digest_is_not_taken_of_what_is_larger_than_its_file(tensor, tmp_path):
+    torch.save({"conv1.weight": tensor}, tmp_path / "backbone.safetensors")
+    (tmp_path / "meta.json").write_text('{"sha256": "0"}')
+    with pytest.raises(InputError, match="of its own size"):
+        read_backbone(tmp_path)

@@ -135,7 +135,9 @@ def take(source: Source, loaded: Loaded, network: str | None = None) -> Taken:
     """What ``source`` takes out of ``loaded``. InputError also where the file has not the parts that it counts on."""
     try:
         taken = source.take(loaded, network)
-    except (LookupError, TypeError, AttributeError, StopIteration):
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration, ArithmeticError, RecursionError):
         raise InputError(f"{loaded.path}: nothing in it is laid out as in {source.title}") from None
     return dataclasses.replace(taken, state={name: as_tensor(value) for name, value in taken.state.items()})
 

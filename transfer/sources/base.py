@@ -7,7 +7,6 @@ families applied to a file: ``python -m transfer inspect FILE``.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,8 +16,9 @@ from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.errors import InputError
+from pretrain.files import read_mapping
 from transfer import names
-from transfer.read import Loaded
+from transfer.read import MAX_LETTERS, MAX_TENSORS, Loaded
 from transfer.weights import NOTHING_GIVEN, Given, InputConvention
 
 CLASSIFIER = "classifier, not part of the backbone"
@@ -100,11 +100,13 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:
-    """The mapping at ``path`` (keys, outermost first) in ``content``; None if there is none."""
+    """The mapping at ``path`` (keys, outermost first) in ``content``; None if there is none, or one of no network."""
     value: Any = content
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict) or len(value) > MAX_TENSORS:
+        return None
+    return value if sum(len(key) for key in value if isinstance(key, str)) <= MAX_LETTERS else None
 
 
 def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, Any]:
@@ -155,11 +157,7 @@ def as_tensor(value: Any) -> Any:
 
 def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:
     """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
-    try:
-        value = json.loads(loaded.path.with_name(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return read_mapping(loaded.path.with_name(name)) or {}
 
 
 def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

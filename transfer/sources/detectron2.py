@@ -9,7 +9,9 @@ that detectron2 writes beside a detector, from the pixel statistics that old det
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +21,9 @@ import yaml
 from torch import Tensor
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
-from transfer import names, weights
+from pretrain.errors import printable
+from pretrain.files import read_text
+from transfer import architecture, names, weights
 from transfer.read import Loaded
 from transfer.sources.base import (
     IMAGENET_ASSUMED,
@@ -36,6 +40,7 @@ from transfer.sources.base import (
 
 _NETWORK = "backbone"
 _PLACES = (("model",), ("blobs",), ())
+_LARGEST_CONFIG = 1 << 18  # bytes of a config.yaml; one has 10 kB
 _PREFIXES = ("backbone.bottom_up.", "backbone.", "")  # in an FPN, in a C4 detector, in weights for either
 _HEAD = "roi_heads."  # a C4 detector has res5 there
 _CAFFE2 = (  # in turn (detectron2:checkpoint/c2_model_loading.py)
@@ -127,7 +132,7 @@ def recognise(loaded: Loaded) -> str | None:
     for prefix in _PREFIXES:
         if f"{prefix}stem.conv1.weight" in state:
             author = loaded.content.get("__author__")
-            by = f" by {author}" if isinstance(author, str) else ""
+            by = f" by {printable(author[:60])}" if isinstance(author, str) else ""
             return f"keys {prefix}stem.* and {prefix}res2.*{by}" if prefix else f"keys stem.* and res2.*{by}"
     return None
 
@@ -213,21 +218,22 @@ def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:
     if "conv1_w" in state or loaded.content.get("__author__") == "Detectron2 Model Zoo":
         return MSRA
     mean, std = state.get("pixel_mean"), state.get("pixel_std")
-    return _from_pixels(mean, std) if mean is not None and std is not None else Input()
+    shapes = architecture.shapes_of({"mean": mean, "std": std}).values()
+    return _from_pixels(mean, std) if [math.prod(shape) for shape in shapes] == [3, 3] else Input()
 
 
 def _from_config(loaded: Loaded) -> Input | None:
     """What the config.yaml in a detector's folder says; None without one, or if it is not detectron2's."""
     try:
-        model = yaml.safe_load((config := loaded.path.with_name("config.yaml")).read_text(encoding="utf-8"))
+        model = yaml.safe_load(read_text(config := loaded.path.with_name("config.yaml"), _LARGEST_CONFIG))
         return Input(
             pixel_mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
             pixel_std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),
-            channel_order=str(model["INPUT"]["FORMAT"]),
+            channel_order=reprlib.repr(model["INPUT"]["FORMAT"]).strip("'"),
             stride_in_1x1=bool(model["MODEL"]["RESNETS"]["STRIDE_IN_1X1"]),
             assumed=f"the input that {config.name} beside the file says",
         )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError, yaml.YAMLError):
         return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.errors import InputError
-from transfer.read import Loaded
+from transfer.read import MAX_TENSORS, Loaded
 from transfer.sources.base import (
     BESIDE,
     CLASSIFIER,
@@ -180,7 +180,9 @@ def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> 
     inner = {
         key: _flat(value, rules, f"{above}{key}/")
         for key, value in state.items()
-        if isinstance(value, dict) and any(rule.startswith(f"{above}{key}/") for rule in rules)
+        if isinstance(value, dict)
+        and len(value) <= MAX_TENSORS
+        and any(rule.startswith(f"{above}{key}/") for rule in rules)
     }
     flat, wrapped = unwrap({key: value for key, value in state.items() if key not in inner})
     for key, (entries, prefix) in inner.items():

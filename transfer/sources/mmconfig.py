@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _PATH = re.compile(r"^\S+\.(?:py|ya?ml|json)$", re.MULTILINE)  # stands above the text of each file in it
-_LONGEST = 1 << 20  # characters of a text that is read
+_LONGEST = 1 << 18  # characters of a text that is read
 _MOST = 200_000  # parts of its values, each counted as often as a name stands for it
+_MOST_KEYS = 128  # of one of its mappings, each of which may be copied again and again
 
 
 def read(meta: Any) -> dict[str, Any]:
@@ -104,6 +105,8 @@ def _mapping(items: Any, known: Mapping[str, Any]) -> dict[Any, Any]:
         value = _value(node, known)
         if key is None:  # **other
             found |= value if isinstance(value, dict) else {}
+            if len(found) > _MOST_KEYS:
+                raise ValueError
         elif isinstance(name := _value(key, known), str):
             found[name] = value
     return found

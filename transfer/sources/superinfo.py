@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pretrain.checkpoint import tensor_digest
 from pretrain.errors import InputError
+from transfer.architecture import is_plain
 from transfer.read import Loaded
 from transfer.sources.base import WRITTEN_IN_TEST, Source, Taken, choose, without_classifier
 
@@ -38,7 +39,12 @@ def take(loaded: Loaded, network: str | None) -> Taken:
 def read(loaded: Loaded) -> Taken:
     """The tensors, with the pixel statistics of meta.json. InputError if it is about other tensors."""
     meta = loaded.meta or {}
-    wanted = meta["sha256"]  # before the tensors are read: another project's can claim any size
+    wanted = meta["sha256"]
+    sizes = [value.numel() * value.element_size() for value in loaded.content.values() if is_plain(value)]
+    if len(sizes) < len(loaded.content) or sum(sizes) > loaded.path.stat().st_size:  # which another file can claim
+        raise InputError(
+            f"{loaded.path}: holds other things than tensors of its own size, so meta.json is not about it"
+        )
     found = tensor_digest(loaded.content)
     if wanted != found:
         raise InputError(

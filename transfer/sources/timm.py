@@ -44,8 +44,8 @@ def take(loaded: Loaded, network: str | None) -> Taken:
     """
     taken = _ANY.take(loaded, network)
     config = _config(loaded)
-    name = str(config.get("architecture") or loaded.content.get("arch"))
-    if _BLURRED.match(name):
+    name = config.get("architecture") or loaded.content.get("arch")
+    if isinstance(name, str) and _BLURRED.match(name):
         raise InputError(f"{loaded.path}: timm's {name} blurs between its stages: detectron2 has no such network")
     mean, std = (config.get(key) for key in ("mean", "std"))
     if not (isinstance(mean, list) and isinstance(std, list)):

@@ -7,6 +7,7 @@ convert_vissl_to_torchvision.py writes is torchvision's layout.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 
 from pretrain.errors import InputError
 from transfer.read import Loaded
@@ -48,8 +49,8 @@ def take(loaded: Loaded, network: str | None) -> Taken:
     taken = _ANY.take(loaded, network)
     if settings.get("LAYER4_STRIDE", 2) != 2:
         raise InputError(
-            f"{loaded.path}: its config says LAYER4_STRIDE {settings['LAYER4_STRIDE']}: detectron2 has only "
-            "a last stage of stride 2 in C4 and FPN"
+            f"{loaded.path}: its config says LAYER4_STRIDE {reprlib.repr(settings['LAYER4_STRIDE'])}: "
+            "detectron2 has only a last stage of stride 2 in C4 and FPN"
         )
     return taken
 
