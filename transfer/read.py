@@ -25,6 +25,7 @@ from transfer.pkl import one_line
 MAX_ENTRIES = 3_000_000
 MAX_TENSORS = 20_000  # each is compared with the names of all families, some 4 s; a ResNet-152 has 932
 MAX_MODULES_DEEP = 100
+LARGEST_HEADER = 8 << 20  # bytes of a safetensors file's, for more than MAX_TENSORS
 MAX_LETTERS = 1_000_000  # of the tensors' names together
 DEPTH = 6  # of nested mappings that are looked into; the sources look into five
 
@@ -60,7 +61,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
     """
     path = find_checkpoint(path)
     readers: dict[str, Callable[[Path], Any]] = {
-        kinds.SAFETENSORS: load_file,
+        kinds.SAFETENSORS: _read_safetensors,
         kinds.TORCH_ZIP: torch_files.read_zip,
         kinds.TORCH_LEGACY: functools.partial(torch_files.read_stream, legacy=True),
         kinds.PICKLE: functools.partial(torch_files.read_stream, legacy=False),
@@ -84,6 +85,14 @@ def load_checkpoint(path: Path | str) -> Loaded:
         what = "truncated or damaged safetensors file" if kind == kinds.SAFETENSORS else "truncated, damaged or hostile"
         raise InputError(f"{path}: {what} ({one_line(error)})") from None
     return Loaded(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if LARGEST_HEADER < size < path.stat().st_size:
+        raise InputError(f"its header is larger than that of {MAX_TENSORS} tensors, and no ResNet's is; refused")
+    return load_file(path)
 
 
 def _require_few(content: dict[Any, Any]) -> None:

@@ -46,7 +46,6 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
     "_UntypedStorage": torch.uint8,
 }
-_KEYS = (str, int)  # types: those of any other could take for ever to compare
 _CONSTANTS = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
 
 
@@ -128,6 +127,7 @@ def read_legacy(source: Source, whole: torch.UntypedStorage) -> Any:
         if view is None:
             return storages[key]
         view_key, start, count = view
+        _require_key(view_key)
         if view_key not in views:
             first = _bytes_of(start, dtype, storages[key].data.nbytes())
             last = _bytes_of(start + count, dtype, storages[key].data.nbytes())
@@ -140,8 +140,7 @@ def read_legacy(source: Source, whole: torch.UntypedStorage) -> Any:
     content = TorchUnpickler(source, storage).load()
     keys = TorchUnpickler(source).load()
     for key in keys:
-        if type(key) not in _KEYS:
-            raise InputError("a storage whose key is no text or number; refused")
+        _require_key(key)
         found = storages.pop(key).data
         source.stream.seek(8, io.SEEK_CUR)  # the number of elements again
         start = source.stream.tell()
@@ -162,6 +161,12 @@ def read_stream(path: Path, *, legacy: bool) -> Any:
     if legacy:
         return read_legacy(source, torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage())
     return TorchUnpickler(source).load()
+
+
+def _require_key(key: Any) -> None:
+    """InputError for a storage's key of another kind than torch's, which could take for ever to compare."""
+    if type(key) not in (str, int):
+        raise InputError("a storage whose key is no text or number; refused")
 
 
 def _bytes_of(count: Any, dtype: torch.dtype, most: int) -> int:
@@ -197,10 +202,8 @@ class TorchUnpickler(PlainUnpickler):
             return named
         if kind != "storage" or not isinstance(named, Named):
             raise InputError("a persistent id, as torch does not write it")
-        dtype, key = _STORAGES[named.name.rpartition(".")[2]], about[0]
-        if type(key) not in _KEYS:
-            raise InputError("a storage whose key is no text or number; refused")
-        return self._storage(dtype, *about)
+        _require_key(about[0])
+        return self._storage(_STORAGES[named.name.rpartition(".")[2]], *about)
 
     def _tensor(self, name: str, args: tuple[Any, ...]) -> Tensor:
         """(storage, offset, size, stride, gradient, hooks, type in version 3, bits of conjugation or negation)."""

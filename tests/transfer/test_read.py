@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from pretrain.errors import InputError
 from tests.transfer.layouts import haiku
-from transfer import pickles
+from transfer import pickles, torch_files
 from transfer.inspect import inspect
 from transfer.pickles import Inert
 from transfer.read import load_checkpoint
@@ -613,6 +613,25 @@ def nested_pair(levels):
     for _ in range(levels):
         value = (value, value)
     return value
+
+
+def test_a_safetensors_file_of_a_million_tensors_is_refused_before_they_are_read(tmp_path):
+    one = b'"%07d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    header = b"{" + b",".join(one % n for n in range(200_000)) + b"}"
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(1))
+    with pytest.raises(InputError, match="its header is larger"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("place", ["key", "view"])
+def test_keys_of_storages_are_plain(place, tmp_path):
+    shared = b"K\1" + b"".join(b"q%c0h%ch%c\x86" % (n, n, n) for n in range(60))
+    key, view = (shared, b"N") if place == "key" else (b"K\1", b"(" + shared + b"K\0K\1t")
+    identifier = b"(X\7\0\0\0storagectorch\nFloatStorage\n" + key + b"X\3\0\0\0cpuK\1" + view + b"tQ."
+    head = b"".join(pickle.dumps(one, 2) for one in (torch_files.MAGIC, torch_files.VERSION, {}))
+    (tmp_path / "a.pth").write_bytes(head + b"\x80\2" + identifier)
+    with pytest.raises(InputError, match="no text or number"):
+        load_checkpoint(tmp_path / "a.pth")
 
 
 SHARED = nested_pair(60)  # 2^60 numbers, for who goes through them one by one
