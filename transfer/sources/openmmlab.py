@@ -72,7 +72,8 @@ def take(loaded: Loaded, network: str | None) -> Taken:
         changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in taken.state
         for key, usual in (("strides", ["1", "2", "2", "2"]), ("dilations", ["1"] * 4)):
             given = backbone.get(key)
-            shown = list(map(str, given[:8])) if isinstance(given, (list, tuple)) else []
+            # Only numbers are spelled out: parts of a pickle can be shared 2^60 times.
+            shown = [f"{one}" if isinstance(one, int) else "?" for one in given[:8]] if _several(given) else []
             if shown != usual[: len(shown)]:
                 raise InputError(
                     f"{loaded.path}: its config says {key} {', '.join(shown)}: detectron2's C4 and FPN detectors have "
@@ -107,8 +108,12 @@ def _statistics(place: Mapping[str, Any], to_rgb: bool, scale: float) -> dict[st
 
 
 def _three(values: Any) -> bool:
-    several = isinstance(values, (list, tuple)) and len(values) == 3
-    return several and all(isinstance(value, (int, float)) and abs(value) < _LARGEST for value in values)
+    three = _several(values) and len(values) == 3
+    return three and all(isinstance(value, (int, float)) and abs(value) < _LARGEST for value in values)
+
+
+def _several(values: Any) -> bool:
+    return isinstance(values, (list, tuple))
 
 
 SOURCE = dataclasses.replace(_ANY, take=take)
