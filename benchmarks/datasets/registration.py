@@ -50,7 +50,10 @@ class Registered:
 
 
 def register(root: DataRoot, kind: str) -> Registered:
-    """Register the layout ``kind`` ("voc" or "coco") of ``root``; again is harmless. InputError where it is absent."""
+    """Register the layout ``kind`` ("voc" or "coco") of ``root``, in place of the same data at another place.
+
+    InputError where the layout is absent.
+    """
     section = root.section(kind)
     prefix = f"{root.name}-{section['fingerprint'][:8]}"
     names = _register_voc(root, prefix) if kind == "voc" else _register_coco(root, prefix)
@@ -92,9 +95,15 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
     finally:
         logging.disable(level)
         for name in (*data.train, *data.test):
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+            _forget(name)
     return records
+
+
+def _forget(name: str) -> None:
+    """Take ``name`` out of detectron2's catalogues: the same data may have been registered at another place."""
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def records_of(names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -157,8 +166,7 @@ def _register_voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
             # The evaluator splits nothing off the name, but asks the metadata for a year to choose the metric.
             name = f"{prefix}_voc_{folder.removeprefix('VOC')}_{image_set}"
             names[split] = (*names.get(split, ()), name)
-            if name in DatasetCatalog.list():
-                continue
+            _forget(name)
             path = root.folder("voc") / folder
             DatasetCatalog.register(name, partial(load_voc, path, image_set, classes))
             about = {"thing_classes": classes, "dirname": str(path), "split": image_set, "year": 2007}
@@ -171,8 +179,7 @@ def _register_coco(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
     for split, part in (("train", "train2017"), ("test", "val2017")):
         name = f"{prefix}_coco_{part}"
         names[split] = (name,)
-        if name in DatasetCatalog.list():
-            continue
+        _forget(name)
         file, images = root.folder("coco") / "annotations" / f"instances_{part}.json", root.folder("coco") / part
         DatasetCatalog.register(name, partial(load_coco_json, str(file), str(images), name))
         # Loading sets these too, but only in the process and at the time that it happens.

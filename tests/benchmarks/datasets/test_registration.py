@@ -4,6 +4,7 @@ python -m pytest tests/benchmarks/datasets/test_registration.py
 """
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -67,6 +68,14 @@ def test_voc_is_zero_based_and_evaluates_to_100(root):
     for record in records:
         evaluator.process([record], [perfect(read(record))])
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_the_same_data_elsewhere_are_read_there(kind, root, tmp_path):
+    moved = DataRoot.load(shutil.copytree(root.path, tmp_path / root.name))
+    assert register(root, kind) == register(moved, kind)
+    for name in register(moved, kind).test:
+        assert all(one["file_name"].startswith(str(tmp_path)) for one in DatasetCatalog.get(name))
 
 
 def test_coco_evaluates_to_100_with_boxes_and_masks(root, tmp_path):
