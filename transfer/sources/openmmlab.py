@@ -8,8 +8,8 @@ and how images are normalised, BGR included. The trained network is ``backbone.`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from pretrain.errors import InputError
 from transfer.read import Loaded
@@ -112,7 +112,7 @@ def _three(values: Any) -> bool:
     return three and all(isinstance(value, (int, float)) and abs(value) < _LARGEST for value in values)
 
 
-def _several(values: Any) -> bool:
+def _several(values: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(values, (list, tuple))
 
 
