@@ -21,11 +21,11 @@ from pathlib import Path
 import tyro
 
 from benchmarks.arguments import RunArguments, ShowArguments, SuiteArguments, TablesArguments, default_gpus
-from benchmarks.datasets.layout import DataRoot
-from benchmarks.tasks import TASKS
-from pretrain.errors import InputError, run_cli
-from pretrain.files import require_writable, results_dir
-from pretrain.shell import command
+from benchmarks.data.root import DataRoot
+from benchmarks.tasks.base import TASKS
+from pretrain.common.errors import InputError, run_cli
+from pretrain.common.files import require_writable, results_dir
+from pretrain.common.shell import command
 
 MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
@@ -48,7 +48,7 @@ def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
-    from benchmarks.cells import recorded
+    from benchmarks.executors.local import run_jobs
     from benchmarks.plan import (
         Cell,
         Plan,
@@ -58,8 +58,8 @@ def run_main(argv: list[str]) -> int:
         parse_checkpoints,
         resolve_columns,
     )
-    from benchmarks.pool import run_jobs
-    from benchmarks.summary import finish
+    from benchmarks.report.cells import recorded
+    from benchmarks.report.summary import finish
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
@@ -145,9 +145,9 @@ def suite_main(argv: list[str]) -> int:
 
 def tables_main(argv: list[str]) -> int:
     """``tables``: see TablesArguments. 1 when the table was printed but could not be written."""
-    from benchmarks.cells import recorded
     from benchmarks.records import ResultsStore
-    from benchmarks.tables import complete, write_tables
+    from benchmarks.report.cells import recorded
+    from benchmarks.report.tables import complete, write_tables
 
     arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
     name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
@@ -166,7 +166,7 @@ def tables_main(argv: list[str]) -> int:
 def show_main(argv: list[str]) -> int:
     """``show``: see ShowArguments."""
     from benchmarks.records import ResultsStore
-    from benchmarks.show import show
+    from benchmarks.report.show import show
 
     arguments = tyro.cli(ShowArguments, args=argv, prog="python -m benchmarks show")
     if arguments.count < 1:
@@ -181,22 +181,22 @@ def show_main(argv: list[str]) -> int:
 
 
 def diagnose_main(argv: list[str]) -> int:
-    """``diagnose``: see benchmarks/diagnose.py."""
-    from benchmarks.diagnose import main
+    """``diagnose``: see benchmarks/tasks/information.py."""
+    from benchmarks.tasks.information import main
 
     return main(argv)
 
 
 def prepare_main(argv: list[str]) -> int:
-    """``prepare``: see benchmarks/datasets/prepare.py."""
-    from benchmarks.datasets.prepare import main
+    """``prepare``: see benchmarks/data/prepare.py."""
+    from benchmarks.data.prepare import main
 
     return main(argv)
 
 
 def sheet_main(argv: list[str]) -> int:
-    """``sheet``: see benchmarks/datasets/sheet.py."""
-    from benchmarks.datasets.sheet import main
+    """``sheet``: see benchmarks/data/sheet.py."""
+    from benchmarks.data.sheet import main
 
     return main(argv)
 

@@ -29,12 +29,12 @@ from benchmarks.records import (
     parsed,
     warn,
 )
-from benchmarks.text import shortened
-from pretrain.errors import printable
-from pretrain.files import digest, read_text, results_dir, write_json
-from transfer import names
-from transfer.pkl import read_detectron2_pkl
-from transfer.weights import InputConvention
+from benchmarks.report.text import shortened
+from pretrain.common.errors import printable
+from pretrain.common.files import digest, read_text, results_dir, write_json
+from transfer.checkpoints import key_map
+from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
+from transfer.checkpoints.weights import InputConvention
 
 HEAD = 64  # bytes: a record is written with its schema version first
 # What reading a JSON that anybody may have written can raise.
@@ -51,7 +51,7 @@ def migrate(store: ResultsStore) -> int:
     old = [path for path in store.all_paths() if _schema(path) == 1]
     if not old:
         return 0
-    from pretrain.state import locked  # with torch, which a folder without old records does not need
+    from pretrain.runtime.resume import locked  # with torch, which a folder without old records does not need
 
     kept, count = store.root.parent / "runs-schema-1", 0
     try:
@@ -140,7 +140,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a task's ``resolve`` would have given for the config that a record keeps."""
     if "MODEL" not in config:
         return {key: value for key, value in config.items() if key not in CHOSEN}
-    from transfer.config import identity
+    from transfer.detection.config import identity
 
     return identity({key: value for key, value in config.items() if key != "facts"})
 
@@ -165,14 +165,14 @@ def _conversions(folder: Path) -> dict[str, tuple[str, InputConvention]]:
     """
     import torch
 
-    from transfer.sources import weights_digest
+    from transfer.checkpoints.families import weights_digest
 
     found: dict[str, set[tuple[str, InputConvention]]] = {}
     for proof in sorted(folder.glob("*.json")):
         try:
             about = json.loads(read_text(proof))
             arrays = read_detectron2_pkl(proof.with_suffix(".pkl"))["model"]
-            table = names.to_torchvision(names.nearest(arrays))
+            table = key_map.to_torchvision(key_map.nearest(arrays))
             state = {table[name]: torch.from_numpy(array.copy()) for name, array in arrays.items()}
             pair = (weights_digest(state), InputConvention.of(SimpleNamespace(**about)))
             found.setdefault(about["source_sha256"], set()).add(pair)

@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.datasets.layout import DataRoot
-from benchmarks.pool import Job, check_jobs
+from benchmarks.data.root import DataRoot
+from benchmarks.executors.local import Job, check_jobs
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.report.text import checked_label
 from benchmarks.run import Source, lost_record, source_of
-from benchmarks.tasks import TASKS
-from benchmarks.text import checked_label
+from benchmarks.tasks.base import TASKS
+from pretrain.common.errors import InputError, RunError, printable
+from pretrain.common.files import require_writable, results_dir
+from pretrain.common.provenance import utc_now
 from pretrain.data import is_image
-from pretrain.errors import InputError, RunError, printable
-from pretrain.files import require_writable, results_dir
-from pretrain.provenance import utc_now
 
 FROZEN, DETECTOR = 1.0, 2.0  # how long the jobs take beside each other, in the demo
 
@@ -82,7 +82,7 @@ class Plan:
         )
 
     def weights(self) -> tuple[float, ...]:
-        """How long the jobs of a whole row take, as benchmarks.pool.Job has it."""
+        """How long the jobs of a whole row take, as benchmarks.executors.local.Job has it."""
         detectors = sum(len(cell.seeds) for cell in self.cells if TASKS[cell.task].needs != "imagenet")
         return (FROZEN,) * any(TASKS[cell.task].needs == "imagenet" for cell in self.cells) + (DETECTOR,) * detectors
 
@@ -186,7 +186,7 @@ def resolve_columns(plan: Plan, workers: int) -> Plan:
     columns = list(dict.fromkeys((cell.task, cell.protocol) for cell in plan.cells))
     if strange := [pair for pair in columns if pair[1] not in TASKS[pair[0]].protocols]:
         task, protocol = strange[0]
-        raise InputError(f"{protocol} is no protocol of {task}: add it to the task's in benchmarks/tasks.py")
+        raise InputError(f"{protocol} is no protocol of {task}: add it to the task's in benchmarks/tasks/base.py")
     found: list[tuple[str, str]] = []
 
     def keep(value: list[tuple[str, str]]) -> list[Job]:
@@ -214,7 +214,7 @@ def check_detectors(plan: Plan, sources: list[Source], workers: int) -> None:
     if detectors:
         job = Job(
             name="detectors",
-            target="benchmarks.detection:check",
+            target="benchmarks.tasks.detection:check",
             arguments={"detectors": list(detectors.values()), "num_gpus": plan.num_gpus},
         )
         check_jobs([job], workers, say_done=False)

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.schema import parse, reader
-from pretrain.errors import InputError, printable
-from pretrain.files import digest, read_text, results_dir, write_json
-from transfer.weights import InputConvention
+from pretrain.common.errors import InputError, printable
+from pretrain.common.files import digest, read_text, results_dir, write_json
+from transfer.checkpoints.weights import InputConvention
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,17 +17,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.datasets.layout import DataRoot
-from benchmarks.pool import one_line
+from benchmarks.data.root import DataRoot
+from benchmarks.executors.local import one_line
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
-from benchmarks.tasks import TASKS
-from pretrain.errors import InputError, RunError
-from pretrain.files import digest, file_sha256, results_dir, write_json
-from pretrain.provenance import git_state, package_versions, utc_now
-from transfer.weights import VERSION, InputConvention, usable
+from benchmarks.tasks.base import TASKS
+from pretrain.common.errors import InputError, RunError
+from pretrain.common.files import digest, file_sha256, results_dir, write_json
+from pretrain.common.provenance import git_state, package_versions, utc_now
+from transfer.checkpoints.weights import VERSION, InputConvention, usable
 
 if TYPE_CHECKING:
-    from transfer.sources import Backbone
+    from transfer.checkpoints.families import Backbone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Source:
     label: str
     path: Path
     converted: Path | None  # None: no detector can have it, only its features are evaluated
-    sha256: str  # of its tensors, as transfer.sources.Backbone.sha256
+    sha256: str  # of its tensors, as transfer.checkpoints.families.Backbone.sha256
     input: InputConvention
     architecture: str
 
@@ -62,8 +62,8 @@ class Context:
 @functools.lru_cache(maxsize=1)
 def _backbone(checkpoint: Path) -> Backbone:
     """Read and checked once for all the tasks of a job."""
-    from benchmarks.features import read_frozen
-    from transfer.read import load_checkpoint
+    from benchmarks.tasks.features import read_frozen
+    from transfer.checkpoints.reading.read import load_checkpoint
 
     return read_frozen(load_checkpoint(checkpoint))
 
@@ -118,9 +118,9 @@ def convert_checkpoint(checkpoint: Path) -> str:
 
     CMC's encoders, which no detector can have, are read and checked only.
     """
-    from transfer.convert import convert
-    from transfer.read import load_checkpoint
-    from transfer.two_encoders import read_two_encoders
+    from transfer.checkpoints.convert import convert
+    from transfer.checkpoints.reading.read import load_checkpoint
+    from transfer.checkpoints.two_encoders import read_two_encoders
 
     path = converted_path(checkpoint)
     if encoders := read_two_encoders(load_checkpoint(checkpoint)):
@@ -165,7 +165,7 @@ def execute(source: Source, root: Path, specs: list[RunSpec], num_gpus: int, log
     A spec that another process is at is waited for, and skipped if it is done then (unless ``again``). Raises RunError
     with the first failure's reason after the last one.
     """
-    from pretrain.state import locked
+    from pretrain.runtime.resume import locked
 
     data, store, failures = DataRoot.load(root), ResultsStore(), []
     for spec in specs:
@@ -244,7 +244,7 @@ def _record(
 
 def environment() -> dict[str, Any]:
     """Versions, detectron2's origin and device of this process; the parent, without torch, gives fewer."""
-    from transfer.origin import detectron2_origin
+    from transfer.detection.detectron2_version import detectron2_origin
 
     found: dict[str, Any] = {
         "versions": package_versions(

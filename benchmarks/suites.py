@@ -11,14 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.datasets.layout import DataRoot
+from benchmarks.data.root import DataRoot
+from benchmarks.executors.local import Job, run_jobs
 from benchmarks.plan import Cell, Plan, check_data, check_detectors, convert_first, resolve_columns
-from benchmarks.pool import Job, run_jobs
+from benchmarks.report.summary import finish
 from benchmarks.run import Source, source_of
-from benchmarks.summary import finish
-from pretrain.errors import InputError
-from pretrain.files import data_dir, results_dir
-from pretrain.shell import command
+from pretrain.common.errors import InputError
+from pretrain.common.files import data_dir, results_dir
+from pretrain.common.shell import command
 
 # And how long the demo's pretraining takes, the row's frozen-feature tasks being 1: for the time left.
 METHODS = {"random": 0.05, "supervised": 2.0, "simclr": 7.0, "superinfo": 7.0}
@@ -93,7 +93,7 @@ def pretrain_and_convert(preset: str, data: Path) -> tuple[Path, str]:
 
 def emoji_roots(profile: str, workers: int) -> dict[str, DataRoot]:
     """The embedded data set of the profile, generated when absent."""
-    from benchmarks.datasets.emoji import PRESETS, generate
+    from benchmarks.data.emoji.generate import PRESETS, generate
 
     root = DataRoot.load(generate(PRESETS[profile], f"emoji-{profile}", workers))
     return {"imagenet": root, "voc": root, "coco": root}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pretrain.errors import run_cli
+from pretrain.common.errors import run_cli
 
 
 def main(argv: list[str]) -> int:

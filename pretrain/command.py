@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from pretrain.common.errors import InputError
 from pretrain.config import PretrainConfig
-from pretrain.errors import InputError
 from pretrain.presets import PRESETS
 
 USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     preset, *flags = argv
     if preset == "diagnose":
-        from pretrain.diagnose import main as diagnose
+        from pretrain.information.diagnose import main as diagnose
 
         return diagnose(flags)
     if preset not in PRESETS:
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     steps = arguments.config.steps
     if steps is not None and any(flag.partition("=")[0] == "--epochs" for flag in flags):
         raise InputError(f"--epochs: {preset} counts steps ({steps}); give --steps N, or --steps None with --epochs")
-    from pretrain.distributed import joined, rank
+    from pretrain.runtime.distributed import joined, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 
     with joined():

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import torch
 
-from pretrain.crops import Reader
-from pretrain.errors import InputError
+from pretrain.augment.crops import Reader
+from pretrain.augment.views import ViewsConfig
+from pretrain.common.errors import InputError
 from pretrain.methods import MethodConfig, method_name
 from pretrain.ranges import require_ranges
-from pretrain.views import ViewsConfig
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Scaling = Literal["linear", "sqrt", "none"]

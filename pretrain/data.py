@@ -1,7 +1,6 @@
 """Folders of images: which there are, their labels, a fingerprint, and decoding one.
 
 A folder is an ImageFolder (one subfolder per class) or flat (images at the top, no labels).
-Tested by ``python -m pytest tests/pretrain/test_data.py``.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from pretrain.errors import InputError
-from pretrain.files import fingerprint, walk
+from pretrain.common.errors import InputError
+from pretrain.common.files import fingerprint, walk
 
 # The usual names of the formats that Pillow's wheels decode; of several frames the first one counts.
 IMAGE_SUFFIXES = frozenset(

@@ -2,7 +2,7 @@
 
 A run that starts again at any step, with any number of loader workers, sees exactly the images and crops an
 undisturbed run sees. The next readable image takes the place of one that cannot be read; more than UNREADABLE_SHARE of
-them end the run. Tested by ``python -m pytest tests/pretrain/test_loader.py``.
+them end the run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.crops import Crop, Reader, cut, random_crop_box
+from pretrain.augment.crops import Crop, Reader, cut, random_crop_box
+from pretrain.common.errors import InputError
+from pretrain.common.signals import leave_signals_to_parent
 from pretrain.data import ImageList, decode
-from pretrain.distributed import say
-from pretrain.errors import InputError
-from pretrain.stopping import leave_signals_to_parent
+from pretrain.runtime.distributed import say
 
 _ORDER, _CROPS = 0, 1  # separate random streams of one seed
 UNREADABLE_SHARE = 0.01  # of the images

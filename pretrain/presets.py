@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pretrain.augment.views import VIEWS, ViewsConfig
 from pretrain.config import PretrainConfig
 from pretrain.methods import (
     BarlowTwinsConfig,
@@ -28,7 +29,6 @@ from pretrain.methods import (
     SupervisedConfig,
     VICRegConfig,
 )
-from pretrain.views import VIEWS, ViewsConfig
 
 # Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(

@@ -1,7 +1,4 @@
-"""What every setting of a pretraining run may be: one table, checked before anything else is done.
-
-Tested by ``python -m pytest tests/pretrain/test_config.py``.
-"""
+"""What every setting of a pretraining run may be: one table, checked before anything else is done."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import sys
 from operator import attrgetter
 from typing import Any
 
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 
 _LEAST, _MOST = sys.float_info.min, sys.float_info.max
 _COUNT = (0, math.inf, "0 or more")

@@ -1,6 +1,6 @@
 """One training step: from a batch of crops to updated weights, in the precision and over the processes of the run.
 
-``python -m benchmarks.perf step`` times it. Tested by ``python -m pytest tests/pretrain/test_train.py``.
+``python -m benchmarks.perf step`` times it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torchvision.models import ResNet
 
+from pretrain.augment.views import make_views
 from pretrain.config import Resolved
-from pretrain.distributed import mean_over_ranks, world_size
 from pretrain.loader import Samples
 from pretrain.methods import METHODS, Batch
-from pretrain.optimizers import set_learning_rate
-from pretrain.views import make_views
+from pretrain.runtime.distributed import mean_over_ranks, world_size
+from pretrain.runtime.optimizers import set_learning_rate
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

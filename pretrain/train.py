@@ -18,11 +18,18 @@ import torch
 import torchvision
 from torch import nn
 
-from pretrain.alarms import CollapseWatch, check_finite
+from pretrain.augment.views import crops_of
 from pretrain.checkpoint import save_checkpoint
+from pretrain.common.errors import InputError, RunError
+from pretrain.common.files import digest, results_dir, write_json
+from pretrain.common.provenance import git_state, package_versions, utc_now
+from pretrain.common.signals import Stopped, signals_noted
 from pretrain.config import PretrainConfig, Resolved, resolve
 from pretrain.data import ImageList, by_suffix, describe, list_images
-from pretrain.distributed import (
+from pretrain.loader import CropDataset, StepSampler, Unreadable, load_batches
+from pretrain.methods import METHODS, Method, Sizes
+from pretrain.runtime.collapse import CollapseWatch, check_finite
+from pretrain.runtime.distributed import (
     agree,
     from_all,
     from_first,
@@ -32,18 +39,11 @@ from pretrain.distributed import (
     together,
     world_size,
 )
-from pretrain.errors import InputError, RunError
-from pretrain.files import digest, results_dir, write_json
-from pretrain.loader import CropDataset, StepSampler, Unreadable, load_batches
-from pretrain.methods import METHODS, Method, Sizes
-from pretrain.metrics import Metrics, Progress, draw_curves, read_metrics
-from pretrain.optimizers import build_optimizer, parameter_groups
-from pretrain.probe import probe
-from pretrain.provenance import git_state, package_versions, utc_now
-from pretrain.state import discard, load_state, locked, save_state, saves, saving
+from pretrain.runtime.metrics import Metrics, Progress, draw_curves, read_metrics
+from pretrain.runtime.optimizers import build_optimizer, parameter_groups
+from pretrain.runtime.probe import probe
+from pretrain.runtime.resume import discard, load_state, locked, save_state, saves, saving
 from pretrain.step import for_processes, make_batch, read_terms, update
-from pretrain.stopping import Stopped, signals_noted
-from pretrain.views import crops_of
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
 FIRST_SAVE_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The flags people type do not change by accident: python -m pytest tests/test_flags.py"""
+"""The flags people type do not change by accident."""
 
 import re
 import subprocess

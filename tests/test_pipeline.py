@@ -1,4 +1,4 @@
-"""The real thing, small, with a crash: python -m pytest tests/test_pipeline.py"""
+"""The real thing, small, with a crash."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.datasets.emoji import generate
-from benchmarks.datasets.scenes import EmojiConfig
+from benchmarks.data.emoji.generate import generate
+from benchmarks.data.emoji.scenes import EmojiConfig
 from benchmarks.records import ResultsStore
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pretrain.errors import InputError, run_cli
-from pretrain.files import data_dir, results_dir
-from transfer.origin import describe, detectron2_origin
+from pretrain.common.errors import InputError, run_cli
+from pretrain.common.files import data_dir, results_dir
+from transfer.detection.detectron2_version import describe, detectron2_origin
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 OLDEST_PYTHON = (3, 11)

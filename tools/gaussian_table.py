@@ -18,8 +18,8 @@ import sys
 import torch
 from torch import Tensor
 
-from pretrain.objectives import info_nce
-from pretrain.superfluous import (
+from pretrain.information.objectives import info_nce
+from pretrain.information.superfluous import (
     cross_view_gaussian,
     fit_conditional,
     gaussian_kl,

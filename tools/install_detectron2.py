@@ -24,9 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pretrain.errors import RunError, run_cli
-from pretrain.files import file_sha256
-from transfer.origin import describe, detectron2_origin
+from pretrain.common.errors import RunError, run_cli
+from pretrain.common.files import file_sha256
+from transfer.detection.detectron2_version import describe, detectron2_origin
 
 NAME = "sal-detectron2"
 VERSION = "0.7.2"

@@ -14,10 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pretrain.errors import InputError, RunError, run_cli
-from pretrain.files import replacing, results_dir
+from pretrain.common.errors import InputError, RunError, run_cli
+from pretrain.common.files import replacing, results_dir
 from pretrain.methods import METHODS
-from pretrain.metrics import read_metrics
+from pretrain.runtime.metrics import read_metrics
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LEARNING = [name for name in METHODS if name != "random"]

@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.errors import InputError
-from transfer.convert import convert
-from transfer.sources import read_backbone
+from pretrain.common.errors import InputError
+from transfer.checkpoints.convert import convert
+from transfer.checkpoints.families import read_backbone
 
 layouts: Any = importlib.import_module("tests.transfer.layouts")  # the tests' code is not typed
 COLUMNS = ("file", "source", "network", "mapped", "C4", "FPN", "round trip", "seconds", "made")

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from benchmarks.datasets.layout import DataRoot
+from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
-from pretrain.errors import InputError, RunError, run_cli
-from pretrain.files import replacing, results_dir
-from pretrain.metrics import read_metrics
-from pretrain.provenance import short_commit
-from transfer.sources import weights_digest
+from pretrain.common.errors import InputError, RunError, run_cli
+from pretrain.common.files import replacing, results_dir
+from pretrain.common.provenance import short_commit
+from pretrain.runtime.metrics import read_metrics
+from transfer.checkpoints.families import weights_digest
 
 DETERMINISTIC = "deterministic"
 GRID: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pretrain.errors import InputError, run_cli
-from transfer.weights import Given
+from pretrain.common.errors import InputError, run_cli
+from transfer.checkpoints.weights import Given
 
 
 def main(argv: list[str]) -> int:
@@ -111,7 +111,7 @@ def _choice(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from transfer import convert
+    from transfer.checkpoints import convert
 
     converted = convert.convert(options.file, options.out, **_choice(options))
     for line in convert.summary(converted):
@@ -121,7 +121,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from transfer import verify
+    from transfer.checkpoints import verify
 
     for line in verify.verify(options.file, options.checkpoint, options.detector):
         print(line, file=sys.stderr)
@@ -129,7 +129,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from transfer import inspect
+    from transfer.checkpoints import inspect
 
     for line in inspect.inspect(options.file):
         print(line)
@@ -137,7 +137,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from transfer.export import export
+    from transfer.checkpoints.export import export
 
     backbone = export(options.file, options.out, **_choice(options))
     network = f", its network {backbone.network}" if backbone.network else ""

@@ -18,7 +18,7 @@ import importlib
 
 import tyro
 
-from pretrain.errors import InputError, run_cli
+from pretrain.common.errors import InputError, run_cli
 
 
 def main(argv: list[str]) -> int:

@@ -33,8 +33,8 @@ from transfer import convert
 lap("start-up: what reads and refuses")
 from transfer import verify, weights
 lap("start-up: torchvision and detectron2")
-from transfer.read import load_checkpoint
-from transfer.sources import backbone_of
+from transfer.checkpoints.reading.read import load_checkpoint
+from transfer.checkpoints.families import backbone_of
 path = Path(sys.argv[1])
 loaded = load_checkpoint(path)
 lap("read")

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import linear as evaluation
-from benchmarks.features import Features
 from benchmarks.perf.timing import processor
+from benchmarks.tasks import linear as evaluation
+from benchmarks.tasks.features import Features
 from pretrain.config import best_device
 
 IMAGENET_ROWS = 1_281_167

@@ -17,14 +17,14 @@ import torch
 from torch import nn
 
 from benchmarks.perf.timing import VIEWS, medians, processor, table, write_photographs
+from pretrain.augment.views import crops_of
 from pretrain.config import Precision, PretrainConfig, Resolved, best_device, resolve
 from pretrain.data import list_images
 from pretrain.loader import CropDataset, Samples, StepSampler, load_batches
 from pretrain.methods import SimCLRConfig
-from pretrain.optimizers import build_optimizer
+from pretrain.runtime.optimizers import build_optimizer
 from pretrain.step import for_processes, make_batch, read_terms, update
 from pretrain.train import build_method
-from pretrain.views import crops_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

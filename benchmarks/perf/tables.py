@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.perf.timing import processor
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
-from benchmarks.tasks import TASKS
-from pretrain.provenance import git_state, package_versions, utc_now
-from transfer.config import resolved_protocol
-from transfer.profiles import Profile
-from transfer.weights import InputConvention
+from benchmarks.tasks.base import TASKS
+from pretrain.common.provenance import git_state, package_versions, utc_now
+from transfer.checkpoints.weights import InputConvention
+from transfer.detection.config import resolved_protocol
+from transfer.detection.profiles import Profile
 
 PROFILE: Profile = "smoke"
 # In a process of its own, start-up included; what it forked from does not count.

@@ -14,7 +14,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from pretrain.views import ViewsConfig
+from pretrain.augment.views import ViewsConfig
 
 # MoCo v2's augmentation without the blur, as PyContrast's B: pycontrast/datasets/util.py.
 VIEWS = ViewsConfig(crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import normalised_mlp
+from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class Method(Protocol):
     """An nn.Module whose ``backbone`` maps N×3×H×W to N×``feature_dim``; the backbone is what transfers.
 
     All state is in parameters and buffers, so that state_dict saves and restores it exactly. Losses are those of the
-    global batch: embeddings are gathered (pretrain.distributed) and noise is drawn after the gather.
+    global batch: embeddings are gathered (pretrain.runtime.distributed) and noise is drawn after the gather.
     """
 
     backbone: nn.Module

@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pretrain.distributed import gather, gather_constant
+from pretrain.information.objectives import spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
 from pretrain.methods.memory import momentum_copy, update_momentum
-from pretrain.objectives import spread
+from pretrain.runtime.distributed import gather, gather_constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

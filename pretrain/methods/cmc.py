@@ -10,13 +10,13 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from pretrain.distributed import gather, gather_constant
+from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from pretrain.methods.heads import unit
 from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
-from pretrain.methods.split import Space, TwoEncoders
-from pretrain.objectives import info_nce_stored, spread
+from pretrain.runtime.distributed import gather, gather_constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
+from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from pretrain.methods.heads import plain_head, unit
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
 from pretrain.methods.moco import QueueConfig
-from pretrain.methods.split import Space, TwoEncoders
-from pretrain.objectives import info_nce_stored, spread
+from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.distributed import share, world_size
-from pretrain.jigsaw import PATCHES
+from pretrain.augment.jigsaw import PATCHES
+from pretrain.runtime.distributed import share, world_size
 
 
 def projection_mlp(feature_dim: int, hidden_dim: int, dim: int, *, output_norm: bool = True) -> nn.Sequential:

@@ -9,11 +9,11 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
+from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import JigsawHead, plain_head, unit
 from pretrain.methods.moco import MoCo, QueueConfig
-from pretrain.objectives import info_nce_stored, spread
+from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

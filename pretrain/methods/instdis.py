@@ -11,11 +11,11 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from pretrain.distributed import gather, gather_constant
+from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import unit
 from pretrain.methods.memory import Bank
-from pretrain.objectives import info_nce_stored, spread
+from pretrain.runtime.distributed import gather, gather_constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What methods remember between steps, all of it in parameters and buffers: momentum networks, a queue, a bank.
 
 Every process holds the same: what is pushed or written has been gathered, draws come from the global RNG. N samples of
-the global batch, d embedding dimensions. Tested by ``python -m pytest tests/pretrain/test_memory.py``.
+the global batch, d embedding dimensions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pretrain.distributed import gather_constant, share
 from pretrain.methods.heads import unit
+from pretrain.runtime.distributed import gather_constant, share
 
 M = TypeVar("M", bound=nn.Module)
 

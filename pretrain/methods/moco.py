@@ -10,11 +10,11 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
+from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import unit
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
-from pretrain.objectives import info_nce_stored, spread
+from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
+from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.embeddings import Embedding, logged
+from pretrain.methods.distributions import Embedding, logged
 from pretrain.methods.heads import unit
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
 from pretrain.methods.superinfo import StochasticHead, SuperInfoConfig
-from pretrain.objectives import info_nce_stored, spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 from pretrain.methods.base import Batch, Sizes
 
 

@@ -10,10 +10,10 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
+from pretrain.information.objectives import info_nce, nt_xent, spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import projection_mlp, unit
-from pretrain.objectives import info_nce, nt_xent, spread
+from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

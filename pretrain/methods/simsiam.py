@@ -11,10 +11,10 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from pretrain.distributed import gather
+from pretrain.information.objectives import spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
-from pretrain.objectives import spread
+from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

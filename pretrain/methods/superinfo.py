@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pretrain.information.objectives import info_nce, nt_xent, spread
 from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.embeddings import VMF, Bound, Embedding, bounded, free, logged, superfluous
+from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, free, logged, superfluous
 from pretrain.methods.heads import projection_mlp, unit
-from pretrain.objectives import info_nce, nt_xent, spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.distributed import gather, gather_constant
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 from pretrain.methods.base import Batch, Sizes
+from pretrain.runtime.distributed import gather, gather_constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

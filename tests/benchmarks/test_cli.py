@@ -1,4 +1,4 @@
-"""The commands as a user meets them: python -m pytest tests/benchmarks/test_cli.py"""
+"""The commands as a user meets them."""
 
 import json
 import shlex
@@ -11,13 +11,13 @@ import pytest
 
 from benchmarks.__main__ import _cells, _gpus, _opts, main
 from benchmarks.arguments import RunArguments, default_gpus
-from benchmarks.datasets.layout import DataRoot
+from benchmarks.data.root import DataRoot
+from benchmarks.executors.local import Ran
 from benchmarks.plan import Cell, Plan, check_data, parse_checkpoints
-from benchmarks.pool import Ran
 from benchmarks.run import Source
 from benchmarks.suites import run_suite
-from benchmarks.tasks import TASKS
-from pretrain.errors import InputError
+from benchmarks.tasks.base import TASKS
+from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -130,8 +130,10 @@ def test_nothing_to_run_needs_no_folder_that_can_be_written_and_a_run_does(root,
     resolved = plan_of(root, "knn").resolved
     monkeypatch.setattr("benchmarks.plan.resolve_columns", lambda plan, workers: replace(plan, resolved=resolved))
     monkeypatch.setattr("benchmarks.plan.convert_first", lambda checkpoints, workers: [source])
-    monkeypatch.setattr("benchmarks.pool.run_jobs", lambda jobs, workers: pytest.fail("started") if jobs else Ran())
-    monkeypatch.setattr("benchmarks.summary.finish", lambda expected, *rest: len(expected))
+    monkeypatch.setattr(
+        "benchmarks.executors.local.run_jobs", lambda jobs, workers: pytest.fail("started") if jobs else Ran()
+    )
+    monkeypatch.setattr("benchmarks.report.summary.finish", lambda expected, *rest: len(expected))
     (root.parent / "results").touch()
     with pytest.raises(NotADirectoryError, match="results"):
         main(run_arguments(root))

@@ -1,4 +1,4 @@
-"""What makes two runs the same: python -m pytest tests/benchmarks/test_identity.py"""
+"""What makes two runs the same."""
 
 import dataclasses
 import errno
@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
-from benchmarks import detection, features
-from benchmarks.datasets.layout import DataRoot
+from benchmarks.data.root import DataRoot
 from benchmarks.plan import Cell, Plan, resolve_columns
 from benchmarks.suites import SUITES
-from benchmarks.tasks import TASKS
-from pretrain.errors import InputError, RunError
+from benchmarks.tasks import detection, features
+from benchmarks.tasks.base import TASKS
+from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_spec
-from transfer import config
-from transfer.read import load_checkpoint
-from transfer.sources import backbone_of
-from transfer.weights import InputConvention
+from transfer.checkpoints.families import backbone_of
+from transfer.checkpoints.reading.read import load_checkpoint
+from transfer.checkpoints.weights import InputConvention
+from transfer.detection import config
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_profile_gpus_and_options_are_in_the_digest_and_keeping_files_is_not():
 
 def test_the_precision_is_the_machines(monkeypatch):
     for has, word in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("transfer.detection.has_bf16", lambda device, has=has: has)
+        monkeypatch.setattr("transfer.detection.trainer.has_bf16", lambda device, has=has: has)
         assert resolved().precision == word
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))

@@ -1,4 +1,4 @@
-"""Records of schema 1 are not orphaned: python -m pytest tests/benchmarks/test_migrate.py"""
+"""Records of schema 1 are not orphaned."""
 
 import dataclasses
 import json
@@ -12,17 +12,17 @@ import torch
 import yaml
 from torchvision.models import resnet18
 
-from benchmarks import detection
 from benchmarks.__main__ import main
-from benchmarks.cells import recorded
 from benchmarks.migrate import migrate
 from benchmarks.records import UNKNOWN, ResultsStore, files_of
+from benchmarks.report.cells import recorded
+from benchmarks.tasks import detection
 from pretrain.checkpoint import tensor_digest
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT
-from transfer import names, weights
-from transfer.config import resolved_protocol
-from transfer.sources import weights_digest
+from transfer.checkpoints import key_map, weights
+from transfer.checkpoints.families import weights_digest
+from transfer.detection.config import resolved_protocol
 
 GREY_INPUT = dataclasses.replace(IMAGENET_INPUT, pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25))
 
@@ -87,7 +87,7 @@ def conversion(folder, convention, stem):
     """A conversion as it is kept, of a ResNet-18 with counters; (old digest, new digest)."""
     torch.manual_seed(0)
     state = {n: t for n, t in resnet18(weights=None).state_dict().items() if "fc." not in n}
-    arrays = {ours: state[theirs].numpy() for theirs, ours in names.to_detectron2("resnet18").items()}
+    arrays = {ours: state[theirs].numpy() for theirs, ours in key_map.to_detectron2("resnet18").items()}
     folder.mkdir(exist_ok=True)
     weights.write_pkl(folder / f"{stem}.pkl", weights.pickled(arrays))
     about = {"source_sha256": tensor_digest(state), **dataclasses.asdict(convention)}

@@ -1,4 +1,4 @@
-"""The measurements run and compare what they say: ``python -m pytest tests/benchmarks/test_perf.py``."""
+"""The measurements run and compare what they say."""
 
 import re
 import subprocess
@@ -13,8 +13,8 @@ from benchmarks.perf import convert, data, step, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
+from pretrain.common.errors import InputError
 from pretrain.data import list_images
-from pretrain.errors import InputError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

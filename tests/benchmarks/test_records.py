@@ -1,4 +1,4 @@
-"""Run specs, records and the store: python -m pytest tests/benchmarks/test_records.py"""
+"""Run specs, records and the store."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records import ResultsStore, files_of
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 
 

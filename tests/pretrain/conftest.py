@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from pretrain.augment.views import ViewsConfig
 from pretrain.config import PretrainConfig
 from pretrain.methods import SuperInfoConfig
-from pretrain.views import ViewsConfig
 
 
 def write_images(folder, count, seed=0, sizes=((40, 32), (33, 64))):

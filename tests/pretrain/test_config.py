@@ -1,4 +1,4 @@
-"""Presets, resolved values and the command line: ``python -m pytest tests/pretrain/test_config.py``."""
+"""Presets, resolved values and the command line."""
 
 import dataclasses
 import math
@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pretrain.__main__ import main
+from pretrain.augment.views import ViewsConfig
+from pretrain.common.errors import InputError
 from pretrain.config import PretrainConfig, resolve
-from pretrain.errors import InputError
 from pretrain.methods import METHODS, SimCLRConfig, SuperInfoConfig
 from pretrain.presets import PRESETS
 from pretrain.ranges import RANGES
-from pretrain.views import ViewsConfig
 
 CPU = torch.device("cpu")
 

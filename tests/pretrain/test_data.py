@@ -1,4 +1,4 @@
-"""Folders of images: ``python -m pytest tests/pretrain/test_data.py``."""
+"""Folders of images."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pretrain import data
-from pretrain.errors import InputError
-from pretrain.files import fingerprint
+from pretrain.common.errors import InputError
+from pretrain.common.files import fingerprint
 from tests.pretrain.conftest import write_images
 
 

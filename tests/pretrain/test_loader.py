@@ -1,4 +1,4 @@
-"""Batches, their order and what happens to unreadable images: ``python -m pytest tests/pretrain/test_loader.py``."""
+"""Batches, their order and what happens to unreadable images."""
 
 import re
 from contextlib import closing
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from pretrain import data, loader
-from pretrain.crops import Crop
-from pretrain.errors import InputError
+from pretrain.augment.crops import Crop
+from pretrain.common.errors import InputError
 from tests.pretrain.conftest import write_images
 
 CROPS = (Crop(size=16, scale=(0.2, 1.0)),) * 2

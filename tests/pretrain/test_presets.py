@@ -1,7 +1,4 @@
-"""Every preset: through the command line, and against the values its source publishes.
-
-``python -m pytest tests/pretrain/test_presets.py``
-"""
+"""Every preset: through the command line, and against the values its source publishes."""
 
 import dataclasses
 from pathlib import Path
@@ -12,11 +9,11 @@ import tyro
 
 from pretrain import command as cli
 from pretrain import train
+from pretrain.augment.views import VIEWS
+from pretrain.common.errors import InputError
 from pretrain.config import resolve
-from pretrain.errors import InputError
 from pretrain.methods import METHODS
 from pretrain.presets import PRESETS
-from pretrain.views import VIEWS
 
 
 def parsed(preset, *flags):
@@ -131,7 +128,7 @@ PUBLISHED = {
         "views": [PYCONTRAST_B],
     },
     # facebookresearch/barlowtwins:main.py: --learning-rate-biases 0.0048, times 2048/256; its gradient is that of the
-    # loss over 16, the number of GPUs in its README.md (tests/pretrain/test_distributed.py).
+    # loss over 16, the number of GPUs in its README.md (tests/pretrain/runtime/test_distributed.py).
     "barlowtwins-r50-1000ep": VICREG | {"bias rate": 0.0384 / 16},
     "vicreg-r50-1000ep": VICREG,
     # pytorch/vision:references/classification/train.py and README.md: 8 GPUs with 32 images each; no scaling rule.

@@ -1,7 +1,4 @@
-"""docs/pretraining.md against the code: its tables, and the new method as it stands there.
-
-``python -m pytest tests/pretrain/test_pretraining_doc.py``
-"""
+"""docs/pretraining.md against the code: its tables, and the new method as it stands there."""
 
 import fnmatch
 import re
@@ -11,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretrain import train
+from pretrain.augment.views import VIEWS, ViewsConfig
 from pretrain.methods import METHODS, BYOLConfig, SimSiamConfig
-from pretrain.metrics import read_metrics
 from pretrain.presets import PRESETS
-from pretrain.views import VIEWS, ViewsConfig
+from pretrain.runtime.metrics import read_metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pretraining.md").read_text(encoding="utf-8")
 

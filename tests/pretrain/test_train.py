@@ -1,4 +1,4 @@
-"""Whole runs, small: ``python -m pytest tests/pretrain/test_train.py``."""
+"""Whole runs, small."""
 
 import dataclasses
 import json
@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pretrain import train
-from pretrain.alarms import WINDOW, CollapseWatch, check_finite
 from pretrain.checkpoint import tensor_digest
+from pretrain.common.errors import InputError, RunError
 from pretrain.config import resolve
 from pretrain.data import list_images
-from pretrain.errors import InputError, RunError
 from pretrain.loader import StepSampler
 from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
-from pretrain.metrics import read_metrics
 from pretrain.presets import PRESETS
+from pretrain.runtime.collapse import WINDOW, CollapseWatch, check_finite
+from pretrain.runtime.metrics import read_metrics
 from tests.pretrain.conftest import write_images
 
 replace = dataclasses.replace

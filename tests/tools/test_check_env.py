@@ -1,8 +1,8 @@
-"""What tools/check_env.py finds missing, and where it looks for data. python -m pytest tests/tools/test_check_env.py"""
+"""What tools/check_env.py finds missing, and where it looks for data."""
 
 import pytest
 
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 from tools import check_env
 
 

@@ -1,7 +1,4 @@
-"""Re-packing and installing detectron2, on a made-up wheel served from a folder. No network.
-
-python -m pytest tests/tools/test_install_detectron2.py
-"""
+"""Re-packing and installing detectron2, on a made-up wheel served from a folder. No network."""
 
 import base64
 import hashlib
@@ -13,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.errors import RunError
+from pretrain.common.errors import RunError
 from tools import install_detectron2
-from transfer import origin
+from transfer.detection import detectron2_version
 
 METADATA = """\
 Metadata-Version: 2.1
@@ -150,13 +147,13 @@ def test_the_origin_reader_says_whose_detectron2_is_used(tmp_path, monkeypatch, 
         (info / record).write_text(json.dumps(content))
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "detectron2", raising=False)
-    found = origin.detectron2_origin()
+    found = detectron2_version.detectron2_origin()
     assert found["source"] == content
-    assert origin.describe(found) == told + str(tmp_path / "detectron2")
+    assert detectron2_version.describe(found) == told + str(tmp_path / "detectron2")
 
 
 def test_the_origin_reader_says_when_there_is_none(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "detectron2", raising=False)
-    assert set(origin.detectron2_origin().values()) == {None}
-    assert origin.describe(origin.detectron2_origin()) == "not installed"
+    assert set(detectron2_version.detectron2_origin().values()) == {None}
+    assert detectron2_version.describe(detectron2_version.detectron2_origin()) == "not installed"

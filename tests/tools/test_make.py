@@ -1,7 +1,4 @@
-"""The Makefile and the set-up script, with made-up Pythons on PATH, so that nothing is installed.
-
-python -m pytest tests/tools/test_make.py
-"""
+"""The Makefile and the set-up script, with made-up Pythons on PATH, so that nothing is installed."""
 
 import os
 import re
@@ -15,7 +12,7 @@ import pytest
 import tyro
 
 from benchmarks.arguments import SuiteArguments
-from pretrain.files import write_json
+from pretrain.common.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("python3.13", "python3.12", "python3.11", "python3")

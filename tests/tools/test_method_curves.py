@@ -1,9 +1,9 @@
-"""One picture of all losses, and resuming: ``python -m pytest tests/tools/test_method_curves.py``."""
+"""One picture of all losses, and resuming."""
 
 import pytest
 from PIL import Image
 
-from pretrain.metrics import read_metrics
+from pretrain.runtime.metrics import read_metrics
 from tests.pretrain.conftest import write_images
 from tools import method_curves
 

@@ -1,4 +1,4 @@
-"""tools/sources_table.py: a row a file, with what was proved. python -m pytest tests/tools/test_sources_table.py"""
+"""tools/sources_table.py: a row a file, with what was proved."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""tools/sweep.py with stand-ins for the runs: python -m pytest tests/tools/test_sweep.py"""
+"""tools/sweep.py with stand-ins for the runs."""
 
 import dataclasses
 import json
@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.datasets.layout import DataRoot
+from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
-from pretrain.errors import InputError
+from pretrain.common.errors import InputError
 from pretrain.presets import PRESETS
 from tests.benchmarks.doubles import make_record, make_spec
 from tools import sweep
-from transfer.sources import weights_digest
+from transfer.checkpoints.families import weights_digest
 
 
 @pytest.fixture

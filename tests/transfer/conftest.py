@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models import resnet50
 
-from transfer.convert import convert
+from transfer.checkpoints.convert import convert
 
 
 @pytest.fixture

@@ -1,0 +1,190 @@
+"""Lays a data root under results/data: the embedded emoji set, or a checked standard view of the user's own data.
+
+    python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
+    python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+
+Prints the root's path. The user's images are linked, never copied; nothing is written when a check fails. Preparing
+the same source with the same options again returns the root that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data import from_coco, from_folders, from_voc
+from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
+from benchmarks.data.root import NAMED, DataRoot, building, source_state, written_digest
+from pretrain.common.errors import InputError, run_cli
+from pretrain.common.files import data_dir, write_json
+from pretrain.data import folder_fingerprint
+
+VERSION = 2  # raise it when data that were accepted are refused or written otherwise: roots are then laid out anew
+SMALL = 16  # pixels: the finest anchors of detectron2's C4, and a quarter of a cell of its map
+WARNINGS = {
+    IN_TRAIN: "scores on them are scores of training",
+    AWAY: "look at the contact sheet",
+    LACKING: "the set counts as one of boxes alone",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Prepare what the arguments say and print the root's path."""
+    arguments = parser().parse_args(argv)
+    print(prepare_emoji(arguments) if arguments.kind == "emoji" else prepare_source(arguments))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one subcommand for each kind of data."""
+    # No dataclass of the generator is imported for the help text: it takes a second.
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks prepare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    kinds = top.add_subparsers(dest="kind", required=True)
+    emoji = kinds.add_parser("emoji", help="the embedded synthetic set")
+    emoji.add_argument("--profile", choices=("smoke", "demo"), default="smoke", help="its size")
+    emoji.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (the files do not depend on it)"
+    )
+    for kind, what in (
+        ("voc", "PASCAL VOC devkit or folder"),
+        ("coco", "COCO folder"),
+        ("imagenet", "folders of classes"),
+    ):
+        one = kinds.add_parser(kind, help=f"the user's {what}")
+        one.add_argument("source", type=Path, help=what)
+        one.add_argument("--name", help="name of the root (default: <kind>-<folder's name>)")
+        one.add_argument("--val-fraction", type=float, default=0.2, help="held out where the source has no split")
+        one.add_argument("--seed", type=int, default=0, help="of that split")
+        one.add_argument(
+            "--drop-unreadable", action="store_true", help="leave out missing and broken images, with their annotations"
+        )
+        if kind == "coco":
+            one.add_argument("--annotations", type=Path, help="the JSON file, where it is not found by itself")
+            one.add_argument("--images", type=Path, help="the folder of images, where it is not found by itself")
+            one.add_argument("--val-annotations", type=Path, help="the JSON file of the validation split")
+            one.add_argument("--val-images", type=Path, help="the folder of its images (default: --images)")
+    return top
+
+
+def prepare_emoji(arguments: argparse.Namespace) -> Path:
+    """Generate the embedded set of the profile, or return it."""
+    if arguments.workers < 1:
+        raise InputError(f"--workers {arguments.workers} is not a number of processes: give 1 or more")
+    from benchmarks.data.emoji.generate import PRESETS, generate
+
+    return generate(PRESETS[arguments.profile], f"emoji-{arguments.profile}", arguments.workers)
+
+
+def prepare_source(arguments: argparse.Namespace) -> Path:
+    """Check the user's data and lay its standard view, or return the one that is there."""
+    kind, source = arguments.kind, absolute(arguments.source)
+    if not source.is_dir():
+        raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
+    if not 0 < arguments.val_fraction < 1:
+        raise InputError(f"--val-fraction {arguments.val_fraction} is not between 0 and 1")
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed} is negative: give 0 or more")
+    name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
+    config: dict[str, Any] = {"kind": kind, "source": str(source), "version": VERSION}
+    config |= {"val_fraction": arguments.val_fraction, "seed": arguments.seed}
+    if arguments.drop_unreadable:
+        config["drop_unreadable"] = True
+    named = {key: getattr(arguments, key, None) for key in NAMED}
+    paths = {key: absolute(path) for key, path in named.items() if path}
+    config |= {key: str(path) for key, path in paths.items()}
+    config["state"] = source_state(config)
+    root = data_dir() / name
+    if not reusable(root, config):
+        with building(root, replace=True) as target:
+            lay(target, name, config, builder(arguments, source, paths))
+    report(DataRoot.load(root).section(kind))
+    return root
+
+
+def absolute(path: Path) -> Path:
+    """``path`` with links and ~ resolved as far as they can be: pathlib raises for a link to itself."""
+    return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
+
+
+def builder(arguments: argparse.Namespace, source: Path, paths: dict[str, Path]) -> Callable[[Path], dict[str, Any]]:
+    """The function that writes this kind's layout into a folder and returns its section of data.json."""
+    options = (arguments.val_fraction, arguments.seed, arguments.drop_unreadable)
+    if arguments.kind == "coco":
+        return lambda target: from_coco.build(source, target, *options, paths)
+    build = from_voc.build if arguments.kind == "voc" else from_folders.build
+    return lambda target: build(source, target, *options)
+
+
+def reusable(root: Path, config: dict[str, Any]) -> bool:
+    """Whether ``root`` is the view wanted. InputError where it holds other data."""
+    if not root.exists():
+        return False
+    loaded = DataRoot.load(root)
+    there = loaded.config
+    if there == config and not loaded.is_edited():
+        return True
+    if (there.get("kind"), there.get("source")) != (config["kind"], config["source"]):
+        raise InputError(f"{root} holds other data: choose another name with --name")
+    same = there.get("version") == VERSION
+    why = "its source, options or own files have changed" if same else "it is of an earlier version"
+    print(f"{root.name}: {why}, laying it out again", file=sys.stderr)
+    return False
+
+
+def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
+    """Write the layout and then data.json into ``target``."""
+    kind = config["kind"]
+    section = build(target)
+    folder = target / ("VOCdevkit" if kind == "voc" else kind)
+    section["fingerprint"] = folder_fingerprint(folder)
+    about: dict[str, Any] = {
+        "name": name,
+        "synthetic": False,
+        "description": f"the user's own data, {kind} layout",
+        "config": config,
+    }
+    if kind != "imagenet":
+        with warnings.catch_warnings(action="ignore"):  # of detectron2's own code, which also takes seconds to import
+            from benchmarks.data.registration import object_sides, read_as_run
+
+        section["written"] = written_digest(folder)
+        records = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
+        section["validation"]["median object side"] = object_sides(records)
+    write_json(target / "data.json", about | {kind: section})
+
+
+def report(section: dict[str, Any]) -> None:
+    """What was found, on stderr."""
+    validation = section["validation"]
+    print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
+    print(f"validation: {json.dumps(validation, ensure_ascii=False)}", file=sys.stderr)
+    if sides := validation.get("median object side"):
+        text = ", ".join(f"{side:g} px in profile {profile}" for profile, side in sides.items())
+        print(f"median object side at the detectors' input size: {text}", file=sys.stderr)
+        if small := [profile for profile, side in sides.items() if side < SMALL]:
+            print(
+                f"warning: half of the objects are smaller than {SMALL} px in {' and '.join(small)}: "
+                "detectors will miss most of them there",
+                file=sys.stderr,
+            )
+    held_out = section["counts"].get("test", section["counts"].get("val"))
+    images = held_out["images"] if isinstance(held_out, dict) else held_out
+    for finding, consequence in WARNINGS.items():
+        if number := validation.get(finding):
+            of = f" of {images:,}" if finding == IN_TRAIN else ""
+            print(f"warning: {number:,}{of} {finding}: {consequence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,222 @@
+"""Puts a data root's VOC or COCO layout under its own names into detectron2's catalogues.
+
+    python -c "from benchmarks.data.root import DataRoot; from benchmarks.data.registration import register;
+    print(register(DataRoot.load('results/data/emoji-smoke'), 'voc'))"
+
+detectron2's own names (voc_2007_*, coco_2017_*) are taken, and its VOC reader has a fixed list of classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.datasets import load_coco_json
+from detectron2.data.detection_utils import annotations_to_instances
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from benchmarks.data.checks import fatal, header
+from benchmarks.data.root import DataRoot
+from benchmarks.data.vocxml import read_xml
+from pretrain.common.errors import InputError
+from transfer.detection.profiles import Profile, overlay
+
+MASKS_CHECKED = 10_000  # images; a COCO mask takes 0.1 ms and more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What the detection driver needs to know of registered data."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    num_classes: int
+    classes: tuple[str, ...]
+    mask_format: str
+    """"polygon"; "bitmask" where the masks are RLE; "none" where there are none."""
+    test_images: int
+
+
+def register(root: DataRoot, kind: str) -> Registered:
+    """Register the layout ``kind`` ("voc" or "coco") of ``root``, in place of the same data at another place.
+
+    InputError where the layout is absent.
+    """
+    section = root.section(kind)
+    prefix = f"{root.name}-{section['fingerprint'][:8]}"
+    names = _register_voc(root, prefix) if kind == "voc" else _register_coco(root, prefix)
+    split = "test" if kind == "voc" else "val"
+    return Registered(
+        train=names["train"],
+        test=names["test"],
+        num_classes=len(section["classes"]),
+        classes=tuple(section["classes"]),
+        mask_format={"polygon": "polygon", "rle": "bitmask"}.get(section.get("masks", ""), "none"),
+        test_images=section["counts"][split]["images"],
+    )
+
+
+def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
+    """detectron2's records of both splits, read, filtered and checked as a run does it.
+
+    InputError where that fails: sizes other than the images', objects or masks that detectron2 does not take.
+    """
+    # Under a name of its own: the root is not where it will be.
+    data = register(dataclasses.replace(root, name=f"unfinished-{root.name}"), kind)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        get_detection_dataset_dicts(data.train, filter_empty=True)
+        splits = {"train": records_of(data.train), "test": records_of(data.test)}
+        _check_objects(splits, root.section(kind)["counts"], kind)
+        records = [*splits["train"], *splits["test"]]
+        _check_sizes(records)
+        if data.mask_format != "none":
+            for one in records[:: max(1, len(records) // MASKS_CHECKED)]:
+                solid = [item for item in one["annotations"] if not item["iscrowd"]]
+                annotations_to_instances(solid, (one["height"], one["width"]), mask_format=data.mask_format)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # detectron2 and pycocotools raise whatever they stumble over
+        text = f"{type(error).__name__}: {error}"[:300]
+        raise InputError(f"detectron2 cannot read these {kind} data ({text}): correct the annotations") from error
+    finally:
+        logging.disable(level)
+        for name in (*data.train, *data.test):
+            _forget(name)
+    return records
+
+
+def _forget(name: str) -> None:
+    """Take ``name`` out of detectron2's catalogues: the same data may have been registered at another place."""
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def records_of(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """detectron2's records of the registered data sets ``names``."""
+    return [one for name in names for one in DatasetCatalog.get(name)]
+
+
+def _check_objects(splits: dict[str, list[dict[str, Any]]], counts: dict[str, dict[str, int]], kind: str) -> None:
+    """InputError where detectron2 sees another number of images or objects than were counted."""
+    for split, records in splits.items():
+        counted = counts[{"coco": {"test": "val"}}.get(kind, {}).get(split, split)]
+        expected = (counted["images"], counted["annotations" if kind == "coco" else "objects"])
+        seen = (len(records), sum(len(one["annotations"]) for one in records))
+        if seen != expected:
+            text = "{} images with {} objects".format
+            raise InputError(
+                f"detectron2 sees {text(*seen)} in the {split} split where {text(*expected)} are: check the annotations"
+            )
+
+
+def _check_sizes(records: list[dict[str, Any]]) -> None:
+    """InputError where an image's size as detectron2 shows it is another than its record's."""
+
+    def wrong(record: dict[str, Any]) -> str:
+        with Image.open(record["file_name"]) as image:
+            size = header(image).size
+        stated = (record["width"], record["height"])
+        return "" if size == stated else f"{Path(record['file_name']).resolve()} ({size}, recorded as {stated})"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [one for one in pool.map(wrong, records) if one]
+    fatal("image that detectron2 shows in another size than recorded", found, "save it anew, without EXIF")
+
+
+def object_sides(records: list[dict[str, Any]]) -> dict[str, float]:
+    """The median side, √(width · height) in pixels, of the objects at the input size of each profile."""
+    default = get_cfg().INPUT
+    sides: dict[str, float] = {}
+    for profile in get_args(Profile):
+        changes = overlay(profile, fpn=True)
+        shortest = changes.get("INPUT.MIN_SIZE_TEST", default.MIN_SIZE_TEST)
+        longest = changes.get("INPUT.MAX_SIZE_TEST", default.MAX_SIZE_TEST)
+        found = []
+        for one in records:
+            size = (one["width"], one["height"])
+            scale = min(shortest / min(size), longest / max(size))
+            for item in one["annotations"]:
+                if not item.get("iscrowd"):
+                    _, _, width, height = BoxMode.convert(item["bbox"], item["bbox_mode"], BoxMode.XYWH_ABS)
+                    found.append(scale * math.sqrt(width * height))
+        sides[profile] = round(statistics.median(found), 1)
+    return sides
+
+
+def _register_voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    section, classes = root.section("voc"), list(root.section("voc")["classes"])
+    names: dict[str, tuple[str, ...]] = {}
+    for split in ("train", "test"):
+        for folder, image_set in section[split]:
+            # The evaluator splits nothing off the name, but asks the metadata for a year to choose the metric.
+            name = f"{prefix}_voc_{folder.removeprefix('VOC')}_{image_set}"
+            names[split] = (*names.get(split, ()), name)
+            _forget(name)
+            path = root.folder("voc") / folder
+            DatasetCatalog.register(name, partial(load_voc, path, image_set, classes))
+            about = {"thing_classes": classes, "dirname": str(path), "split": image_set, "year": 2007}
+            MetadataCatalog.get(name).set(evaluator_type="pascal_voc", **about)
+    return names
+
+
+def _register_coco(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    for split, part in (("train", "train2017"), ("test", "val2017")):
+        name = f"{prefix}_coco_{part}"
+        names[split] = (name,)
+        _forget(name)
+        file, images = root.folder("coco") / "annotations" / f"instances_{part}.json", root.folder("coco") / part
+        DatasetCatalog.register(name, partial(load_coco_json, str(file), str(images), name))
+        # Loading sets these too, but only in the process and at the time that it happens.
+        categories = sorted(json.loads(file.read_text(encoding="utf-8"))["categories"], key=lambda one: one["id"])
+        ids = {one["id"]: index for index, one in enumerate(categories)}
+        MetadataCatalog.get(name).set(
+            evaluator_type="coco",
+            json_file=str(file),
+            image_root=str(images),
+            thing_classes=[one["name"] for one in categories],
+            thing_dataset_id_to_contiguous_id=ids,
+        )
+    return names
+
+
+def load_voc(folder: Path, image_set: str, classes: list[str]) -> list[dict[str, Any]]:
+    """detectron2's list of dicts for ``folder/ImageSets/Main/<image_set>.txt``.
+
+    Boxes become 0-based with exclusive right and bottom edges: 1 is taken from xmin and ymin, as detectron2 does
+    (detectron2:data/datasets/pascal_voc.py). Difficult objects are kept, as there; the flags are for pictures only.
+    """
+    records = []
+    for name in (folder / "ImageSets" / "Main" / f"{image_set}.txt").read_text(encoding="utf-8").split():
+        image = read_xml(folder / "Annotations" / f"{name}.xml")
+        annotations = []
+        for one in image.objects:
+            left, top, right, bottom = one.box
+            annotations.append(
+                {
+                    "category_id": classes.index(one.name),
+                    "bbox": [left - 1.0, top - 1.0, right, bottom],
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    "truncated": one.truncated,
+                    "difficult": one.difficult,
+                }
+            )
+        file = str(folder / "JPEGImages" / f"{name}.jpg")
+        about = {"file_name": file, "image_id": name, "height": image.height, "width": image.width}
+        records.append(about | {"annotations": annotations})
+    return records

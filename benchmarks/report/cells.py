@@ -1,0 +1,230 @@
+"""The cells of a table: run records grouped by checkpoint, column and metric; only the seed varies within a cell.
+
+Std is the sample standard deviation over the seeds of the downstream run. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
+from benchmarks.report.text import shortened
+from benchmarks.tasks.base import TASKS, Metric
+from pretrain.common.errors import printable
+from transfer.checkpoints.weights import InputConvention
+
+K = TypeVar("K")
+LONGEST = 300  # characters of a row's or column's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row × column of the table: the values over seeds, and the records they come from.
+
+    ``label`` and ``column`` are printable, and no two rows or columns of a table have the same.
+    """
+
+    label: str
+    column: str
+    metric: Metric
+    records: tuple[RunRecord, ...]
+    failed: int
+    errors: tuple[str, ...] = ()  # of the failed runs
+
+    @functools.cached_property
+    def values(self) -> list[float]:
+        """Defined values, percent."""
+        found = (record.metrics.get(self.metric.key) for record in self.records)
+        return [value for value in found if value is not None]
+
+    @functools.cached_property
+    def mean(self) -> float | None:
+        """Mean over seeds, None without a value."""
+        return sum(self.values) / len(self.values) if self.values else None
+
+    @functools.cached_property
+    def std(self) -> float | None:
+        """Sample standard deviation, None for fewer than two values."""
+        if self.mean is None or len(self.values) < 2:
+            return None
+        return (sum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1)) ** 0.5
+
+    def text(self, plus_minus: str, dash: str) -> str:
+        """``12.3 ± 0.4 (3)``; without ± for n = 1; ``failed``, ``undefined`` or a dash where there is no number."""
+        if self.mean is None:
+            return "failed" if self.failed and not self.records else "undefined" if self.records else dash
+        number = f"{self.mean:.{self.metric.decimals}f}"
+        if self.std is not None:
+            number += f"{plus_minus}{self.std:.{self.metric.decimals}f}"
+        return f"{number} ({len(self.values)})"
+
+
+def collect(expected: Sequence[tuple[str, RunSpec]], newest: Mapping[RunSpec, RunRecord] | None = None) -> list[Cell]:
+    """Cells of the (label, spec) pairs, in their order, for every metric; only the seed varies within a cell.
+
+    ``newest``: the record of each spec, where they have been read already.
+    """
+    if newest is None:
+        newest = _read(spec for _, spec in expected)
+    groups: dict[tuple[str, str, str], dict[RunSpec, None]] = {}
+    headings = _headings([spec for _, spec in expected])
+    rows = _rows(expected)
+    for label, spec in expected:
+        key = (rows[label, _checkpoint(spec)], spec.task, headings[spec.column()])
+        groups.setdefault(key, {})[spec] = None
+    cells = []
+    for (row, task, heading), specs in groups.items():
+        records = [newest[spec] for spec in specs if spec in newest]
+        done = tuple(record for record in records if record.status == "ok")
+        errors = tuple(record.error or "" for record in records if record.status != "ok")
+        cells += [Cell(row, heading, metric, done, len(errors), errors) for metric in TASKS[task].metrics]
+    return cells
+
+
+def _read(specs: Iterable[RunSpec]) -> dict[RunSpec, RunRecord]:
+    store = ResultsStore()
+    found = ((spec, store.newest(spec)) for spec in dict.fromkeys(specs))
+    return {spec: record.outline() for spec, record in found if record}
+
+
+def _checkpoint(spec: RunSpec) -> tuple[str, InputConvention | None]:
+    return spec.checkpoint_sha256, spec.input
+
+
+def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, InputConvention | None]], str]:
+    """Row heading of each (label, checkpoint), with its digest or input where one label has several."""
+    found: dict[str, dict[tuple[str, InputConvention | None], None]] = {}
+    for label, spec in expected:
+        found.setdefault(label, {})[_checkpoint(spec)] = None
+    rows = {}
+    for label, several in found.items():
+        for sha256, convention in several:
+            parts = [sha256[:6]] if len({one for one, _ in several}) > 1 else []
+            if len({other for one, other in several if one == sha256}) > 1:
+                parts.append(_in_words(convention))
+            rows[label, (sha256, convention)] = f"{label} [{', '.join(parts)}]" if parts else label
+    return _shown(rows)
+
+
+def _shown(names: Mapping[K, str]) -> dict[K, str]:
+    """``names`` printable, not endless, and each its own: what is no label of ours may look like one."""
+    texts = (printable(name).strip() or "(no name)" for name in names.values())
+    return dict(zip(names, shortened(texts, LONGEST), strict=True))
+
+
+def _in_words(convention: InputConvention | None) -> str:
+    """``RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225``, with the stride where it is in the 1×1."""
+    if convention is None:
+        return "input unknown"
+    mean, std = (" ".join(f"{x:.3g}" for x in values) for values in (convention.pixel_mean, convention.pixel_std))
+    return f"{convention.channel_order}, mean {mean}, std {std}{', stride in 1×1' * convention.stride_in_1x1}"
+
+
+def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
+    """Column heading of each protocol × data × overrides: task and detector, and whatever else tells them apart."""
+    variants = list(dict.fromkeys(spec.column() for spec in specs))
+    names = {(spec.data_name, TASKS[spec.task].needs, spec.data_fingerprint) for spec in variants}
+    several = len({name for name, _, _ in names}) > 1
+    twins = {
+        name for name, needs, print_ in names for other in names if (name, needs) == other[:2] and print_ != other[2]
+    }
+    headings = {}
+    for spec in variants:
+        same = [other for other in variants if (other.task, other.protocol) == (spec.task, spec.protocol)]
+        parts = [
+            TASKS[spec.task].column_title(spec.protocol),
+            spec.data_name if several else "",
+            f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
+            " ".join(spec.overrides) if len({other.overrides for other in same}) > 1 else "",
+            f"{spec.num_gpus} GPUs" if len({other.num_gpus for other in same}) > 1 else "",
+            spec.precision if len({other.precision for other in same}) > 1 else "",
+            f"settings {spec.protocol_digest[:6]}" if _edited(spec, same) else "",
+        ]
+        headings[spec] = " ".join(part for part in parts if part)
+    return _shown(headings)
+
+
+def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:
+    """Whether the protocol of this name has had other content too, beside what options, GPUs and precision explain."""
+    alike = dataclasses.replace(spec, protocol_digest="")
+    return any(other != spec and dataclasses.replace(other, protocol_digest="") == alike for other in same)
+
+
+BOLD_SEEDS, BOLD_ERRORS = 5, 3.0
+
+
+def best_cells(cells: Iterable[Cell]) -> set[int]:
+    """Ids of the cells to set in bold.
+
+    A bold cell leads EVERY other cell of its column by more than BOLD_ERRORS standard errors of the difference of the
+    means, and all of them have BOLD_SEEDS values or more. Among equal rows that marks a winner in 1.7 % of the columns
+    of two rows with five seeds, and in fewer where there are more (simulated in the tests of tables).
+    """
+    columns: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.mean is not None:
+            columns.setdefault((cell.column, cell.metric.key), []).append(cell)
+    bold = set()
+    for column in columns.values():
+        sign = 1 if column[0].metric.higher_is_better else -1
+        first, *rest = sorted(column, key=lambda cell: -sign * (cell.mean or 0.0))
+        if (
+            rest
+            and all(len(cell.values) >= BOLD_SEEDS for cell in column)
+            and all(_leads(first, cell) for cell in rest)
+        ):
+            bold.add(id(first))
+    return bold
+
+
+def _leads(first: Cell, other: Cell) -> bool:
+    """Whether the means differ by more than BOLD_ERRORS standard errors of their difference."""
+    error = sum((cell.std or 0.0) ** 2 / len(cell.values) for cell in (first, other)) ** 0.5
+    return abs((first.mean or 0.0) - (other.mean or 0.0)) > BOLD_ERRORS * error
+
+
+def recorded(
+    profile: str, data: str | None = None, newest: Mapping[RunSpec, RunRecord] | None = None
+) -> list[tuple[str, RunSpec]]:
+    """(label, spec) of every recorded run, failed ones too, of a profile and a current task version and protocol.
+
+    Without the columns whose every run failed, if later runs had other settings or data of the same names.
+    ``data``: on the data set of that name only. ``newest`` as in ``collect``.
+    """
+    if newest is None:
+        newest = ResultsStore().all_newest()
+    found = [
+        record
+        for spec, record in newest.items()
+        if spec.profile == profile
+        and data in (None, spec.data_name)
+        and spec.task in TASKS
+        and spec.task_version == TASKS[spec.task].version
+        and spec.protocol in TASKS[spec.task].protocols
+        and spec.protocol_digest != UNKNOWN
+    ]
+    obsolete = _obsolete(found)
+    pairs = [(record.label, record.spec) for record in found if record.spec.column() not in obsolete]
+    order = list(TASKS)
+    return sorted(pairs, key=lambda pair: (pair[0], order.index(pair[1].task), pair[1].protocol, pair[1].seed))
+
+
+def _obsolete(records: Sequence[RunRecord]) -> set[RunSpec]:
+    """Columns without a number that a later one, of other settings or data of the same names, has replaced."""
+    latest: dict[RunSpec, str] = {}
+    for record in records:
+        column = record.spec.column()
+        latest[column] = max(latest.get(column, ""), record.start)
+    replaced: dict[RunSpec, str] = {}
+    for column, start in latest.items():
+        names = dataclasses.replace(column, protocol_digest="", data_fingerprint="")
+        replaced[names] = max(replaced.get(names, ""), start)
+    done = {record.spec.column() for record in records if record.status == "ok"}
+    return {
+        column
+        for column, start in latest.items()
+        if column not in done and start < replaced[dataclasses.replace(column, protocol_digest="", data_fingerprint="")]
+    }

@@ -1,0 +1,63 @@
+"""How a command ends: the table, what the time went into, where everything lies, what failed. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from benchmarks.executors.local import Ran, minutes
+from benchmarks.records import ResultsStore, RunSpec, files_of
+from benchmarks.report.tables import complete, write_tables
+from pretrain.common.errors import printable
+from pretrain.common.files import results_dir
+from pretrain.common.shell import command
+
+
+def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
+    """A line a stage: how many jobs, their seconds together (they may have run side by side) and the longest."""
+    rows = [(stage, str(len(spent)), minutes(sum(spent)), minutes(max(spent))) for stage, spent in seconds.items()]
+    if not rows:
+        return []
+    rows.insert(0, ("stage", "jobs", "time", "longest"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return ["  ".join((row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3)))) for row in rows]
+
+
+FOLDERS = ("runs", "tables", "pretrain", "converted", "data", "logs")
+
+
+def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:
+    """Where things lie, and the command that draws the predictions of the last detection run that kept them."""
+    store, results = ResultsStore(), results_dir()
+    there = ", ".join(name for name in FOLDERS if (results / name).is_dir())
+    records = [record for _, spec in expected for record in store.paths(spec)]
+    kept = [record for record in records if (files_of(record) / "predictions.json").is_file()]
+    commands = [f"predictions as a picture: {command('benchmarks', 'show', record)}" for record in kept[-1:]]
+    return [f"everything is under {results}: {there}", *commands]
+
+
+def finish(
+    expected: Sequence[tuple[str, RunSpec]],
+    profile: str,
+    name: str,
+    saved: Sequence[str],
+    ran: Ran,
+    begun: float,
+) -> int:
+    """Print the table and the summary on stderr, the artefact paths on stdout.
+
+    0, or 1 when a run failed or the table could not be written.
+    """
+    whole = True
+    if expected:
+        _, paths = write_tables(expected, profile, name, with_published=name == "paper")
+        print(*paths, sep="\n", end="\n" if paths else "", flush=True)
+        whole = complete(paths)
+    print(*stage_lines(ran.seconds), sep="\n", file=sys.stderr)
+    print(f"{len(saved)} new runs, {minutes(time.monotonic() - begun)} in all", file=sys.stderr)
+    print(*_places(expected), sep="\n", file=sys.stderr)
+    for job, reason in ran.failed:
+        where = f" (log: {job.log})" if job.log else ""
+        print(printable(f"failed: {job.name}: {reason}{where}"), file=sys.stderr)
+    return 1 if ran.failed or not whole else 0

@@ -1,0 +1,323 @@
+"""Run records into a table: mean ± std (n) in every cell, as Markdown, CSV and LaTeX. Imports no torch.
+
+    python -m benchmarks tables smoke
+
+The CSV is the long form: one row per cell, with the protocol, data fingerprint, checkpoint, commit and records behind
+it. Text that a spreadsheet would take for a formula has an apostrophe before it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.records import RunRecord, RunSpec
+from benchmarks.report.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
+from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
+from benchmarks.tasks.base import TASKS
+from pretrain.common.errors import InputError, printable
+from pretrain.common.files import replacing, results_dir
+from pretrain.common.provenance import short_commit
+
+ERRORS = 5  # in a caption
+PUBLISHED_GPUS = 8  # of every published detection protocol
+MEANING = {
+    "smoke": "it proves that the pipeline works; its numbers mean nothing",
+    "demo": "small and quick; not comparable with published numbers",
+    "paper": "the protocols as published",
+}
+
+
+def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
+    """The columns (task and detector, metric), and by row, the checkpoint, the text of each column's cell."""
+    shown = [cell for cell in cells if cell.metric.shown]
+    columns = {key: i for i, key in enumerate(dict.fromkeys((cell.column, cell.metric.label) for cell in shown))}
+    rows = {cell.label: [""] * len(columns) for cell in shown}
+    for cell in shown:
+        rows[cell.label][columns[cell.column, cell.metric.label]] = rendered[id(cell)]
+    return list(columns), rows
+
+
+def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row a cell with everything that says where it comes from."""
+    sources: dict[int, dict[str, str]] = {}  # the metrics of a run share their records
+    rows = []
+    for cell in cells:
+        source = sources.get(id(cell.records)) or sources.setdefault(id(cell.records), _source(cell.records))
+        numbers = {"mean": cell.mean, "std": cell.std, "n": len(cell.values), "failed": cell.failed}
+        row: dict[str, Any] = {"checkpoint": cell.label, "architecture": source["architecture"], "column": cell.column}
+        row |= {"metric": cell.metric.key, **numbers, "unit": cell.metric.unit, **source}
+        rows.append({key: for_spreadsheet(one) if isinstance(one, str) else one for key, one in row.items()})
+    return pd.DataFrame(rows)
+
+
+def _source(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Where a cell comes from, in the order of the CSV's columns."""
+    specs = [record.spec for record in records]
+    return {
+        "architecture": _joined(record.architecture or "" for record in records),
+        "reference": _joined(TASKS[spec.task].reference for spec in specs),
+        "profile": _joined(spec.profile for spec in specs),
+        "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
+        "protocol": _joined(spec.protocol for spec in specs),
+        "protocol_digest": _joined(spec.protocol_digest[:12] for spec in specs),
+        "precision": _joined(spec.precision for spec in specs),
+        "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
+        "overrides": _joined(" ".join(spec.overrides) for spec in specs),
+        "data": _joined(spec.data_name for spec in specs),
+        "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),
+        "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
+        "seeds": _joined(str(spec.seed) for spec in specs),
+        "commit": _joined(short_commit(record.git) for record in records),
+        "notes": "; ".join(dict.fromkeys(note for record in records for note in record.notes)),
+        "runs": _joined(spec.spec_id for spec in specs),
+    }
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " ".join(dict.fromkeys(values))
+
+
+def caption(cells: Sequence[Cell], profile: str) -> str:
+    """Profile, data and fingerprints, protocols, n and commit in one paragraph; without a number, why there is none."""
+    records = [record for cell in cells for record in cell.records]
+    if not records:
+        return printable(f"Profile {profile} ({MEANING[profile]}). {_failures(cells)}")
+    data: dict[str, dict[str, None]] = {}
+    for record in records:
+        spec = record.spec
+        heading = f"{spec.data_name} ({record.data['description']})"
+        data.setdefault(heading, {})[f"{TASKS[spec.task].needs} {spec.data_fingerprint[:8]}"] = None
+    described = "; ".join(f"{heading}, fingerprints {', '.join(prints)}" for heading, prints in data.items())
+    protocols = dict.fromkeys(f"{record.spec.task}/{record.spec.protocol}" for record in records)
+    overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
+    commits = dict.fromkeys(short_commit(record.git) for record in records)
+    return printable(
+        f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
+        "run, without ± where n = 1. One pretraining run per row: these seeds leave out what another pretraining run "
+        f"would change. Bold: n ≥ {BOLD_SEEDS}, and more than {BOLD_ERRORS:g} standard errors of the difference ahead "
+        f"of every other row. {_detectors(records)}{_precisions(records)}{_networks(records)}"
+        f"Data: {described}. Protocols: {', '.join(protocols)}. "
+        + (f"Overrides: {'; '.join(overrides)}. " if overrides else "")
+        + f"{_notes(cells)}Commit: {', '.join(commits)}."
+    )
+
+
+def _failures(cells: Sequence[Cell]) -> str:
+    """``Every run failed, so there is no number: out of memory (VOC C4: a, b).`` with the first few errors."""
+    places: dict[str, dict[str, dict[str, None]]] = {}
+    for cell in cells:
+        for error in cell.errors:
+            columns = places.setdefault(shortened([error.rstrip(". ")], 200)[0], {})
+            columns.setdefault(cell.column, {})[cell.label] = None
+    if not places:
+        return "No run has ended yet."
+    found = []
+    for error, columns in places.items():
+        where = "; ".join(f"{column}: {', '.join(labels)}" for column, labels in columns.items())
+        found.append(f"{error} ({where})")
+    more = f"; and {len(found) - ERRORS} other errors" if len(found) > ERRORS else ""
+    return f"Every run failed, so there is no number: {'; '.join(found[:ERRORS])}{more}."
+
+
+def _detectors(records: Sequence[RunRecord]) -> str:
+    """``voc_fpn_24k: Faster R-CNN FPN, 300 iterations. `` of each detector that ran, from its own config."""
+    found = dict.fromkeys(f"{record.spec.protocol}: {record.detector}. " for record in records if record.detector)
+    return "".join(found)
+
+
+def _precisions(records: Sequence[RunRecord]) -> str:
+    """``Computed in fp32 (linear, knn), bf16 (voc-det). ``"""
+    tasks: dict[str, dict[str, None]] = {}
+    for record in records:
+        tasks.setdefault(record.spec.precision, {})[record.spec.task] = None
+    found = ", ".join(f"{precision} ({', '.join(names)})" for precision, names in tasks.items())
+    return f"Computed in {found}. " if found else ""
+
+
+def _notes(cells: Sequence[Cell]) -> str:
+    """``Notes: linear: decay 0.1 is the largest of its grid (random). ``: what the runs say of themselves."""
+    rows: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for record in cell.records:
+            for note in record.notes:
+                seed = f" seed {record.spec.seed}" if len(cell.records) > 1 else ""
+                rows.setdefault(f"{cell.column}: {note}", {})[cell.label + seed] = None
+    found = "; ".join(f"{note} ({', '.join(labels)})" for note, labels in rows.items())
+    return f"Notes: {found}. " if found else ""
+
+
+def _networks(records: Sequence[RunRecord]) -> str:
+    """``resnet50. `` or, where rows differ, each network with its rows; empty for records that do not say."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.architecture:
+            rows.setdefault(record.architecture, {})[record.label] = None
+    if len(rows) < 2:
+        return "".join(f"{name}. " for name in rows)
+    return ", ".join(f"{name} ({', '.join(labels)})" for name, labels in rows.items()) + ". "
+
+
+def to_markdown(cells: Sequence[Cell], profile: str) -> str:
+    """The table in Markdown with its caption."""
+    bold = best_cells(cells)
+    rendered = {id(c): f"**{c.text(' ± ', '-')}**" if id(c) in bold else c.text(" ± ", "-") for c in cells}
+    columns, rows = _wide(cells, rendered)
+    frame = pd.DataFrame(
+        list(rows.values()),
+        index=pd.Index([for_markdown(label) for label in rows], name="checkpoint"),
+        columns=[for_markdown(" ".join(heading)) for heading in columns],
+    )
+    table = frame.to_markdown(stralign="left", disable_numparse=True)
+    return f"{table}\n\n{for_markdown(caption(cells, profile))}\n"
+
+
+_TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "λ": r"$\lambda$",
+    "−": "$-$",
+    "–": "--",
+}
+
+
+def escape(text: str) -> str:
+    """``text`` for LaTeX; characters outside Latin-1 that have no entry are left to the document's encoding."""
+    escaped = "".join(_TEX.get(character, character) for character in printable(text))
+    # After the \\ of the row before, a bracket or a star would be its argument.
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
+
+
+def _tex_cell(cell: Cell, bold: bool) -> str:
+    text = cell.text(r" \pm ", "--")
+    if cell.mean is None:
+        return text
+    number, count = text.rsplit(" ", 1)
+    return rf"$\mathbf{{{number}}}$ {count}" if bold else f"${number}$ {count}"
+
+
+def to_latex(cells: Sequence[Cell], profile: str) -> str:
+    """A table* environment for booktabs (and graphicx, to fit the page's width)."""
+    bold = best_cells(cells)
+    columns, rows = _wide(cells, {id(cell): _tex_cell(cell, id(cell) in bold) for cell in cells})
+    spans: dict[str, int] = {}
+    for column, _ in columns:
+        spans[column] = spans.get(column, 0) + 1
+    heads = [
+        [
+            "",
+            *(
+                escape(column) if n == 1 else rf"\multicolumn{{{n}}}{{c}}{{{escape(column)}}}"
+                for column, n in spans.items()
+            ),
+        ],
+        ["", *(escape(metric) for _, metric in columns)],
+    ]
+    lines = [
+        " & ".join(line) + r" \\" for line in [*heads, *([escape(label), *texts] for label, texts in rows.items())]
+    ]
+    lines = [r"\toprule", *lines[:2], r"\midrule", *lines[2:], r"\bottomrule"]
+    body = "\n".join([rf"\begin{{tabular}}{{l{'c' * len(columns)}}}", *lines, r"\end{tabular}"])
+    return (
+        "% needs \\usepackage{booktabs,graphicx}\n\\begin{table*}\n\\centering\n"
+        f"\\caption{{{escape(caption(cells, profile))}}}\n"
+        f"\\label{{tab:transfer-{profile}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n{body}}}\n\\end{{table*}}\n"
+    )
+
+
+def write_tables(
+    expected: Sequence[tuple[str, RunSpec]],
+    profile: str,
+    name: str,
+    *,
+    with_published: bool = False,
+    newest: Mapping[RunSpec, RunRecord] | None = None,
+) -> tuple[str, list[Path]]:
+    """Print the table on stderr, then write ``results/tables/<name>.{md,csv,tex,png}``; the Markdown and the paths.
+
+    The paths are of the files that were written: one line on stderr names those that could not be, and why. A chart
+    without a number is not drawn, and an older one of that name goes. ``with_published`` adds the published numbers of
+    the same protocols, which only the standard data sets may stand beside. ``newest`` as in ``collect``. InputError
+    where a spec is of another profile: profiles never share a table.
+    """
+    if any(spec.profile != profile for _, spec in expected):
+        raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
+    cells = collect(expected, newest)
+    markdown = to_markdown(cells, profile)
+    if with_published:
+        markdown += f"\n{_published([spec for _, spec in expected])}"
+    print(f"\n{markdown}", file=sys.stderr)
+    stem = results_dir() / "tables" / _file_name(name)
+    texts = {"md": markdown, "csv": long_form(cells).to_csv(index=False), "tex": to_latex(cells, profile)}
+    written: list[Path] = []
+    failed: dict[str, str] = {}
+    for suffix, text in texts.items():
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            written.append(path)
+        except OSError as error:
+            failed[path.name] = error.strerror or type(error).__name__
+    picture = stem.with_name(f"{stem.name}.png")
+    try:
+        written += [picture] if _draw(cells, picture, name) else []
+    except OSError as error:
+        failed[picture.name] = error.strerror or type(error).__name__
+    if failed:
+        reasons = ", ".join(dict.fromkeys(failed.values()))
+        place = printable(str(stem.parent))
+        print(f"warning: not written to {place}: {', '.join(failed)} ({reasons})", file=sys.stderr)
+    return markdown, written
+
+
+def complete(paths: Iterable[Path]) -> bool:
+    """Whether ``write_tables`` has written the table in all its forms; the chart may be missing."""
+    return {".md", ".csv", ".tex"} <= {path.suffix for path in paths}
+
+
+def _file_name(name: str) -> str:
+    """``name``, which may be a data set's, as the name of a file in one folder."""
+    return shortened([re.sub(r"[/\\]", "_", printable(name))], 60)[0]
+
+
+def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
+    """Whether there is a chart now. One that cannot be drawn never costs the table; OSError if it cannot be written."""
+    try:
+        from benchmarks.report import chart
+
+        title = f"{name}: percent, mean ± standard deviation over downstream seeds (n)"
+        if chart.draw(cells, path, title):
+            return True
+    except OSError:
+        raise
+    except Exception as error:
+        print(f"warning: no chart: {printable(f'{type(error).__name__}: {error}')[:200]}", file=sys.stderr)
+    path.unlink(missing_ok=True)  # an older one would look like this table's
+    return False
+
+
+def _published(specs: Sequence[RunSpec]) -> str:
+    from benchmarks.report import published
+
+    as_published = {
+        protocol: all(
+            spec.num_gpus in (None, PUBLISHED_GPUS) and not spec.overrides
+            for spec in specs
+            if spec.protocol == protocol
+        )
+        for protocol in dict.fromkeys(spec.protocol for spec in specs)
+    }
+    return published.to_markdown(as_published)

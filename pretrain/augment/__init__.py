@@ -1,0 +1,1 @@
+"""Augmentations of images, batched and on the device."""

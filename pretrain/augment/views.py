@@ -1,0 +1,182 @@
+"""Augmentation of a whole batch at once, on its device. Crops are made earlier, on the CPU (crops.py).
+
+Every sample has its own parameters, drawn for the batch of all processes, of which each takes its share. Each operation
+agrees with torchvision.transforms.v2.functional to 1/255.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, solarise, to_grey
+from pretrain.augment.crops import Crop
+from pretrain.augment.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
+from pretrain.augment.randaugment import rand_augment
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.runtime.distributed import share, world_size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1).
+
+    In this order: crop, flip, jitter, grey, blur, solarise; with RandAugment, as InfoMin has it: crop, flip, jitter,
+    blur, RandAugment, grey, solarise.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # area share of the crop
+    flip: float = 0.5  # probability of a horizontal flip
+    jitter: float = 0.8  # probability of the next four, together
+    brightness: float = 0.8  # factor from [max(0, 1 - x), 1 + x]
+    contrast: float = 0.8  # likewise
+    saturation: float = 0.8  # likewise
+    hue: float = 0.2  # turns from [-x, x], at most 0.5
+    shuffle_jitter: bool = False  # the four in an order of each sample's own, as published; else in the one above
+    grey: float = 0.2  # probability of greyscale
+    blur: float = 0.5  # probability of a Gaussian blur, sigma 0.1 to 2 pixels, kernel a tenth of the image
+    rand_augment: int = 0  # operations of RandAugment, 0 for none
+    rand_magnitude: float = 10.0  # of these, at most 10
+    rand_colour: bool = True  # False: only those that leave the colours alone, as CMC needs
+    solarise: float = 0.0  # probability of inverting the pixels from 0.5 up
+
+
+def _column(factor: Tensor) -> Tensor:
+    return factor.view(-1, 1, 1, 1)
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Separable Gaussian blur with σ (N,) in pixels a sample, an odd ``kernel`` and reflected borders."""
+    n, c, h, w = x.shape
+    offset = torch.arange(kernel, device=x.device, dtype=x.dtype) - kernel // 2
+    weights = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(c, 0)
+    padded = F.pad(x, (kernel // 2,) * 4, mode="reflect").reshape(1, n * c, h + kernel - 1, w + kernel - 1)
+    rows = F.conv2d(padded, weights.view(n * c, 1, 1, kernel), groups=n * c)
+    return F.conv2d(rows, weights.view(n * c, 1, kernel, 1), groups=n * c).view(n, c, h, w)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Subtract ImageNet's mean and divide by its standard deviation: (N, 3, H, W) in [0, 1]."""
+    mean, std = x.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1), x.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    return (x - mean) / std
+
+
+Adjust = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Draws:
+    """Parameters (n,) of this process's samples, drawn for the batch of all processes.
+
+    So the processes together augment as one would augment the whole batch.
+    """
+
+    def __init__(self, pixels: Tensor, generator: torch.Generator) -> None:
+        self.n, self.device, self.generator = len(pixels), pixels.device, generator
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        drawn = torch.rand(self.n * world_size(), *shape, device=self.device, generator=self.generator)
+        return share(drawn) * (high - low) + low
+
+    def chosen(self, probability: float) -> Tensor:
+        return self.uniform(0, 1) < probability
+
+
+def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator) -> Tensor:
+    """One view: (N, 3, H, W) uint8 crops to normalised float32; parameters come from ``generator`` (same device)."""
+    draws = _Draws(pixels, generator)
+    x = pixels.float() / 255
+    x = torch.where(_column(draws.chosen(config.flip)), x.flip(3), x)
+    x = _jitter(x, config, draws) if config.jitter else x
+    if config.rand_augment:
+        x = _blur(x, config, draws)
+        for _ in range(config.rand_augment):
+            x = rand_augment(x, config.rand_magnitude, config.rand_colour, draws.uniform)
+    x = torch.where(_column(draws.chosen(config.grey)), to_grey(x), x)
+    if not config.rand_augment:
+        x = _blur(x, config, draws)
+    if config.solarise:
+        inverted = solarise(x, torch.full_like(x[:, 0, 0, 0], 0.5))
+        x = torch.where(_column(draws.chosen(config.solarise)), inverted, x)
+    return normalise(x)
+
+
+def _jitter(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
+    jittered = draws.chosen(config.jitter)
+    spans = ((adjust_brightness, config.brightness), (adjust_contrast, config.contrast))
+    adjustments: list[tuple[Adjust, Tensor]] = [
+        (adjust, torch.where(jittered, draws.uniform(max(0.0, 1 - amount), 1 + amount), 1.0))
+        for adjust, amount in (*spans, (adjust_saturation, config.saturation))
+    ]
+    adjustments.append((adjust_hue, torch.where(jittered, draws.uniform(-config.hue, config.hue), 0.0)))
+    if config.shuffle_jitter:
+        return _in_own_order(x, adjustments, draws.uniform(0, 1, len(adjustments)).argsort(1))
+    for adjust, parameter in adjustments:
+        x = adjust(x, parameter)
+    return x
+
+
+def _in_own_order(x: Tensor, adjustments: Sequence[tuple[Adjust, Tensor]], order: Tensor) -> Tensor:
+    """Apply the ``adjustments`` (operation, its parameter (N,)) to each sample in the order that its row says."""
+    x = x.clone()
+    for place in range(len(adjustments)):
+        for number, (adjust, parameter) in enumerate(adjustments):
+            chosen = (order[:, place] == number).nonzero().squeeze(1)
+            x[chosen] = adjust(x[chosen], parameter[chosen])
+    return x
+
+
+def _blur(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
+    if not config.blur:
+        return x
+    kernel = max(3, x.shape[3] // 10 // 2 * 2 + 1)
+    chosen = _column(draws.chosen(config.blur))
+    return torch.where(chosen, gaussian_blur(x, draws.uniform(0.1, 2.0), kernel), x)
+
+
+def crops_of(
+    views: ViewsConfig, views2: ViewsConfig | None, count: int, patches: bool, image_size: int
+) -> tuple[Crop, ...]:
+    """The crops of each image that ``make_views`` needs: ``count`` views, and the jigsaw's if there are patches."""
+    configs = (views, views2 or views)[:count]
+    jigsaw = (Crop(size=jigsaw_sizes(image_size)[0], scale=JIGSAW_SCALE),) if patches else ()
+    return (*(Crop(size=image_size, scale=config.crop_scale) for config in configs), *jigsaw)
+
+
+def make_views(
+    crops: Sequence[Tensor], views: ViewsConfig, views2: ViewsConfig | None, patches: bool, generator: torch.Generator
+) -> list[Tensor]:
+    """Batch.views of crops_of's crops, each (N, 3, size, size) uint8: normalised views, and patches (9N, 3, P, P).
+
+    Patches are flipped and normalised only, as in PyContrast (pycontrast/datasets/util.py, jigsaw_transform).
+    """
+    plain = crops[:-1] if patches else crops
+    out = [augment(pixels, config, generator) for pixels, config in zip(plain, (views, views2 or views), strict=False)]
+    if patches:
+        still = ViewsConfig(jitter=0.0, grey=0.0, blur=0.0)
+        out.append(cut_patches(augment(crops[-1], still, generator), generator))
+    return out
+
+
+_B = ViewsConfig(
+    crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, shuffle_jitter=True
+)
+_BYOL = replace(_B, crop_scale=(0.08, 1.0), saturation=0.2)
+VIEWS: dict[str, ViewsConfig] = {
+    "A": replace(_B, hue=0.4, jitter=1.0, blur=0.0),
+    "B": _B,
+    "C": replace(_B, crop_scale=(0.08, 1.0), jitter=1.0, grey=0.0, blur=0.0),
+    "D": replace(_B, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, rand_augment=2),
+    "E": replace(_B, grey=0.0, rand_augment=2, rand_colour=False),
+    "simclr": ViewsConfig(shuffle_jitter=True),
+    "byol1": replace(_BYOL, blur=1.0),
+    "byol2": replace(_BYOL, blur=0.1, solarise=0.2),
+}
+"""Published augmentation: A to E are PyContrast's (pycontrast/datasets/util.py; with a memory bank A's crops start at
+0.08), SimCLR's arXiv 2002.05709 appendix A, BYOL's two arXiv 2006.07733 table 6, which are also C-SimCLR's, Barlow
+Twins' and VICReg's (facebookresearch/vicreg:augmentations.py)."""

@@ -1,0 +1,1 @@
+"""The ground floor that every other room takes from: errors, files, provenance, signals."""

@@ -1,0 +1,142 @@
+"""Where generated files go, files that are whole or absent, and fingerprints of data folders. Imports no torch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ANNOTATION_SUFFIXES = frozenset({".xml", ".json", ".txt", ".csv", ".gz"})
+LARGEST_JSON = 4 * 2**20  # bytes; a record has some 10 kB
+MOST_LINKS = 1000  # to one folder, in one walk: links that share their targets multiply at each level
+
+
+def results_dir() -> Path:
+    """Folder of everything generated: RESULTS_DIR, else results/ of the checkout."""
+    return Path(os.environ.get("RESULTS_DIR") or Path(__file__).resolve().parents[2] / "results")
+
+
+def data_dir() -> Path:
+    """Folder of generated and prepared data sets: DATA_DIR, else ``results_dir()/data``."""
+    return Path(os.environ.get("DATA_DIR") or results_dir() / "data")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` and rename it there on success, so that ``path`` is never half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise OSError, before work whose result could not be kept, if files under ``folder`` cannot be written.
+
+    Nothing is left there, nor is the folder made.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with tempfile.TemporaryFile(dir=there) as stream:
+            stream.write(bytes(2**16))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(there)) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON, atomically. NaN and infinities are refused (ValueError): store null."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_text(path: Path, most: int = LARGEST_JSON) -> str:
+    """The UTF-8 text of a regular file of at most ``most`` bytes; ValueError for another, OSError if it is unreadable.
+
+    Nothing else is opened: a pipe would wait for its writer, and a file of /proc without a size may have no end.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
+    if not about.st_size:
+        raise ValueError("an empty file")
+    if about.st_size > most:
+        raise ValueError(f"a file of {about.st_size / 2**20:,.0f} MB")
+    with path.open("rb") as stream:
+        return stream.read(most).decode("utf-8-sig")  # some editors put a byte order mark first
+
+
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file that anybody may have written; None where there is none, or none that can be read."""
+    try:
+        value = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def digest(value: Any) -> str:
+    """Sha256 hex of ``value``'s canonical JSON (sorted keys, no spaces)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 hex of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def walk(root: Path | str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` with links followed. OSError for a folder that cannot be read, ELOOP for links that do not end."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    visits: Counter[tuple[int, int]] = Counter()
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for folder, inside, names in os.walk(Path(root), followlinks=True, onerror=stop):
+        status = Path(folder).stat()
+        own, parents = (status.st_dev, status.st_ino), above.get(folder.rpartition("/")[0], frozenset())
+        visits[own] += 1
+        if own in parents or visits[own] > MOST_LINKS:
+            raise OSError(errno.ELOOP, "links lead round and round, or multiply", folder)
+        above[folder] = parents | {own}
+        yield folder, inside, names
+
+
+def fingerprint(root: Path, *, hash_images: bool = False) -> str:
+    """Sha256 hex over the sorted relative paths and sizes under ``root``, with the bytes of annotation files.
+
+    Links are followed. ``hash_images`` adds the bytes of every other file too. Hidden files and ``data.json`` (which
+    holds the result) are left out. OSError for what cannot be read, also for a pipe, socket or device.
+    """
+    total = hashlib.sha256()
+    files = sorted(
+        (Path(folder, name).relative_to(root).as_posix(), Path(folder, name))
+        for folder, _, names in walk(root)
+        for name in names
+        if not name.startswith(".") and name != "data.json"
+    )
+    for relative, path in files:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        total.update(f"{relative}\0{status.st_size}\0".encode())
+        if hash_images or path.suffix.lower() in ANNOTATION_SUFFIXES:
+            total.update(bytes.fromhex(file_sha256(path)))
+    return total.hexdigest()

@@ -1,0 +1,1 @@
+"""Contrastive losses and bounds on predictive and superfluous information."""

@@ -1,0 +1,1 @@
+"""Runtime of a pretraining run: processes, optimizers, resuming, metrics, checks for collapse."""

@@ -1,0 +1,301 @@
+"""Jobs in processes."""
+
+import dataclasses
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.executors import local
+from benchmarks.executors.local import Job, check_jobs, run_jobs
+from pretrain.common.errors import InputError, RunError
+from pretrain.common.signals import signals_noted
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def touch(path, text):
+    path.write_text(text)
+    print("said", text)
+    return text.upper()
+
+
+def fail(known):
+    raise RunError("weights did not load") if known else ZeroDivisionError("by zero")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mumble():
+    print("step 1/9\rstep 2/9", end="", flush=True)
+    time.sleep(1)
+
+
+def results_dir():
+    return os.environ.get("RESULTS_DIR")
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return time.monotonic()
+
+
+def write_pid_and_nap(path, seconds):
+    path.with_suffix(".tmp").write_text(str(os.getpid()))
+    path.with_suffix(".tmp").rename(path)
+    time.sleep(seconds)
+
+
+def save_when_asked(path):
+    """As pretraining: SIGTERM is noted, and the job ends by itself."""
+    with signals_noted() as stopping:
+        write_pid_and_nap(path, 0)
+        while not stopping():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        path.with_suffix(".saved").touch()
+    raise SystemExit(143)
+
+
+def allocate():
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+    np.ones(2**30)
+
+
+def fill_the_log():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    print("x" * 1000)
+    print("y" * 1000)
+
+
+@pytest.fixture(autouse=True)
+def no_preload(monkeypatch):
+    monkeypatch.setattr(local, "PRELOAD", [])
+
+
+def job(tmp_path, function, **more):
+    name = more.pop("name", function.__name__)
+    arguments = more.pop("arguments", {})
+    return Job(name=name, target=f"{__name__}:{function.__name__}", arguments=arguments, log=tmp_path / name, **more)
+
+
+def test_a_job_has_the_environment_of_the_moment_and_not_of_the_servers_start(tmp_path, monkeypatch):
+    found = []
+    for folder in ("a", "b"):
+        monkeypatch.setenv("RESULTS_DIR", folder)
+        run_jobs([job(tmp_path, results_dir, then=lambda value: found.append(value) or [])], 1)
+    assert found == ["a", "b"]
+
+
+def test_value_log_follow_up_and_progress_line(tmp_path, capfd):
+    later = job(tmp_path, touch, name="later", arguments={"path": tmp_path / "b", "text": "second"})
+    seen = []
+    first = job(
+        tmp_path,
+        touch,
+        name="first",
+        arguments={"path": tmp_path / "a", "text": "one"},
+        then=lambda value: seen.append(value) or [later],
+        report=lambda value: f"gave {value}",
+        follows=(1.0,),
+    )
+    ran = run_jobs([first], 1)
+    assert ran.failed == []
+    assert seen == ["ONE"] and (tmp_path / "b").read_text() == "second"
+    assert "said one" in (tmp_path / "first").read_text()
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("[1/2] first: gave ONE") and "left" in lines[0]
+    assert lines[1].startswith("[2/2] later: done") and "left" not in lines[1]
+
+
+def test_time_left_goes_by_weight():
+    # 2 s a unit. Running: 10 − 4 = 6 s and 1 s left; waiting: 2 units = 4 s; together 11 s, but one job needs 6.
+    assert local.time_left([(1, 3), (2, 3)], [(5, 4), (1, 1)], [1, 1], 2) == pytest.approx(6)
+    assert local.time_left([(1, 2)], [(5, 4)], [], 2) == pytest.approx(6)  # one job cannot be shared
+    assert local.time_left([(1, 2)], [(1, 7)], [], 1) == 0  # slower than thought: no negative time
+    assert local.time_left([(1, 2)], [], [10, 10], 2) is None  # a twentieth is not yet done
+
+
+def test_one_failure_is_reported_and_the_rest_goes_on(tmp_path):
+    lost = []
+    jobs = [
+        job(tmp_path, fail, name="known", arguments={"known": True}, lost=lost.append, follows=(1.0,) * 3),
+        job(tmp_path, fail, name="bug", arguments={"known": False}),
+        job(tmp_path, die),
+        job(tmp_path, touch, arguments={"path": tmp_path / "c", "text": "ok"}),
+    ]
+    failed = {item.name: reason for item, reason in run_jobs(jobs, 2).failed}
+    assert failed["known"] == "weights did not load" and lost == ["weights did not load"]
+    assert failed["bug"] == "ZeroDivisionError: by zero"
+    assert "status -9" in failed["die"] and "killed" in failed["die"]
+    assert (tmp_path / "c").exists() and set(failed) == {"known", "bug", "die"}
+    assert "Traceback" in (tmp_path / "bug").read_text()
+
+
+def test_follow_ups_run_before_the_rest_in_the_order_they_came(tmp_path):
+    order = []
+
+    def named(name, follow=()):
+        note = lambda value: order.append(name) or ""  # noqa: E731
+        return job(tmp_path, nap, name=name, arguments={"seconds": 0}, report=note, then=lambda v: list(follow))
+
+    last = named("a2", [named("a2.1")])
+    run_jobs([named("a", [named("a1"), last, named("a3")]), named("b", [named("b1")])], 1)
+    assert order == ["a", "a1", "a2", "a3", "a2.1", "b", "b1"]
+
+
+def test_no_more_than_the_workers_run_at_once(tmp_path):
+    ends = []
+    jobs = [
+        job(tmp_path, nap, name=str(i), stage="rest", arguments={"seconds": 0.5}, report=lambda v: ends.append(v) or "")
+        for i in range(4)
+    ]
+    ran = run_jobs(jobs, 2)
+    assert len(ran.seconds["rest"]) == 4 and min(ran.seconds["rest"]) >= 0.5
+    ends.sort()
+    assert ends[2] - ends[0] >= 0.45  # the third had to wait for the first
+
+
+def test_a_long_job_shows_what_its_log_says(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(local, "HEARTBEAT_SECONDS", 0.2)
+    run_jobs([job(tmp_path, mumble)], 1)
+    assert re.search(r"mumble \(\d+ s\): step 2/9$", capfd.readouterr().err, re.MULTILINE)
+
+
+def test_an_error_in_one_line():
+    class ProcessRaisedException(Exception):
+        """As torch's, by name."""
+
+    assert local.one_line(ProcessRaisedException("\n\n-- Process 0\nTraceback\nValueError: no GPU\n")).endswith(
+        "ValueError: no GPU"
+    )
+    assert local.one_line(AssertionError()) == "AssertionError"
+    assert local.one_line(KeyError("segm")) == "KeyError: 'segm'"
+    assert local.one_line(RunError("did not load")) == "did not load"
+
+
+def test_a_job_has_one_thread(tmp_path):
+    threads = []
+    check = Job(
+        name="env",
+        target="os:getenv",
+        arguments={"key": "OMP_NUM_THREADS"},
+        log=tmp_path / "log",
+        report=threads.append,
+    )
+    run_jobs([check], 1)
+    assert threads == ["1"]
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from benchmarks import pool
+from pretrain.common.errors import run_cli
+pool.PRELOAD = []
+def main(argv):
+    folder = Path(argv[0])
+    targets = {"nap": {"seconds": 60}, "save": {}}
+    functions = {"nap": "write_pid_and_nap", "save": "save_when_asked"}
+    pool.run_jobs([
+        pool.Job(name=name, log=folder / f"{name}.log", target=f"tests.benchmarks.test_pool:{functions[name]}",
+                 arguments={"path": folder / name, **more})
+        for name, more in targets.items()
+    ], 2)
+run_cli(main)
+"""
+
+
+def start_runner(folder):
+    """Two jobs in a process of its own, and their process ids: one that naps for a minute, one that saves."""
+    command = [sys.executable, "-c", RUNNER, str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, cwd=CHECKOUT, **pipes)
+    until(lambda: (folder / "nap").exists() and (folder / "save").exists())
+    return process, [int((folder / name).read_text()) for name in ("nap", "save")]
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def gone(pid):
+    """Whether the process has ended; one that nobody has waited for yet counts."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_jobs_in_order_and_the_runner_in_one_line(tmp_path, number, status, whole_group):
+    process, jobs = start_runner(tmp_path)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    said = process.communicate(timeout=30)[1].splitlines()
+    assert process.returncode == status and len(said) == 1 and said[0].endswith("; the same command continues")
+    assert all(map(gone, jobs)) and (tmp_path / "save.saved").exists()
+
+
+def test_jobs_end_with_a_runner_that_was_killed(tmp_path):
+    process, jobs = start_runner(tmp_path)
+    process.kill()
+    process.communicate()
+    until(lambda: all(map(gone, jobs)))
+
+
+def test_a_job_whose_log_cannot_be_written_says_so_and_runs(tmp_path, capfd):
+    (tmp_path / "file").touch()
+    log = tmp_path / "file" / "log.txt"
+    good = dataclasses.replace(job(tmp_path, touch, arguments={"path": tmp_path / "a", "text": "one"}), log=log)
+    bad = dataclasses.replace(job(tmp_path, fail, arguments={"known": True}), log=log)
+    ((failed, reason),) = run_jobs([good, bad], 1).failed
+    assert (tmp_path / "a").read_text() == "one" and reason == "weights did not load" and failed.log is None
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == f"touch: no log, since {log} cannot be written (File exists)" and len(lines) == 4
+
+
+def test_a_full_log_and_too_little_memory_are_one_line(tmp_path):
+    failed = {
+        item.name: why for item, why in run_jobs([job(tmp_path, fill_the_log), job(tmp_path, allocate)], 1).failed
+    }
+    assert "File too large" in failed["fill_the_log"] and "ulimit -f" in failed["fill_the_log"]
+    assert (
+        failed["allocate"].startswith("out of memory (Unable to allocate 8.00 GiB")
+        and "--workers" in failed["allocate"]
+    )
+
+
+def test_jobs_that_judge_input_leave_nothing(tmp_path, capfd):
+    jobs = [Job(name=str(i), target=f"{__name__}:fail", arguments={"known": True}) for i in range(2)]
+    with pytest.raises(InputError, match=r"^weights did not load$"):
+        check_jobs(jobs, 2)
+    assert capfd.readouterr().err == "" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (-9, "status -9 (SIGKILL; killed, perhaps because memory ran out: lower --workers)"),
+        (-7, "SIGBUS; perhaps because the disk"),
+        (-6, "SIGABRT; as libraries do when memory runs out"),
+        (-11, "status -11 (SIGSEGV)"),
+        (-40, "status -40 (signal 40)"),
+        (1, "the process ended with status 1"),
+    ],
+)
+def test_how_a_process_ended(status, words):
+    assert words in local.ended(status)

@@ -1,0 +1,1 @@
+"""Checkpoints of any project: reading, recognising, mapping, converting and verifying them."""

@@ -1,0 +1,198 @@
+"""A checkpoint into detectron2's format, with proof, or a refusal in one line.
+
+    python -m transfer convert CHECKPOINT [-o OUT.pkl]
+
+Writes ``<stem>.pkl`` and, last, ``<stem>.json`` beside the input. Nothing is written unless every tensor maps with the
+right shape and detectron2's ResNet computes torchvision's feature maps (see transfer.checkpoints.verify).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from pretrain.common.errors import InputError
+from pretrain.common.files import file_sha256
+from pretrain.common.shell import command
+from transfer.checkpoints import families, key_map, weights
+from transfer.checkpoints.architecture import first_few
+from transfer.checkpoints.families import Backbone, read_backbone
+from transfer.checkpoints.reading.read import find_checkpoint
+from transfer.checkpoints.weights import NOTHING_GIVEN, ConvertedWeights, Given
+
+COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
+
+
+def convert(
+    path: Path | str,
+    out: Path | str | None = None,
+    *,
+    source: str | None = None,
+    network: str | None = None,
+    given: Given = NOTHING_GIVEN,
+) -> ConvertedWeights:
+    """Convert a checkpoint (file, or folder of a pretraining run); ``out`` is the .pkl (default: beside the input).
+
+    The default name is the input's, with the network's where it is not the published one.
+
+    ``source``, ``network`` and ``given`` as in sources.read_backbone. An existing result of the same tensors and pixel
+    statistics is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when
+    the result cannot be written or would replace a file not ours, or the conversion of another file or network.
+    """
+    backbone = read_backbone(path, source, network, given)
+    checkpoint = find_checkpoint(path)
+    target = _target(checkpoint, out, backbone)
+    existing = weights.usable(target)
+    if (
+        existing
+        and existing.version == weights.VERSION
+        and existing.source_sha256 == backbone.sha256
+        and _same_input(existing, backbone)
+    ):
+        return existing
+    _refuse_foreign(target)
+    _refuse_other_conversion(existing, checkpoint, backbone)
+    return _write(backbone, checkpoint, target)
+
+
+def summary(converted: ConvertedWeights) -> list[str]:
+    """The proof for a person, a line each, and the next command."""
+    other = [key for key, reason in converted.dropped.items() if reason != COUNTERS_DROPPED]
+    counters = len(converted.dropped) - len(other)
+    dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
+    builds = ", ".join(kind.upper() for kind in converted.forward_difference)
+    return [
+        f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
+        *_choice(converted),
+        f"network: {_network(converted)}",
+        *([f"assumed: {converted.assumed}"] if converted.assumed else []),
+        *([f"given: {shlex.join(converted.given.words())}"] if converted.given != NOTHING_GIVEN else []),
+        f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
+        f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} ({builds})",
+        f"proof: {converted.json_path}",
+        f"next: {_next_command(converted)}",
+    ]
+
+
+def _next_command(converted: ConvertedWeights) -> str:
+    checkpoint = f"{converted.source_path.stem}={_file_to_benchmark(converted)}"
+    if re.fullmatch(r"[\w./=+-]+", checkpoint):
+        return f'make benchmark CHECKPOINTS="{checkpoint}"'
+    return command("benchmarks", "suite", "demo", "--checkpoint", checkpoint)  # make splits at spaces
+
+
+def _choice(converted: ConvertedWeights) -> list[str]:
+    others = [name for name in converted.networks if name != converted.network]
+    if not others:
+        return []
+    published = "the published choice" if _as_published(converted) else "as asked"
+    return [f"taken: the network {converted.network}, {published}; --network takes {' or '.join(others)}"]
+
+
+def _as_published(taken: Backbone | ConvertedWeights) -> bool:
+    return not taken.networks or taken.network == taken.networks[0]
+
+
+def _file_to_benchmark(converted: ConvertedWeights) -> Path:
+    """The checkpoint, or the .pkl where the checkpoint by itself would be read in another way."""
+    chosen = converted.source_reason == families.FORCED or not _as_published(converted)
+    chosen = chosen or converted.given != NOTHING_GIVEN
+    return converted.path if chosen else converted.source_path
+
+
+def _network(converted: ConvertedWeights) -> str:
+    """Architecture and input in words."""
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (converted.pixel_mean, converted.pixel_std))
+    stride = "1×1" if converted.stride_in_1x1 else "3×3"
+    return (
+        f"{key_map.title(converted.architecture)}, {converted.channel_order} images in [0, 1] with mean {mean} and std "
+        f"{std}, stride in the {stride} convolutions"
+    )
+
+
+def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
+    """The backbone's tensors (265 for a ResNet-50) as float32 arrays under detectron2's names."""
+    table = key_map.to_detectron2(backbone.architecture)
+    return {ours: backbone.state[theirs].numpy() for theirs, ours in table.items()}
+
+
+def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
+    """Whether both are said to be the same network and want their images in the same way."""
+    fields = ("source", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1", "given")
+    return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
+
+
+def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
+    from transfer.checkpoints import verify
+
+    arrays = renamed(backbone)
+    build = verify.Build(architecture=backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
+    try:
+        difference = verify.forward_difference(backbone.state, arrays, backbone.pixel_mean, backbone.pixel_std, build)
+    except InputError as error:
+        raise InputError(f"{checkpoint}: {error}") from None
+    verify.require_agreement(difference, str(checkpoint))
+    try:
+        sha256 = weights.write_pkl(target, weights.pickled(arrays))
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from None
+    converted = ConvertedWeights(
+        path=target,
+        sha256=sha256,
+        source=backbone.source,
+        source_reason=backbone.reason,
+        assumed=backbone.assumed,
+        source_path=checkpoint.resolve(),
+        source_sha256=backbone.sha256,
+        file_sha256=file_sha256(checkpoint),
+        networks=backbone.networks,
+        network=backbone.network,
+        architecture=backbone.architecture,
+        mapped=len(arrays),
+        expected=len(key_map.to_detectron2(backbone.architecture)),
+        dropped=backbone.dropped
+        | {name: COUNTERS_DROPPED for name in key_map.counters(backbone.architecture) if name in backbone.state},
+        pixel_mean=backbone.pixel_mean,
+        pixel_std=backbone.pixel_std,
+        channel_order=backbone.channel_order,
+        stride_in_1x1=backbone.stride_in_1x1,
+        forward_difference=difference,
+        given=backbone.given,
+    )
+    converted.save()
+    return converted
+
+
+def _target(checkpoint: Path, out: Path | str | None, backbone: Backbone) -> Path:
+    name = f"{checkpoint.stem}.pkl" if _as_published(backbone) else f"{checkpoint.stem}-{backbone.network}.pkl"
+    target = Path(out) if out else checkpoint.with_name(name)
+    if target.is_dir():
+        target = target / name
+    if target.suffix != ".pkl":
+        raise InputError(f"{target}: detectron2 knows the format by its name, so -o must end in .pkl")
+    if checkpoint.resolve() in (target.resolve(), target.with_suffix(".json").resolve()):
+        raise InputError(f"{checkpoint}: the result would replace the input; choose another name with -o")
+    return target
+
+
+def _refuse_other_conversion(existing: ConvertedWeights | None, checkpoint: Path, backbone: Backbone) -> None:
+    """InputError if the result would take the place of another file's conversion, or of another network's."""
+    if not existing:
+        return
+    same = existing.source_path == checkpoint.resolve() or existing.file_sha256 == file_sha256(checkpoint)  # moved
+    if not same or existing.network != backbone.network:
+        network = f", its network {existing.network}" if existing.network else ""
+        raise InputError(
+            f"{existing.path}: holds the conversion of {existing.source_path}{network}; choose another name with -o"
+        )
+
+
+def _refuse_foreign(target: Path) -> None:
+    """InputError if a file in the way is not ours. A damaged one is ours when the one beside it is."""
+    ours = {path: weights.written_here(path) for path in (target.with_suffix(".json"), target) if path.exists()}
+    for path, verdict in ours.items():
+        if verdict is False or (verdict is None and True not in ours.values()):
+            raise InputError(f"{path}: exists and was not written here; choose another name with -o")

@@ -1,0 +1,188 @@
+"""What a family of checkpoints has to offer: recognise a file, and take the backbone out of it.
+
+Most families are a table entry, see layout.py; the helpers here are for those that are not. To see the
+families applied to a file: ``python -m transfer inspect FILE``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
+from pretrain.common.errors import InputError
+from pretrain.common.files import read_mapping
+from transfer.checkpoints import key_map
+from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, Loaded
+from transfer.checkpoints.weights import NOTHING_GIVEN, Given, InputConvention
+
+CLASSIFIER = "classifier, not part of the backbone"
+HEAD = "projection or prediction head, not part of the backbone"
+QUEUE = "queue of earlier features, not weights"
+OUTSIDE = "outside the backbone, not part of it"
+BESIDE = "beside the weights, not part of them"
+PIXELS_ASSUMED = "RGB images normalised with ImageNet's mean and std"
+STRIDE_ASSUMED = "the stride in the 3×3 convolutions"
+LAST_STAGE_ASSUMED = "a last stage of stride 2"
+IMAGENET_ASSUMED = ", ".join((PIXELS_ASSUMED, STRIDE_ASSUMED, LAST_STAGE_ASSUMED))
+PUBLISHED_CODE = "layout from the published code, no released file seen"
+WRITTEN_IN_TEST = "written by the library itself in a test"
+# Of DistributedDataParallel and AveragedModel, torch.compile, FSDP, and activation checkpointing.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Taken:
+    """The backbone as a source read it, under torchvision's names and without the classifier, not yet checked."""
+
+    state: dict[str, Any]
+    dropped: dict[str, str]  # key in the file → why it was left out
+    pixel_mean: tuple[float, ...] = IMAGENET_MEAN  # for inputs in [0, 1]
+    pixel_std: tuple[float, ...] = IMAGENET_STD
+    channel_order: str = "RGB"  # or BGR; mean, std and the first convolution's weights are in this order
+    stride_in_1x1: bool = False  # True: the stride is in a bottleneck's first convolution (MSRA), not in its second
+    assumed: str = ""  # what of this the file does not say
+    networks: tuple[str, ...] = ()  # all that the file offers, e.g. ("query", "ema")
+    network: str = ""  # the one taken; "" where a family has but one
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it.
+
+    ``take(loaded, network)``: None is the published choice; InputError naming the choices for one that is not there.
+    """
+
+    name: str
+    title: str  # one line for the table in the documentation
+    known_from: str  # where the layout is known from: "repository:file", and PUBLISHED_CODE or WRITTEN_IN_TEST
+    recognise: Callable[[Loaded], str | None]
+    take: Callable[[Loaded, str | None], Taken]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A checked ResNet: finite float32 tensors under torchvision's names, and the file's counters if any."""
+
+    state: dict[str, Tensor]
+    source: str
+    reason: str  # why the file was taken for one of this source
+    assumed: str  # what the source takes for granted because the file does not say it
+    architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
+    dropped: dict[str, str]
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    channel_order: str
+    stride_in_1x1: bool  # False: the stride is in the 3×3 convolution, as in torchvision
+    sha256: str  # weights_digest of ``state``
+    meta: dict[str, Any] | None
+    networks: tuple[str, ...] = ()
+    network: str = ""
+    given: Given = NOTHING_GIVEN
+
+    @property
+    def input(self) -> InputConvention:
+        """How the network wants its images."""
+        return InputConvention.of(self)
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """pretrain.checkpoint.tensor_digest of all but BatchNorm's counters.
+
+    No forward pass reads those, and a file that has them and its conversion, which has not, are one checkpoint.
+    """
+    return tensor_digest({name: tensor for name, tensor in state.items() if not name.endswith(key_map.COUNTER)})
+
+
+def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:
+    """The mapping at ``path`` (keys, outermost first) in ``content``; None if there is none, or one of no network."""
+    value: Any = content
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or len(value) > MAX_TENSORS:
+        return None
+    return value if sum(len(key) for key in value if isinstance(key, str)) <= MAX_LETTERS else None
+
+
+def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, Any]:
+    """Path → tensor or array of nested mappings, keys joined by dots; not optimiser state, whose keys are numbers."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, (Tensor, np.ndarray)):
+            found[f"{prefix}{key}"] = value
+        elif isinstance(value, dict) and depth and isinstance(key, str):
+            found |= flatten(value, f"{prefix}{key}.", depth - 1)
+    return found
+
+
+def beside(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
+    """{key: reason} of everything on the way along ``path`` that is not part of it; nested keys joined by a slash."""
+    dropped: dict[str, str] = {}
+    value, above = content, ""
+    for key in path:
+        dropped |= {f"{above}{other}": BESIDE for other in value if other != key}
+        value, above = value[key], f"{above}{key}/"
+    return dropped
+
+
+def unwrap(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
+    """``state`` under string keys without the WRAPPERS in them, wherever they are, and which those were, or "".
+
+    As it is where two keys would become one: then a wrapper tells two networks apart.
+    """
+    plain = {str(key): value for key, value in state.items()}
+    found = [part for part in WRAPPERS if any(f"{part}." in key for key in plain)]
+    bare = {key: _without(key, found) for key in plain} if found else {}
+    if len(set(bare.values())) < len(bare) or all(key == name for key, name in bare.items()):
+        return plain, ""
+    return {bare[key]: value for key, value in plain.items()}, " and ".join(f"{part}." for part in found)
+
+
+def _without(key: str, wrappers: Iterable[str]) -> str:
+    *parts, last = key.split(".")
+    return ".".join([part for part in parts if part not in wrappers] + [last])
+
+
+def as_tensor(value: Any) -> Any:
+    """A tensor of its own for an array, whatever its byte order; anything else as it is."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "bifuc":
+        return value
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+
+
+def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:
+    """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
+    return read_mapping(loaded.path.with_name(name)) or {}
+
+
+def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries of ``state`` whose key starts with ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def drop(state: Mapping[str, Any], rules: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """``state`` split into what no rule ({key prefix: reason}) covers, and {key: reason} of the rest."""
+    dropped = {key: rules[rule] for key in state if (rule := longest(key, rules)) is not None}
+    return {key: value for key, value in state.items() if key not in dropped}, dropped
+
+
+def longest(key: str, prefixes: Iterable[str]) -> str | None:
+    """The longest of ``prefixes`` that ``key`` starts with; None if it starts with none of them."""
+    return max((prefix for prefix in prefixes if key.startswith(prefix)), key=len, default=None)
+
+
+def choose(loaded: Loaded, present: tuple[str, ...], network: str | None) -> str:
+    """``network``, or the first of ``present`` if None. InputError naming the choices if it is not one of them."""
+    if network is None or network in present:
+        return network or present[0]
+    raise InputError(f"{loaded.path}: no network {network} in the file; --network takes {' or '.join(present)}")
+
+
+def without_classifier(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """``state`` split into the backbone and {key: reason} of the ``fc.*`` left out."""
+    return drop(state, {"fc.": CLASSIFIER})

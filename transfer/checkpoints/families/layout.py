@@ -1,0 +1,199 @@
+"""A family of checkpoints as a table entry: where its state dict lies, under which prefixes, what is left out and why.
+
+To see the families applied to a file: ``python -m transfer inspect FILE``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.errors import InputError
+from transfer.checkpoints.families.base import (
+    BESIDE,
+    CLASSIFIER,
+    IMAGENET_ASSUMED,
+    Source,
+    Taken,
+    beside,
+    choose,
+    find,
+    longest,
+    unwrap,
+)
+from transfer.checkpoints.reading.read import MAX_TENSORS, Loaded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A family as a table entry; ``source()`` makes the Source.
+
+    Keys are compared without the wrappers' parts in them (base.WRAPPERS). Where a network is in a mapping of its own, a
+    slash says so: the prefix "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so
+    too in ``drop``, ``marks`` and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one
+    has its way, so that the rule "" covers whatever else there is.
+    """
+
+    name: str
+    title: str
+    known_from: str
+    networks: Mapping[str, str]  # name → prefix of its keys; the first one in a file is the published choice
+    inside: tuple[tuple[str, ...], ...] = ((),)  # paths of keys at which the state dict may lie; () is the top level
+    drop: Mapping[str, str] = dataclasses.field(default_factory=dict)  # key prefix → why it is left out; longest wins
+    rename: tuple[tuple[str, str], ...] = ()  # regexes on a whole key without the prefix → torchvision's; all applied
+    marks: tuple[str, ...] = ()  # key prefixes that a file has, in the state dict or at its top level
+    absent: tuple[str, ...] = ()  # key prefixes that it has not, since they are a neighbour's
+    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
+    pixel_std: tuple[float, ...] = IMAGENET_STD
+    channel_order: str = "RGB"
+    assumed: str = IMAGENET_ASSUMED
+
+    def source(self) -> Source:
+        """The family as SOURCES has it."""
+        return Source(
+            name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, take=self.take
+        )
+
+    def recognise(self, loaded: Loaded) -> str | None:
+        """Why ``loaded`` belongs to this family: the first place with all marks and a network; None without one."""
+        places = self._places(loaded)
+        if not places:
+            return None
+        path, (flat, wrapped) = next(iter(places.items()))
+        prefix = self.networks[self._present(flat)[0]]
+        seen = [
+            key.removesuffix(".") + ".*" if key.endswith(".") else key
+            for key in dict.fromkeys((*self.marks, prefix))
+            if key
+        ]
+        where = f" in {_shown(path)}" if path else ""
+        return (
+            f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', without {wrapped}' if wrapped else ''}"
+        )
+
+    def take(self, loaded: Loaded, network: str | None) -> Taken:
+        """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
+
+        Also of a file without the marks, for who says what it is.
+        """
+        places = self._places(loaded) or dataclasses.replace(self, marks=(), absent=())._places(loaded)
+        if not places:
+            raise InputError(f"{loaded.path}: nothing in it is laid out as in {self.title}")
+        if len(places) > 1:
+            both = " and ".join(map(_shown, places))
+            raise InputError(f"{loaded.path}: a network in both {both}; save the one you mean by itself")
+        path, (flat, _) = next(iter(places.items()))
+        present = self._present(flat)
+        chosen = choose(loaded, present, network)
+        state, dropped = self._split(flat, present, chosen)
+        return Taken(
+            state=state,
+            dropped=beside(loaded.content, path) | dropped,
+            pixel_mean=self.pixel_mean,
+            pixel_std=self.pixel_std,
+            channel_order=self.channel_order,
+            assumed=self.assumed,
+            networks=present,
+            network=chosen,
+        )
+
+    def _places(self, loaded: Loaded) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
+        """Path → (flat keys, which wrappers were taken out of them) wherever the marks and a network are."""
+        found = {}
+        for path in self.inside:
+            state = find(loaded.content, path)
+            if state is None:
+                continue
+            flat, wrapped = self._flat(state)
+            keys = [*flat, *map(str, loaded.content)]
+            marked = all(_any_starts(keys, mark) for mark in self.marks)
+            if marked and not any(_any_starts(keys, mark) for mark in self.absent) and self._present(flat):
+                found[path] = flat, wrapped
+        return found
+
+    def _flat(self, state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
+        rules = (*self.networks.values(), *self.drop, *self.marks, *self.absent)
+        return _flat(state, tuple(rule for rule in rules if "/" in rule))
+
+    def _present(self, flat: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the networks in ``flat`` that have a first stage or stem under torchvision's names."""
+        return tuple(
+            name
+            for name, prefix in self.networks.items()
+            if any(
+                self._renamed(key, prefix).startswith(("conv1.", "layer1.")) for key in flat if key.startswith(prefix)
+            )
+        )
+
+    def _renamed(self, key: str, prefix: str) -> str:
+        key = key.removeprefix(prefix)
+        for pattern, replacement in self.rename:
+            match = re.fullmatch(pattern, key)
+            key = match.expand(replacement) if match else key
+        return key
+
+    def _split(
+        self, flat: Mapping[str, Any], present: tuple[str, ...], chosen: str
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        rules = {self.networks[chosen] + "fc.": CLASSIFIER, **self.drop}
+        state, dropped = {}, {}
+        for key, value in flat.items():
+            rule = longest(key, rules)
+            owner = longest(key, {self.networks[name]: name for name in present})
+            if rule is not None and len(rule) >= len(owner or ""):
+                dropped[key] = rules[rule]
+            elif owner == self.networks[chosen]:
+                state[self._renamed(key, owner)] = value
+            elif owner is not None:
+                name = next(name for name in present if self.networks[name] == owner)
+                dropped[key] = f"of the network {name}, not of {chosen}"
+            elif hasattr(value, "shape"):
+                # Not mapped: architecture.problems names it, and it must not pass for a tensor of the network.
+                state[f"{key} (outside {self.networks[chosen]}*)"] = value
+            else:
+                dropped[key] = BESIDE
+        return state, dropped
+
+
+def either(*layouts: Layout) -> Source:
+    """One source of several layouts of a family; the first that recognises a file takes it. The first one names it.
+
+    The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
+    """
+
+    def recognise(loaded: Loaded) -> str | None:
+        return next((reason for layout in layouts if (reason := layout.recognise(loaded))), None)
+
+    def take(loaded: Loaded, network: str | None) -> Taken:
+        unmarked = [dataclasses.replace(layout, marks=(), absent=()) for layout in reversed(layouts)]
+        fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(loaded)), layouts[0])
+        return fitting.take(loaded, network)
+
+    return dataclasses.replace(layouts[0].source(), recognise=recognise, take=take)
+
+
+def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> tuple[dict[str, Any], str]:
+    """The mapping's own entries, and those of the mappings in it that a rule names, under "key/…"."""
+    inner = {
+        key: _flat(value, rules, f"{above}{key}/")
+        for key, value in state.items()
+        if isinstance(value, dict)
+        and len(value) <= MAX_TENSORS
+        and any(rule.startswith(f"{above}{key}/") for rule in rules)
+    }
+    flat, wrapped = unwrap({key: value for key, value in state.items() if key not in inner})
+    for key, (entries, prefix) in inner.items():
+        flat |= {f"{key}/{name}": value for name, value in entries.items()}
+        wrapped = wrapped or prefix
+    return flat, wrapped
+
+
+def _any_starts(keys: Iterable[str], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in keys)
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return '"' + "/".join(path) + '"' if path else "the top level"

@@ -1,0 +1,68 @@
+"""timm: a training checkpoint of its train.py, or a model of its hub with the config.json that lies beside it.
+
+timm's ResNets of standard stem have torchvision's names; without either mark a file of theirs is torchvision's. Where a
+training run kept an average of the weights, timm itself loads that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from pretrain.common.errors import InputError
+from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Taken, config_beside
+from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.reading.read import Loaded
+
+_TRAINED = Layout(
+    name="timm",
+    title="timm, its training checkpoints and hub models",
+    known_from=(
+        "huggingface/pytorch-image-models:timm/utils/checkpoint_saver.py, timm/models/resnet.py; " + WRITTEN_IN_TEST
+    ),
+    networks={"ema": "state_dict_ema/", "model": "state_dict/"},
+    marks=("arch", "version"),
+)
+_HUB = dataclasses.replace(_TRAINED, networks={"model": ""}, marks=())
+_ANY = either(_TRAINED, _HUB)
+_BLURRED = re.compile(r"resnet(?:blur|aa)")
+
+
+def recognise(loaded: Loaded) -> str | None:
+    """A training checkpoint, or torchvision's names beside a config.json that names timm's model."""
+    config = _config(loaded)
+    if config and _HUB.recognise(loaded):
+        return f"config.json beside it describes timm's {config.get('architecture')}"
+    return _TRAINED.recognise(loaded)
+
+
+def take(loaded: Loaded, network: str | None) -> Taken:
+    """The averaged network if there is one; pixel mean and std of config.json if it has them.
+
+    InputError for one that blurs before it goes to smaller maps: its tensors do not show that.
+    """
+    taken = _ANY.take(loaded, network)
+    config = _config(loaded)
+    name = config.get("architecture") or loaded.content.get("arch")
+    if isinstance(name, str) and _BLURRED.match(name):
+        raise InputError(f"{loaded.path}: timm's {name} blurs between its stages: detectron2 has no such network")
+    mean, std = (config.get(key) for key in ("mean", "std"))
+    if not (isinstance(mean, list) and isinstance(std, list)):
+        return taken
+    return dataclasses.replace(
+        taken,
+        pixel_mean=tuple(map(float, mean)),
+        pixel_std=tuple(map(float, std)),
+        assumed="RGB images, the stride in the 3×3 convolutions",
+    )
+
+
+def _config(loaded: Loaded) -> dict[str, Any]:
+    """``pretrained_cfg`` of a config.json in timm's form, with its "architecture"; {} if there is none."""
+    config = config_beside(loaded, "config.json")
+    known = config.get("pretrained_cfg")
+    return {**known, "architecture": config.get("architecture")} if isinstance(known, dict) else {}
+
+
+SOURCE = dataclasses.replace(_TRAINED.source(), recognise=recognise, take=take)

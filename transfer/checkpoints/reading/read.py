@@ -1,0 +1,159 @@
+"""Checkpoint files into plain tensors without running any code from them.
+
+Safetensors files are read as such; torch files and plain pickles with an unpickler that calls nothing of what they ask
+for (safe_pickle.py, torch_files.py). Everything else is refused in one line that says what it is (file_format.py). ``python -m transfer inspect FILE`` shows what is inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pretrain.common.errors import InputError, printable
+from pretrain.common.files import read_mapping
+from transfer.checkpoints.reading import file_format, torch_files
+from transfer.checkpoints.reading.detectron2_pkl import one_line
+from transfer.checkpoints.reading.safe_pickle import Inert, PlainArray
+
+MAX_ENTRIES = 3_000_000
+MAX_TENSORS = 20_000  # each is compared with the names of all families, some 4 s; a ResNet-152 has 932
+MAX_MODULES_DEEP = 100
+LARGEST_HEADER = 8 << 20  # bytes of a safetensors file's, for more than MAX_TENSORS
+MAX_LETTERS = 1_000_000  # of the tensors' names together
+DEPTH = 6  # of nested mappings that are looked into; the sources look into five
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A checkpoint file as it lies on disk: the top-level mapping, and the meta.json beside it if there is one."""
+
+    path: Path
+    content: dict[str, Any]
+    meta: dict[str, Any] | None
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished run's folder."""
+    path = Path(path)
+    if path.is_dir():
+        found = path / "backbone.safetensors"
+        if not found.is_file():
+            raise InputError(f"{path}: {file_format.folder(path)}")
+        if not (path / "meta.json").is_file():
+            raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
+        return found
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return path
+
+
+def load_checkpoint(path: Path | str) -> Loaded:
+    """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code.
+
+    In the mappings of the content, arrays are tensors, pickled modules their state dicts, and names can be printed.
+    """
+    path = find_checkpoint(path)
+    readers: dict[str, Callable[[Path], Any]] = {
+        file_format.SAFETENSORS: _read_safetensors,
+        file_format.TORCH_ZIP: torch_files.read_zip,
+        file_format.TORCH_LEGACY: functools.partial(torch_files.read_stream, legacy=True),
+        file_format.PICKLE: functools.partial(torch_files.read_stream, legacy=False),
+    }
+    kind = file_format.kind(path)
+    try:
+        content = readers[kind](path)
+        content = _state_dict(content) or content
+        if isinstance(content, Inert):
+            of_class = vars(content).get("pickled_class")
+            raise InputError(f"holds an object of {of_class}, not a state dict; save model.state_dict() instead")
+        if not isinstance(content, dict):
+            raise InputError(f"holds a {type(content).__name__}, not a state dict; save model.state_dict()")
+        _require_few(content)
+        _make_plain(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except MemoryError:
+        raise InputError(f"{path}: there is not enough memory to read it") from None
+    except Exception as error:  # hostile and damaged files raise many types, and each is the file's fault
+        what = (
+            "truncated or damaged safetensors file"
+            if kind == file_format.SAFETENSORS
+            else "truncated, damaged or hostile"
+        )
+        raise InputError(f"{path}: {what} ({one_line(error)})") from None
+    return Loaded(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if LARGEST_HEADER < size < path.stat().st_size:
+        raise InputError(f"its header is larger than that of {MAX_TENSORS} tensors, and no ResNet's is; refused")
+    return load_file(path)
+
+
+def _require_few(content: dict[Any, Any]) -> None:
+    """InputError where nested mappings have too many entries, each counted as often as a walk comes by."""
+    level, total, tensors, letters = [content], 0, 0, 0
+    for _ in range(DEPTH):
+        total += sum(map(len, level))
+        if total > MAX_ENTRIES:
+            raise InputError(f"its mappings have more than {MAX_ENTRIES} entries; refused")
+        found = [key for mapping in level for key, value in mapping.items() if isinstance(value, (Tensor, PlainArray))]
+        tensors += len(found)
+        letters += sum(len(key) for key in found if isinstance(key, str))
+        if tensors > MAX_TENSORS or letters > MAX_LETTERS:
+            raise InputError(f"it holds more than {MAX_TENSORS} tensors or longer names than any ResNet's; refused")
+        level = [value for mapping in level for value in mapping.values() if isinstance(value, dict)]
+
+
+def _make_plain(content: dict[Any, Any]) -> None:
+    """Arrays into tensors, pickled modules into their state dicts, and names that cannot be printed into escapes."""
+    level, seen = [content], set()
+    for _ in range(DEPTH):
+        for mapping in level:
+            for key, value in mapping.items():
+                if isinstance(value, PlainArray):
+                    mapping[key] = torch_files.to_tensor(value)
+                elif isinstance(value, Inert):
+                    mapping[key] = _state_dict(value) or value
+            if any(isinstance(key, str) and not key.isprintable() for key in mapping):
+                entries = {printable(key) if isinstance(key, str) else key: value for key, value in mapping.items()}
+                mapping.clear()
+                mapping.update(entries)
+        seen |= {id(mapping) for mapping in level}
+        level = [value for mapping in level for value in mapping.values() if isinstance(value, dict)]
+        level = list({id(mapping): mapping for mapping in level if id(mapping) not in seen}.values())
+
+
+def _state_dict(module: Any) -> dict[str, Tensor] | None:
+    """What state_dict() of a pickled module would be, from the attributes that each torch.nn.Module has; else None."""
+    if not _is_module(module):
+        return None
+    found: dict[str, Tensor] = {}
+    todo, count = [("", module)], 0
+    while todo:
+        prefix, module = todo.pop()
+        inside = vars(module)
+        listed = inside.get("_non_persistent_buffers_set", ())
+        hidden = {name for name in listed if isinstance(name, str)}
+        buffers = {name: value for name, value in inside.get("_buffers", {}).items() if name not in hidden}
+        tensors = inside["_parameters"] | buffers
+        found |= {f"{prefix}{name}": value for name, value in tensors.items() if isinstance(value, Tensor)}
+        children = [(f"{prefix}{name}.", child) for name, child in inside["_modules"].items() if _is_module(child)]
+        todo += reversed(children)
+        count += 1 + len(tensors) + len(listed)
+        if count > MAX_ENTRIES // 10 or prefix.count(".") > MAX_MODULES_DEEP:
+            raise InputError("its pickled module has more parts than any network; refused")
+    return found
+
+
+def _is_module(value: Any) -> bool:
+    inside = vars(value) if isinstance(value, Inert) else {}
+    return all(isinstance(inside.get(name), dict) for name in ("_parameters", "_modules"))

@@ -1,0 +1,74 @@
+"""CMC's two encoders of one of our pretraining runs: read and checked for what only needs features.
+
+Conversion refuses them, because no ResNet of detectron2's computes them; linear evaluation is CMC's own (Tian et al.,
+arXiv 1906.05849).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import torch
+import torchvision
+from torch import nn
+
+from pretrain.common.errors import InputError
+from pretrain.methods.cmc_encoders import Space, TwoEncoders
+from transfer.checkpoints.architecture import first_few
+from transfer.checkpoints.families import Backbone, superinfo, weights_digest
+from transfer.checkpoints.reading.read import Loaded
+
+PREFIX = "cmc-"  # before torchvision's name of the ResNet whose halves they are
+
+
+def build_two_encoders(architecture: str, meta: Mapping[str, Any]) -> nn.Module:
+    """N×3×H×W normalised RGB to N×D, with weights of no meaning: ``architecture`` as "cmc-resnet50".
+
+    ``meta`` is the run's meta.json. LookupError or TypeError where it does not say which colours the encoders see.
+    """
+    space = meta["config"]["raw"]["method"]["space"]
+    if space not in get_args(Space):
+        raise LookupError(space)
+    with torch.random.fork_rng(devices=[]):
+        like = torchvision.models.get_model(architecture.removeprefix(PREFIX), weights=None)
+        return TwoEncoders(like, space)
+
+
+def read_two_encoders(loaded: Loaded) -> Backbone | None:
+    """The encoders with ``architecture`` "cmc-resnet50"; None for any file but a CMC run's backbone.safetensors.
+
+    InputError in one line where tensors are missing, misshaped or not finite, or meta.json is about others.
+    """
+    if not (superinfo.recognise(loaded) and superinfo.holds_two_encoders(loaded)):
+        return None
+    taken, meta = superinfo.read(loaded), loaded.meta or {}
+    architecture = PREFIX + str(meta.get("architecture"))
+    try:
+        wanted = build_two_encoders(architecture, meta).state_dict()
+    except (LookupError, TypeError, ValueError):
+        raise InputError(
+            f"{loaded.path}: meta.json does not say which ResNet and colour space CMC's encoders have"
+        ) from None
+    odd = list(wanted.keys() ^ taken.state.keys())
+    odd += [name for name in wanted if name not in odd and wanted[name].shape != taken.state[name].shape]
+    odd += [name for name in wanted if name not in odd and not bool(torch.isfinite(taken.state[name]).all())]
+    if odd:
+        raise InputError(
+            f"{loaded.path}: not CMC's encoders of half a {meta['architecture']} each (missing, foreign, misshaped or "
+            f"not finite: {first_few(sorted(odd))})"
+        )
+    return Backbone(
+        state=taken.state,
+        source=superinfo.SOURCE.name,
+        reason="CMC's two encoders",
+        assumed="",
+        architecture=architecture,
+        dropped=taken.dropped,
+        pixel_mean=taken.pixel_mean,
+        pixel_std=taken.pixel_std,
+        channel_order=taken.channel_order,
+        stride_in_1x1=False,
+        sha256=weights_digest(taken.state),
+        meta=loaded.meta,
+    )

@@ -1,0 +1,213 @@
+"""Prove that converted weights are the checkpoint: same tensors bit for bit, same feature maps.
+
+    python -m transfer verify FILE.pkl               # counts, shapes, the hash in its .json, the forward pass
+    python -m transfer verify FILE.pkl CHECKPOINT    # also that it is this checkpoint, tensor by tensor
+    python -m transfer verify FILE.pkl --detector coco_fpn_1x    # also that this detector gets all of it
+
+The forward pass compares detectron2's own ResNet, built from the config of a detection protocol, with torchvision's,
+both in eval mode and fp32 on the same images. The same weights in the same kernels give the same numbers, so the
+difference is 0 where nothing is wrong; 1e-5 of a map's largest value is the limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import build_resnet_backbone
+from torch import Tensor
+
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.errors import InputError
+from pretrain.common.files import file_sha256
+from transfer.checkpoints import architecture, key_map, weights
+from transfer.checkpoints.families import Backbone, read_backbone
+from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
+from transfer.checkpoints.reading.read import find_checkpoint
+from transfer.checkpoints.weights import ConvertedWeights
+from transfer.detection.arrival import arrival
+from transfer.detection.config import protocol_cfg, resnet_keys
+
+LIMIT = 1e-5
+MAPS = ("res2", "res3", "res4", "res5")
+BUILDS = {"c4": "voc_c4_24k", "fpn": "coco_fpn_1x"}
+_SIZE = 96
+
+
+def check_images(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Four fixed 3×96×96 images: white noise, and smooth noise as pixels normalised with ``mean`` and ``std``."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, _SIZE, _SIZE, generator=generator)
+    coarse = torch.rand(2, 3, 6, 6, generator=generator)
+    pixels = torch.nn.functional.interpolate(coarse, size=(_SIZE, _SIZE), mode="bilinear")
+    offset, scale = (torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1) for values in (mean, std))
+    return torch.cat([noise, (pixels - offset) / scale])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build:
+    """Which network the weights are for: torchvision's name of it, and where a bottleneck has its stride."""
+
+    architecture: str
+    stride_in_1x1: bool
+
+
+def torchvision_maps(state: Mapping[str, Tensor], images: Tensor, build: Build) -> dict[str, Tensor]:
+    """res2 … res5 (N×64…512 or N×256…2048, H/4…H/32) of torchvision's ResNet with ``state``."""
+    model: Any = architecture.build(build.architecture, stride_in_1x1=build.stride_in_1x1)
+    zeros = {name: torch.zeros((), dtype=torch.int64) for name in key_map.counters(build.architecture)}
+    model.load_state_dict(zeros | dict(state), assign=True)
+    model.eval()
+    maps = {}
+    with torch.inference_mode():
+        x = model.maxpool(model.relu(model.bn1(model.conv1(images))))
+        for name, stage in zip(MAPS, (model.layer1, model.layer2, model.layer3, model.layer4), strict=True):
+            x = stage(x)
+            maps[name] = x
+    return maps
+
+
+def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: str, build: Build) -> dict[str, Tensor]:
+    """The same maps from detectron2's ResNet with ``arrays``, as ``protocol`` builds it for this network."""
+    cfg = protocol_cfg(protocol)
+    for key, value in resnet_keys(build.architecture, build.stride_in_1x1).items():
+        cfg.merge_from_list([key, value])
+    cfg.MODEL.RESNETS.OUT_FEATURES = list(MAPS)  # a C4 detector builds res5 from the same cfg, but in its ROI head
+    cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
+    with torch.device("meta"):
+        model = build_resnet_backbone(cfg, ShapeSpec(channels=3))
+    state = {name: torch.from_numpy(a if a.flags.writeable else a.copy()) for name, a in arrays.items()}
+    counters = {
+        name: torch.zeros((), dtype=torch.int64) for name in model.state_dict() if name.endswith(key_map.COUNTER)
+    }
+    model.load_state_dict(counters | state, assign=True)
+    model.eval()
+    with torch.inference_mode():
+        return model(images)
+
+
+def forward_difference(
+    state: Mapping[str, Tensor],
+    arrays: Mapping[str, np.ndarray],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    build: Build,
+) -> dict[str, dict[str, float]]:
+    """{"c4" | "fpn": {"res2": …, … "res5": …}}: largest absolute difference over the map's largest absolute value.
+
+    Without "c4" for ResNets of basic blocks, of which detectron2 has no such detector.
+    InputError if a map is not finite, is zero everywhere or has another size, since then nothing can be compared.
+    """
+    images = check_images(mean, std)
+    wanted = torchvision_maps(state, images, build)
+    for name, values in wanted.items():
+        largest = values.abs().max().item()
+        if not 0 < largest < math.inf:
+            raise InputError(f"the checkpoint's {name} is {largest} on test images: it is broken or has collapsed")
+    difference = {}
+    for kind, protocol in BUILDS.items():
+        if kind == "c4" and build.architecture in key_map.BASIC:
+            continue
+        found = detectron2_maps(arrays, images, protocol, build)
+        difference[kind] = {name: _relative(found[name], wanted[name], f"{name} of the {kind} build") for name in MAPS}
+    return difference
+
+
+def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) -> None:
+    """InputError naming the first map whose difference is not below LIMIT."""
+    for build, maps in difference.items():
+        for name, value in maps.items():
+            if not value < LIMIT:
+                raise InputError(f"{what}: {name} of the {build} build differs by {value:.3g} of its largest value")
+
+
+def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """What keeps ``arrays`` (detectron2's names) from being those of a ResNet, as architecture.problems says it."""
+    nearest = key_map.nearest(arrays)
+    table, shapes = key_map.to_torchvision(nearest), architecture.expected_shapes(nearest)
+    theirs = {table.get(name, name): array for name, array in arrays.items()}
+    return architecture.problems({name: _as_tensor(array, shapes.get(name)) for name, array in theirs.items()}, nearest)
+
+
+def _as_tensor(array: np.ndarray, shape: tuple[int, ...] | None) -> Tensor | np.ndarray:
+    """A copy where type and shape are right; else what tells of the fault, since a small file can claim huge arrays."""
+    if array.dtype != np.float32:
+        return array
+    return torch.from_numpy(array.copy()) if array.shape == shape else torch.zeros(()).expand(array.shape)
+
+
+def _relative(found: Tensor, wanted: Tensor, what: str) -> float:
+    if found.shape != wanted.shape:
+        raise InputError(
+            f"{what} is {tuple(found.shape)}, torchvision's {tuple(wanted.shape)}: it is built differently"
+        )
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> list[str]:
+    """detectron2's names of the tensors whose bytes are not those of ``state`` (torchvision's names, float32)."""
+    return [
+        ours
+        for theirs, ours in key_map.to_detectron2(architecture.identify(state)).items()
+        if ours not in arrays or arrays[ours].tobytes() != state[theirs].numpy().tobytes()
+    ]
+
+
+def verify(path: Path, checkpoint: Path | None = None, detector: str | None = None) -> list[str]:
+    """Check a .pkl, against ``checkpoint`` and in the detector of a protocol if given. InputError, RunError.
+
+    Returns what was proved, and what not, a line each.
+    """
+    if path.is_file() and path.suffix != ".pkl":
+        raise InputError(f"{path}: verify takes the converted .pkl first, then the checkpoint it was made from")
+    arrays = read_detectron2_pkl(path)["model"]
+    network = key_map.nearest(arrays)
+    table, faults = key_map.to_detectron2(network), array_problems(arrays)
+    if faults:
+        raise InputError(f"{path}: not the {len(table)} tensors of a {key_map.title(network)}: {'; '.join(faults)}")
+    found = [f"proved: {len(arrays)}/{len(table)} tensors, each of the shape in detectron2's {key_map.title(network)}"]
+    proof = weights.load(path)
+    if proof:
+        proof.arrays()
+        found.append(f"proved: the file is the one that {proof.json_path.name} describes (sha256 {proof.sha256[:12]})")
+    backbone = _read_alike(checkpoint, proof) if checkpoint else None
+    if backbone:
+        found.append(f"proved: {_same_tensors(path, arrays, backbone, checkpoint)}")
+    if not proof and not backbone:
+        found.append(f"not proved: nothing ties the file to a checkpoint ({path.stem}.json is missing); give that too")
+    known = backbone or proof
+    found.append(_same_maps(path, arrays, network, known))
+    return found + (arrival(arrays, known is not None and known.stride_in_1x1, detector, path) if detector else [])
+
+
+def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:
+    """The checkpoint, with the same choices as it was converted with if it is the file that was."""
+    if proof and file_sha256(find_checkpoint(checkpoint)) == proof.file_sha256:
+        return read_backbone(checkpoint, proof.source, proof.network or None, proof.given)
+    return read_backbone(checkpoint)
+
+
+def _same_maps(
+    path: Path, arrays: Mapping[str, np.ndarray], network: str, known: Backbone | ConvertedWeights | None
+) -> str:
+    state = {t: torch.from_numpy(arrays[o].copy()) for t, o in key_map.to_detectron2(network).items()}
+    mean, std = (known.pixel_mean, known.pixel_std) if known else (IMAGENET_MEAN, IMAGENET_STD)
+    build = Build(architecture=network, stride_in_1x1=known.stride_in_1x1 if known else False)
+    difference = forward_difference(state, arrays, mean, std, build)
+    require_agreement(difference, str(path))
+    worst = max(value for maps in difference.values() for value in maps.values())
+    builds = " and ".join(kind.upper() for kind in difference)
+    return f"proved: res2 … res5 as torchvision computes them, {builds} build: largest relative difference {worst:.3g}"
+
+
+def _same_tensors(path: Path, arrays: Mapping[str, np.ndarray], backbone: Backbone, checkpoint: Path | None) -> str:
+    wrong = differing(arrays, backbone.state)
+    if wrong:
+        raise InputError(f"{path}: {len(wrong)} tensors are not those of {checkpoint}: {architecture.first_few(wrong)}")
+    return f"every tensor equals that of {checkpoint} bit for bit (sha256 {backbone.sha256[:12]})"

@@ -1,0 +1,250 @@
+"""detectron2's config of one run, from a protocol file, a profile, converted weights and the data.
+
+Pure: reads the protocol's file and touches nothing else. To see one:
+``python -c "from transfer.detection.config import protocol_cfg; print(protocol_cfg('voc_c4_24k'))"``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import DefaultTrainer
+
+from pretrain.common.errors import InputError
+from transfer.checkpoints import key_map
+from transfer.checkpoints.weights import ConvertedWeights
+from transfer.detection import heads, profiles
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+HEADS = (heads.Res5ROIHeadsExtraNorm,)  # registered on import
+NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
+SYNCHRONISED = ("SyncBN", "naiveSyncBN")
+SCALED_KEYS = (
+    "SOLVER.IMS_PER_BATCH",
+    "SOLVER.BASE_LR",
+    "SOLVER.STEPS",
+    "SOLVER.MAX_ITER",
+    "SOLVER.WARMUP_ITERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.REFERENCE_WORLD_SIZE",
+    "TEST.PRECISE_BN.NUM_ITER",
+)
+# Keys that build_cfg sets from the checkpoint, the data, the seed and the output folder.
+FIXED_KEYS = (
+    "MODEL.PIXEL_MEAN",
+    "MODEL.PIXEL_STD",
+    "INPUT.FORMAT",
+    "MODEL.RESNETS.DEPTH",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS",
+    "MODEL.RESNETS.STRIDE_IN_1X1",
+    "MODEL.WEIGHTS",
+    "MODEL.ROI_HEADS.NUM_CLASSES",
+    "INPUT.MASK_FORMAT",
+    "DATASETS.TRAIN",
+    "DATASETS.TEST",
+    "SEED",
+    "OUTPUT_DIR",
+)
+# Keys that move no metric, or no more than another seed does: loader workers draw augmentations of their own.
+WITHOUT_EFFECT = ("DATALOADER.NUM_WORKERS", "TRANSFER.FROM_CHECKPOINT", "TRANSFER.RESUME", "TRANSFER.KEEP_FILES")
+FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Names of the protocols that come with the project."""
+    return tuple(sorted(path.stem for path in PROTOCOLS.glob("*.yaml")))
+
+
+def protocol_cfg(protocol: str | Path) -> CfgNode:
+    """detectron2's defaults, our own keys, and the protocol file (a name of ours or a path) over them."""
+    cfg = get_cfg()
+    cfg.SOLVER.OPTIMIZER = "SGD"  # or AdamW
+    cfg.TRANSFER = CfgNode(
+        {
+            "PROTOCOL": Path(protocol).stem,
+            "PROFILE": "paper",
+            "NUM_GPUS": 8,
+            "CPU_BF16": False,  # autocast on CPUs that have the instructions
+            "RESUME": True,  # continue from the last checkpoint in OUTPUT_DIR
+            "KEEP_FILES": True,  # checkpoints and predictions
+            "FROM_CHECKPOINT": [],  # keys whose value in the protocol the checkpoint replaced
+            "UNSCALED": {},  # what was fitted to NUM_GPUS, before that
+        }
+    )
+    path = PROTOCOLS / f"{protocol}.yaml" if str(protocol) in protocol_names() else Path(protocol)
+    if not path.is_file():
+        raise InputError(f"protocol {protocol}: no such file; there are {', '.join(protocol_names())}")
+    try:
+        cfg.merge_from_file(str(path), allow_unsafe=False)
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    return cfg
+
+
+def build_cfg(
+    *,
+    protocol: str | Path,
+    profile: profiles.Profile,
+    converted: ConvertedWeights,
+    train: tuple[str, ...],
+    test: tuple[str, ...],
+    num_classes: int,
+    mask_format: str,
+    seed: int,
+    output_dir: Path,
+    num_gpus: int,
+    opts: list[str],
+) -> CfgNode:
+    """The frozen config of one run.
+
+    Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the
+    protocol's: batch, rate and iterations rescaled; TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
+    as detectron2 takes them; they run as they are given), then what the checkpoint and the data fix. ``train`` and
+    ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one
+    not free.
+    """
+    cfg = resolved_protocol(protocol, profile, num_gpus, opts)
+    network = _input(converted) | resnet_keys(converted.architecture, converted.stride_in_1x1)
+    fixed = network | {
+        "MODEL.WEIGHTS": str(converted.path),
+        "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
+        "INPUT.MASK_FORMAT": cfg.INPUT.MASK_FORMAT if mask_format == "none" else mask_format,
+        "DATASETS.TRAIN": tuple(train),
+        "DATASETS.TEST": tuple(test),
+        "SEED": seed,
+        "OUTPUT_DIR": str(output_dir),
+    }
+    assert set(fixed) == set(FIXED_KEYS)
+    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in network if _get(cfg, key) != fixed[key]]
+    for key, value in fixed.items():
+        _set(cfg, key, value)
+    _require_possible(cfg, mask_format)
+    cfg.freeze()
+    return cfg
+
+
+def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
+    """``build_cfg`` up to what the checkpoint, the data and the seed fix: the protocol as it will be run."""
+    cfg = protocol_cfg(protocol)
+    fpn = "fpn" in cfg.MODEL.BACKBONE.NAME
+    for key, value in profiles.overlay(profile, fpn=fpn).items():
+        cfg.merge_from_list([key, value])
+    cfg = _fit_to_gpus(cfg, num_gpus)
+    _merge_opts(cfg, opts)
+    cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
+    return cfg
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config, as plain values, that makes two runs of a protocol the same.
+
+    It leaves out FIXED_KEYS, which have their own place in a run's identity, and WITHOUT_EFFECT. Whatever else a YAML
+    says is in it, also what an edit of it changed.
+    """
+    kept: dict[str, Any] = json.loads(json.dumps(config))
+    for key in (*FIXED_KEYS, *WITHOUT_EFFECT):
+        *parents, last = key.split(".")
+        node = kept
+        for part in parents:
+            node = node.get(part, {})
+        node.pop(last, None)
+    return kept
+
+
+def resnet_keys(architecture: str, stride_in_1x1: bool) -> dict[str, Any]:
+    """What detectron2's config says of the network itself."""
+    return {
+        "MODEL.RESNETS.DEPTH": key_map.depth(architecture),
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if architecture in key_map.BASIC else 256,
+        "MODEL.RESNETS.STRIDE_IN_1X1": stride_in_1x1,
+    }
+
+
+def detector_cfg(protocol: str | Path, architecture: str, stride_in_1x1: bool) -> CfgNode:
+    """The config of a protocol's detector around this network, on the CPU; data and weights are not named."""
+    cfg = _fit_to_gpus(protocol_cfg(protocol), 0)
+    cfg.TRANSFER.NUM_GPUS = 0
+    for key, value in resnet_keys(architecture, stride_in_1x1).items():
+        _set(cfg, key, value)
+    _require_possible(cfg, mask_format="polygon")
+    return cfg
+
+
+def _input(converted: ConvertedWeights) -> dict[str, Any]:
+    return {
+        "MODEL.PIXEL_MEAN": [round(255 * value, 4) for value in converted.pixel_mean],
+        "MODEL.PIXEL_STD": [round(255 * value, 4) for value in converted.pixel_std],
+        "INPUT.FORMAT": converted.channel_order,
+    }
+
+
+def _require_possible(cfg: CfgNode, mask_format: str) -> None:
+    """InputError for values that are fine alone and not together."""
+    if cfg.MODEL.MASK_ON and mask_format == "none":
+        raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, and the data set has none: take --task coco-det")
+    if cfg.MODEL.RESNETS.DEPTH < 50 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
+        raise InputError(
+            f"{cfg.TRANSFER.PROTOCOL} builds res5 in its head, for which detectron2 has only bottleneck blocks; "
+            f"a ResNet-{cfg.MODEL.RESNETS.DEPTH} has basic ones: take an FPN protocol"
+        )
+    if cfg.MODEL.BACKBONE.FREEZE_AT > 4 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
+        raise InputError(
+            f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}: a C4 detector has res5 in its head, where "
+            "detectron2 always trains it; give 4 or less, or take an FPN protocol"
+        )
+    batch, gpus = cfg.SOLVER.IMS_PER_BATCH, max(1, cfg.TRANSFER.NUM_GPUS)
+    if batch < 1 or batch % gpus:
+        raise InputError(
+            f"a batch of {batch} images (SOLVER.IMS_PER_BATCH) does not divide by {gpus} GPUs: change --num-gpus"
+            if batch > 0
+            else f"SOLVER.IMS_PER_BATCH {batch}: give 1 or more"
+        )
+    norms = [key for key in NORM_KEYS if cfg.MODEL.DEVICE == "cpu" and _get(cfg, key) in SYNCHRONISED]
+    if norms:
+        raise InputError(f"--opts {norms[0]} {_get(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
+
+
+def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
+    if len(opts) % 2:
+        raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no partner")
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        ours = key.startswith("TRANSFER.") and key not in FREE_KEYS
+        if ours or key in FIXED_KEYS or key in ("MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION"):
+            raise InputError(f"--opts {key}: this follows from the checkpoint, the data or another flag; leave it out")
+        try:
+            cfg.merge_from_list([key, value])
+        except (KeyError, AssertionError):
+            raise InputError(f"--opts {key}: detectron2's config has no such key") from None
+        except ValueError as error:
+            raise InputError(f"--opts {key} {value}: {' '.join(str(error).split())}") from None
+
+
+def _fit_to_gpus(cfg: CfgNode, num_gpus: int) -> CfgNode:
+    cfg.TRANSFER.UNSCALED = CfgNode({key: _get(cfg, key) for key in (*NORM_KEYS, *SCALED_KEYS)})
+    if num_gpus == 0:
+        cfg.MODEL.DEVICE = "cpu"
+        for key in NORM_KEYS:
+            if _get(cfg, key) in SYNCHRONISED:
+                _set(cfg, key, "BN")
+    scaled: CfgNode = DefaultTrainer.auto_scale_workers(cfg, max(1, num_gpus))
+    # Not scaled by detectron2: without this a smaller batch would show PreciseBN fewer images.
+    share = cfg.SOLVER.IMS_PER_BATCH / scaled.SOLVER.IMS_PER_BATCH
+    scaled.TEST.PRECISE_BN.NUM_ITER = round(cfg.TEST.PRECISE_BN.NUM_ITER * share)
+    return scaled
+
+
+def _get(cfg: CfgNode, key: str) -> Any:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _set(cfg: CfgNode, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = _get(cfg, ".".join(parents)) if parents else cfg
+    node[last] = value

@@ -1,0 +1,1 @@
+"""Evaluators behind detectron2's DatasetEvaluator."""

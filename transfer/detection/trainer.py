@@ -1,0 +1,219 @@
+"""Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
+
+``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
+(losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal, seconds, number of
+classes with a test object), and at paper scale config.yaml, checkpoints and predictions. The data sets in cfg.DATASETS
+must be registered already. For several GPUs call train_and_test in each process of detectron2's ``launch``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
+from torch import nn
+
+from pretrain.common.errors import InputError, RunError, in_one_line
+from pretrain.common.files import write_json
+from pretrain.config import has_bf16
+from transfer.checkpoints.weights import ConvertedWeights
+from transfer.detection.checks import require_arrival, require_trainable
+from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
+from transfer.detection.predictions import KeepPredictions
+from transfer.detection.progress import Progress
+from transfer.detection.resume import clear, latest_readable
+
+
+class Trainer(DefaultTrainer):
+    """detectron2's trainer with the optimiser and precision of the config, and without evaluation on the way."""
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The detector; on the CPU in channels_last, and under bf16 autocast where the config and the CPU have it."""
+        model = super().build_model(cfg)
+        if precision(cfg) == "bf16":
+            # Around forward, not around the step: the backward pass must not run under autocast.
+            model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
+        return model.to(memory_format=torch.channels_last) if cfg.MODEL.DEVICE == "cpu" else model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD as detectron2 builds it, or AdamW with the same parameter groups and clipping."""
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        if cfg.SOLVER.OPTIMIZER != "AdamW":
+            raise InputError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER}: there are SGD and AdamW")
+        groups = get_default_optimizer_params(
+            model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
+        )
+        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=True)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """COCO's evaluator with its tasks given (it would infer them from the predictions), or VOC's; and a keeper."""
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if kind not in ("pascal_voc", "coco"):
+            raise InputError(f"data set {dataset_name}: evaluator_type is {kind}, expected pascal_voc or coco")
+        tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+        folder = str(Path(cfg.OUTPUT_DIR) / "predictions") if cfg.TRANSFER.KEEP_FILES else None
+        evaluator = (
+            VOCEvaluator(dataset_name)
+            if kind == "pascal_voc"
+            else COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, use_fast_impl=False)
+        )
+        return DatasetEvaluators([evaluator, KeepPredictions(Path(cfg.OUTPUT_DIR) / "predictions.json")])
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        """detectron2's, with progress on stderr, without evaluation, and without checkpoints unless they are kept."""
+        unwanted = hooks.EvalHook if self.cfg.TRANSFER.KEEP_FILES else (hooks.EvalHook, hooks.PeriodicCheckpointer)
+        kept = [hook for hook in super().build_hooks() if hook is not None and not isinstance(hook, unwanted)]
+        return [*kept, Progress()] if comm.is_main_process() else kept
+
+    def build_writers(self) -> list[EventWriter]:
+        """The log and a JSON line each 20 iterations."""
+        return [CommonMetricPrinter(self.max_iter), JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / "metrics.json"))]
+
+
+def precision(cfg: CfgNode) -> str:
+    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16), tf32 or fp32.
+
+    tf32: torch lets cuDNN's convolutions round fp32 inputs to it on GPUs from Ampere on, and detectron2 leaves it so.
+    """
+    if cfg.MODEL.DEVICE != "cpu":
+        if cfg.SOLVER.AMP.ENABLED:
+            return "fp16"
+        able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+        return "tf32" if able and torch.backends.cudnn.allow_tf32 else "fp32"
+    return "bf16" if cfg.TRANSFER.CPU_BF16 and has_bf16(torch.device("cpu")) else "fp32"
+
+
+def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float | None]:
+    """Train from ``converted`` as ``cfg`` says, test once after the last iteration: {"bbox/AP": percent or None, …}.
+
+    InputError when the converted file was replaced. RunError when a backbone tensor did not arrive bit for bit, when
+    other parameters train than FREEZE_AT says, or when the loss is not finite. A run with TRANSFER.RESUME continues
+    from its last readable checkpoint (detectron2 restarts the data order then); others start anew. Facts about the run
+    are written to facts.json. In a process that is not the first of several the result is empty.
+    """
+    if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
+        raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
+    output = Path(cfg.OUTPUT_DIR)
+    output.mkdir(parents=True, exist_ok=True)
+    with _logging_to(output / "log.txt"):
+        seed_all_rng(cfg.SEED + comm.get_rank() if cfg.SEED >= 0 else None)
+        started = time.perf_counter()
+        arrays = converted.arrays()  # InputError if the file is not the converted one: detectron2 would run its code
+        resume = bool(cfg.TRANSFER.RESUME and latest_readable(output))
+        comm.synchronize()  # all processes have looked before one clears
+        if comm.is_main_process() and not resume:
+            clear(output)
+        trainer = Trainer(cfg)  # opens metrics.json
+        if comm.is_main_process() and cfg.TRANSFER.KEEP_FILES:
+            (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")  # says how the weights want their images
+        facts = _start(trainer, arrays, resume)
+        _train(trainer)
+        trained = time.perf_counter()
+        results = Trainer.test(cfg, trainer.model)
+    if not comm.is_main_process():
+        return {}
+    facts |= {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
+    facts["classes_tested"] = classes_tested(cfg.DATASETS.TEST[0])
+    write_json(output / "facts.json", facts)
+    return flat_metrics(results)
+
+
+def require_buildable(cfg: CfgNode) -> None:
+    """InputError where detectron2 cannot build the detector, its optimiser and its schedule from the options given."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    try:
+        model = Trainer.build_model(cfg)
+        Trainer.build_lr_scheduler(cfg, Trainer.build_optimizer(cfg, model))
+    except Exception as error:  # whatever a wrong value leads to
+        if in_one_line(error):  # an InputError, or too little memory
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"--opts: detectron2 builds no {cfg.TRANSFER.PROTOCOL} from them ({reason[:200]})") from error
+
+
+def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """{"bbox/AP": percent, …} without the values per category; what is undefined (NaN, −1) is None.
+
+    A task with nothing but NaN is COCO's evaluator without a single detection: AP, AP50 and AP75 are then 0, since
+    prepared test sets have ground truth, and those by object size stay None.
+    """
+    metrics: dict[str, float | None] = {}
+    for task, values in results.items():
+        nothing_found = all(math.isnan(value) for value in values.values())
+        for key, value in flatten_results_dict({task: values}).items():
+            if "-" in key:
+                continue
+            undefined = math.isnan(value) or value < 0
+            zero = nothing_found and key.split("/")[1] in ("AP", "AP50", "AP75")
+            metrics[key] = 0.0 if zero else None if undefined else float(value)
+    return metrics
+
+
+def _start(trainer: Trainer, arrays: dict[str, np.ndarray], resume: bool) -> dict[str, Any]:
+    """Load the weights, whose tensors are ``arrays``, or the last checkpoint; returns the facts of the run."""
+    cfg, model = trainer.cfg, trainer.checkpointer.model
+    facts: dict[str, Any] = {"precision": precision(cfg), "resumed_at": None, "tensors_equal": None}
+    if resume:
+        trainer.resume_or_load(resume=True)
+        facts["resumed_at"] = trainer.start_iter
+    else:
+        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        facts["tensors_equal"] = require_arrival(model, arrays, cfg.MODEL.WEIGHTS)
+    facts["trainable_backbone_tensors"] = len(require_trainable(model, cfg))
+    return facts
+
+
+def _train(trainer: Trainer) -> None:
+    try:
+        trainer.train()
+    except FloatingPointError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or look at the checkpoint") from None
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send detectron2's and fvcore's log, and what pycocotools prints, to ``path`` instead of the terminal."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "py.warnings", "torch.fx._symbolic_trace")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    name = path if comm.is_main_process() else path.with_name(f"{path.name}.rank{comm.get_rank()}")
+    with name.open("a", encoding="utf-8") as stream, contextlib.redirect_stdout(stream):
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            for logger, (level, propagate) in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+                logger.propagate = propagate
