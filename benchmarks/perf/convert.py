@@ -29,9 +29,9 @@ def lap(name, since=[time.perf_counter(), 0.0]):
 _CONVERT = f"""{_CLOCKS}
 import torch
 lap("start-up: Python and torch")
-from transfer import convert
+from transfer.checkpoints import convert
 lap("start-up: what reads and refuses")
-from transfer import verify, weights
+from transfer.checkpoints import verify, weights
 lap("start-up: torchvision and detectron2")
 from transfer.checkpoints.reading.read import load_checkpoint
 from transfer.checkpoints.families import backbone_of

@@ -17,7 +17,7 @@ import yaml
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 REFERENCE = _CHECKOUT / "results" / "reference" / "published.csv"
-PROTOCOLS = _CHECKOUT / "transfer" / "protocols"
+PROTOCOLS = _CHECKOUT / "transfer" / "detection" / "protocols"
 
 UNSTATED = "unstated"
 FROZEN = "frozen features"

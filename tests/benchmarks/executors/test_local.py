@@ -200,15 +200,15 @@ def test_a_job_has_one_thread(tmp_path):
 RUNNER = """
 import sys
 from pathlib import Path
-from benchmarks import pool
+from benchmarks.executors import local
 from pretrain.common.errors import run_cli
-pool.PRELOAD = []
+local.PRELOAD = []
 def main(argv):
     folder = Path(argv[0])
     targets = {"nap": {"seconds": 60}, "save": {}}
     functions = {"nap": "write_pid_and_nap", "save": "save_when_asked"}
-    pool.run_jobs([
-        pool.Job(name=name, log=folder / f"{name}.log", target=f"tests.benchmarks.test_pool:{functions[name]}",
+    local.run_jobs([
+        local.Job(name=name, log=folder / f"{name}.log", target=f"tests.benchmarks.executors.test_local:{functions[name]}",
                  arguments={"path": folder / name, **more})
         for name, more in targets.items()
     ], 2)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from tests.benchmarks.test_text import HOSTILE
 
 from benchmarks.__main__ import main
 from benchmarks.records import ResultsStore
@@ -21,6 +20,7 @@ from benchmarks.report.tables import complete, escape, long_form, to_latex, to_m
 from benchmarks.tasks.base import TASKS
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
+from tests.benchmarks.report.test_text import HOSTILE
 from transfer.detection.config import PROTOCOLS
 
 VALUES = {"alpha": [10.0, 12.0, 17.0], "beta_2": [30.0, 31.0, 32.0], "gamma": [40.0]}

@@ -55,7 +55,7 @@ def test_a_signal_while_the_process_ends_changes_nothing():
 
 def start_hanging(again):
     """A command that hangs when it should end, for which signals within ``again`` seconds are one request."""
-    before = f"import pretrain.common.signals\npretrain.stopping.AGAIN_SECONDS = {again}"
+    before = f"import pretrain.common.signals\npretrain.common.signals.AGAIN_SECONDS = {again}"
     process = start(before, last="print('ending', flush=True); time.sleep(2); print('ended', flush=True)")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "ending\n"

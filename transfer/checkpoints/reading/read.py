@@ -1,7 +1,8 @@
 """Checkpoint files into plain tensors without running any code from them.
 
 Safetensors files are read as such; torch files and plain pickles with an unpickler that calls nothing of what they ask
-for (safe_pickle.py, torch_files.py). Everything else is refused in one line that says what it is (file_format.py). ``python -m transfer inspect FILE`` shows what is inside.
+for (safe_pickle.py, torch_files.py). Everything else is refused in one line that says what it is (file_format.py).
+``python -m transfer inspect FILE`` shows what is inside.
 """
 
 from __future__ import annotations
