@@ -208,8 +208,8 @@ def main(argv):
     targets = {"nap": {"seconds": 60}, "save": {}}
     functions = {"nap": "write_pid_and_nap", "save": "save_when_asked"}
     local.run_jobs([
-        local.Job(name=name, log=folder / f"{name}.log", target=f"tests.benchmarks.executors.test_local:{functions[name]}",
-                 arguments={"path": folder / name, **more})
+        local.Job(name=name, log=folder / f"{name}.log", arguments={"path": folder / name, **more},
+                  target=f"tests.benchmarks.executors.test_local:{functions[name]}")
         for name, more in targets.items()
     ], 2)
 run_cli(main)
