@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 
@@ -19,8 +18,8 @@ from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map
 from transfer.checkpoints.weights import ConvertedWeights
 from transfer.detection import heads, profiles
+from transfer.detection.protocol_files import FAULTS, protocol_file, protocol_keys
 
-PROTOCOLS = Path(__file__).parent / "protocols"
 HEADS = (heads.Res5ROIHeadsExtraNorm,)  # registered on import
 NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
 SYNCHRONISED = ("SyncBN", "naiveSyncBN")
@@ -55,11 +54,6 @@ WITHOUT_EFFECT = ("DATALOADER.NUM_WORKERS", "TRANSFER.FROM_CHECKPOINT", "TRANSFE
 FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
 
-def protocol_names() -> tuple[str, ...]:
-    """Names of the protocols that come with the project."""
-    return tuple(sorted(path.stem for path in PROTOCOLS.glob("*.yaml")))
-
-
 def protocol_cfg(protocol: str | Path) -> CfgNode:
     """detectron2's defaults, our own keys, and the protocol file (a name of ours or a path) over them."""
     cfg = get_cfg()
@@ -76,12 +70,10 @@ def protocol_cfg(protocol: str | Path) -> CfgNode:
             "UNSCALED": {},  # what was fitted to NUM_GPUS, before that
         }
     )
-    path = PROTOCOLS / f"{protocol}.yaml" if str(protocol) in protocol_names() else Path(protocol)
-    if not path.is_file():
-        raise InputError(f"protocol {protocol}: no such file; there are {', '.join(protocol_names())}")
+    path = protocol_file(protocol)
     try:
-        cfg.merge_from_file(str(path), allow_unsafe=False)
-    except (KeyError, ValueError, TypeError, AttributeError, AssertionError, OSError, yaml.YAMLError) as error:
+        cfg.merge_from_other_cfg(CfgNode(protocol_keys(path)))
+    except FAULTS as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     return cfg
 

@@ -1,0 +1,53 @@
+"""The detection protocols' files: which there are, their keys over their bases, and what their TRANSFER block says.
+
+A protocol is one YAML of detectron2's keys. Its header cites the source, the expected number with its spread, and the
+cost; its ``TRANSFER`` block describes the task that it is (benchmarks/tasks/detection.py). Imports no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import CfgNode
+
+from pretrain.common.errors import InputError
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+BLOCK = "TRANSFER"
+FAULTS = (KeyError, ValueError, TypeError, AttributeError, AssertionError, OSError, RecursionError, yaml.YAMLError)
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Names of the protocols that come with the project."""
+    return tuple(sorted(path.stem for path in PROTOCOLS.glob("*.yaml")))
+
+
+def protocol_file(protocol: str | Path) -> Path:
+    """The file of a protocol of ours, by name, or of another one, by path. InputError if there is none."""
+    path = PROTOCOLS / f"{protocol}.yaml" if str(protocol) in protocol_names() else Path(protocol)
+    if not path.is_file():
+        raise InputError(f"protocol {protocol}: no such file; there are {', '.join(protocol_names())}")
+    return path
+
+
+def protocol_keys(path: Path) -> dict[str, Any]:
+    """detectron2's keys in the file and in its ``_BASE_`` files, the file's own over theirs. InputError if unusable."""
+    try:
+        keys: dict[str, Any] = CfgNode.load_yaml_with_base(str(path))
+    except FAULTS as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    keys.pop(BLOCK, None)
+    return keys
+
+
+def protocol_block(path: Path) -> dict[str, Any]:
+    """The file's own TRANSFER block, which no base passes on. InputError where there is none."""
+    try:
+        block = yaml.safe_load(path.read_text(encoding="utf-8"))[BLOCK]
+        if not isinstance(block, dict):
+            raise TypeError(f"{BLOCK} is no mapping")
+    except FAULTS as error:
+        raise InputError(f"{path}: it has no usable {BLOCK} block ({error}): see {PROTOCOLS.name}/ for one") from None
+    return block
