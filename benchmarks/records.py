@@ -28,9 +28,9 @@ from transfer.checkpoints.weights import InputConvention
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 2  # benchmarks/migrate.py brings records of 1 here
+SCHEMA_VERSION = 3  # benchmarks/migrate.py brings records of 2 here
 ROUNDING = 1e-6  # of a percentage that is computed in floats
-UNKNOWN = "unknown"  # digest or precision of a record of schema 1 that failed before it noted them
+UNKNOWN = "unknown"  # digest or precision of an old record that failed before it noted them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,15 +38,14 @@ class RunSpec:
     """Identity of one downstream run: everything about it that is chosen and moves its numbers.
 
     ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images.
-    ``protocol_digest`` is of the resolved settings without paths, data and seed, so that a protocol is known by its
-    content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
+    ``protocol_digest`` is of the task's resolved settings without paths, data and seed, so that a protocol is known by
+    its content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
     ``num_gpus`` of a detection run (0: CPU), since batch, learning rate and norm follow from it; None for the tasks on
     frozen features.
     """
 
     task: str
     task_version: int
-    protocol: str
     protocol_digest: str
     precision: str  # of the arithmetic: fp32, tf32, bf16 or fp16
     data_name: str
@@ -76,6 +75,7 @@ class RunRecord:
     spec: RunSpec
     label: str  # display name of the checkpoint: outside the spec's digest
     architecture: str | None = None  # of the checkpoint's network; None in records from before it was kept
+    checkpoint: dict[str, Any] | None = None  # its path, family and network; None in records from before they were kept
     status: str  # ok | failed
     error: str | None
     metrics: dict[str, float | None]
@@ -90,7 +90,8 @@ class RunRecord:
     peak_memory_mb: float | None
     resumed_at: int | None
     log: str | None
-    notes: tuple[str, ...] = ()  # what a reader of the number has to know; printed below the table
+    notes: tuple[str, ...] = ()  # warnings about the number, printed below the table
+    files: tuple[str, ...] = ()  # names in the folder of this attempt, which ``files_of`` gives
     migrated: dict[str, Any] | None = None  # schema and spec_id that the record had before
 
     @property
@@ -159,6 +160,11 @@ class ResultsStore:
     def working_folder(self, spec: RunSpec) -> Path:
         """Folder where an attempt writes its files, and which a killed one leaves for the next to continue in."""
         return self.path_for(spec) / "files"
+
+    def working_files(self, spec: RunSpec) -> tuple[str, ...]:
+        """Names of what is in the working folder, sorted."""
+        folder = self.working_folder(spec)
+        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
 
     def save(self, record: RunRecord) -> Path:
         """Write a new attempt and return its path. An ok attempt takes the files of the working folder with it."""

@@ -50,16 +50,8 @@ def usage() -> str:
     return "\n".join([USAGE, *lines])
 
 
-def main(argv: list[str]) -> int:
-    """Parse, train, print the checkpoint's path."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if argv else 2
-    preset, *flags = argv
-    if preset == "diagnose":
-        from pretrain.information.diagnose import main as diagnose
-
-        return diagnose(flags)
+def parse(preset: str, flags: list[str]) -> Arguments:
+    """The arguments of ``python -m pretrain PRESET FLAGS``. InputError for an unknown preset; tyro exits for a flag."""
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
     arguments = tyro.cli(
@@ -71,6 +63,20 @@ def main(argv: list[str]) -> int:
     steps = arguments.config.steps
     if steps is not None and any(flag.partition("=")[0] == "--epochs" for flag in flags):
         raise InputError(f"--epochs: {preset} counts steps ({steps}); give --steps N, or --steps None with --epochs")
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Parse, train, print the checkpoint's path."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    preset, *flags = argv
+    if preset == "diagnose":
+        from pretrain.information.diagnose import main as diagnose
+
+        return diagnose(flags)
+    arguments = parse(preset, flags)
     from pretrain.runtime.distributed import joined, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 

@@ -21,7 +21,7 @@ from torch import nn
 from pretrain.augment.views import crops_of
 from pretrain.checkpoint import save_checkpoint
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import digest, results_dir, write_json
+from pretrain.common.files import digest, locked, results_dir, write_json
 from pretrain.common.provenance import git_state, package_versions, utc_now
 from pretrain.common.signals import Stopped, signals_noted
 from pretrain.config import PretrainConfig, Resolved, resolve
@@ -42,7 +42,7 @@ from pretrain.runtime.distributed import (
 from pretrain.runtime.metrics import Metrics, Progress, draw_curves, read_metrics
 from pretrain.runtime.optimizers import build_optimizer, parameter_groups
 from pretrain.runtime.probe import probe
-from pretrain.runtime.resume import discard, load_state, locked, save_state, saves, saving
+from pretrain.runtime.resume import discard, load_state, save_state, saves, saving
 from pretrain.step import for_processes, make_batch, read_terms, update
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step

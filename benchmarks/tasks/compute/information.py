@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tyro
 
-from benchmarks.tasks.features import build_backbone, read_frozen
+from benchmarks.tasks.compute.features import build_backbone, read_frozen
 from pretrain.information.diagnose import DiagnoseArguments, report
 from pretrain.information.load import FrozenBackbone
 from transfer.checkpoints.families import Backbone

@@ -21,28 +21,18 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from benchmarks.data.root import DataRoot
+from benchmarks.profiles import PROFILES, View
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import digest, replacing, results_dir
+from pretrain.common.files import digest, locked, replacing, results_dir
 from pretrain.config import best_device
 from pretrain.data import IMAGE_SUFFIXES, decode
-from pretrain.runtime.resume import locked
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.families import Backbone, backbone_of, weights_digest
 from transfer.checkpoints.reading.read import Loaded
 from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class View:
-    """Evaluation crop: shorter side to ``resize`` px, then the central ``crop`` px square."""
-
-    resize: int
-    crop: int
-
-
 PRECISION = "fp32"
 COPIED_ROWS = 8192
-VIEWS = {"smoke": View(resize=48, crop=48), "demo": View(resize=64, crop=64), "paper": View(resize=256, crop=224)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +143,7 @@ def _reserve(path: Path) -> None:
 
 def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
     """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
-    view, data = VIEWS[profile], root.section("imagenet")
+    view, data = PROFILES[profile].view, root.section("imagenet")
     input_digest = digest(dataclasses.asdict(backbone.input))[:6]
     key = f"{backbone.sha256[:12]}-{input_digest}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{PRECISION}"
     folder = results_dir() / "features" / key
