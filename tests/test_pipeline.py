@@ -48,7 +48,7 @@ def run(*arguments, **more):
 
 
 def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
-    tasks = ("linear", "few-label", "knn", "voc-det", "coco-seg", "coco-det")
+    tasks = ("linear", "low-shot", "knn", "voc-det", "coco-seg", "coco-det")
     done = run(place, *tasks)
     assert done.returncode == 0, done.stderr
     records = list(ResultsStore(place / "runs").load_all())

@@ -1,7 +1,7 @@
 """Stand-ins shared by the tests of the benchmarks package."""
 
 from benchmarks.records import RunRecord, RunSpec
-from benchmarks.tasks.base import TASKS
+from benchmarks.tasks import TASKS
 from transfer.checkpoints.weights import InputConvention
 
 IMAGENET_INPUT = InputConvention(
@@ -12,7 +12,6 @@ IMAGENET_INPUT = InputConvention(
 def make_spec(**changes):
     values = {
         "task": "linear",
-        "protocol": "lbfgs",
         "protocol_digest": "d" * 64,
         "precision": "fp32",
         "data_name": "toy",

@@ -16,7 +16,7 @@ from benchmarks.executors.local import Ran
 from benchmarks.plan import Cell, Plan, check_data, parse_checkpoints
 from benchmarks.run import Source
 from benchmarks.suites import run_suite
-from benchmarks.tasks.base import TASKS
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT
 
@@ -60,7 +60,7 @@ def run_arguments(root, **changes):
         ({"--data": ["/nowhere"]}, "not a prepared data root"),
         ({"--seed": ["-1"]}, "--seed -1"),
         ({"--seed": ["0", "4294967296"]}, "--seed 4294967296: give 0 to 2147483647"),
-        ({"--task": ["knn", "few-label"]}, "class b of data set toy has 9 training images, and few-label takes 10"),
+        ({"--task": ["knn", "low-shot"]}, "class b of data set toy has 9 training images, and low-shot takes 10"),
         ({"--opts": ["A", "1"]}, "none of these tasks trains a detector"),
         ({"--opts": ["A", "1", "A", "2"]}, "A is given twice"),
         ({"--num-gpus": ["-1"]}, "--num-gpus -1: this machine has"),
@@ -259,10 +259,10 @@ def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):
     )
 
     def specs(*seeds):
-        plan = plan_of(root, "linear", "few-label", "knn", seeds=seeds)
+        plan = plan_of(root, "linear", "low-shot", "knn", seeds=seeds)
         return [(spec.task, spec.seed) for spec in plan.specs(source)]
 
-    assert specs(1, 2) == [("linear", 0), ("few-label", 1), ("few-label", 2), ("knn", 0)]
+    assert specs(1, 2) == [("linear", 0), ("low-shot", 1), ("low-shot", 2), ("knn", 0)]
     assert set(specs(0)) & set(specs(5)) == {("linear", 0), ("knn", 0)}
 
 

@@ -16,8 +16,8 @@ from torchvision.models import resnet18
 from benchmarks.data.root import DataRoot
 from benchmarks.plan import Cell, Plan, resolve_columns
 from benchmarks.suites import SUITES
-from benchmarks.tasks import detection, features
-from benchmarks.tasks.base import TASKS
+from benchmarks.tasks.compute import detector, features
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_spec
 from transfer.checkpoints.families import backbone_of
@@ -80,7 +80,7 @@ def test_a_protocol_that_was_edited_since_the_plan_is_not_trained(monkeypatch, t
     monkeypatch.setattr(detection, "train_and_test", lambda *rest: trained.append(rest) or {"bbox/AP": 1.0})
     (tmp_path / "facts.json").write_text('{"classes_tested": 1}')
     good = {"protocol_digest": now.digest, "precision": now.precision}
-    spec = make_spec(task="voc-det", protocol="voc_fpn_24k", profile="demo", num_gpus=0, **good)
+    spec = make_spec(task="voc-fpn-24k", profile="demo", num_gpus=0, **good)
     context = SimpleNamespace(spec=spec, root=None, converted=None, folder=tmp_path, num_gpus=0)
     detection._work(context)
     assert len(trained) == 1 and "1 of 2 classes" in (tmp_path / "outcome.json").read_text()
@@ -118,7 +118,7 @@ def test_a_plan_resolves_its_columns(tmp_path, monkeypatch):
 
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     monkeypatch.setattr("benchmarks.plan.check_jobs", in_process)
-    cells = (Cell(task="knn", protocol="knn", seeds=(0,)), Cell(task="voc-det", protocol="voc_fpn_24k", seeds=(0, 1)))
+    cells = (Cell(task="knn", seeds=(0,)), Cell(task="voc-fpn-24k", seeds=(0, 1)))
     plan = resolve_columns(Plan(profile="demo", cells=cells, roots={}, num_gpus=0), 1)
     assert plan.resolved["voc-det", "voc_fpn_24k"] == (resolved().digest, resolved().precision)
     assert plan.resolved["knn", "knn"][1] == "fp32" and len(plan.resolved) == 2

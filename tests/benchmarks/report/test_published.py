@@ -119,7 +119,7 @@ def test_the_groups_have_their_own_headings_and_show_what_differs():
 
 def test_they_stand_below_a_table_only_where_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    spec = make_spec(task="voc-det", protocol="voc_c4_24k", profile="paper", num_gpus=8)
+    spec = make_spec(task="voc-c4-24k", profile="paper", num_gpus=8)
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
     for asked in (False, True):
         markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=asked)

@@ -17,7 +17,7 @@ from benchmarks.records import ResultsStore
 from benchmarks.report import chart
 from benchmarks.report.cells import Cell, best_cells, collect, recorded
 from benchmarks.report.tables import complete, escape, long_form, to_latex, to_markdown, write_tables
-from benchmarks.tasks.base import TASKS
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
 from tests.benchmarks.report.test_text import HOSTILE
@@ -28,16 +28,16 @@ VALUES = {"alpha": [10.0, 12.0, 17.0], "beta_2": [30.0, 31.0, 32.0], "gamma": [4
 
 @pytest.fixture
 def pairs(tmp_path, monkeypatch):
-    """Three checkpoints on few-label with 3, 3 and 1 seeds, and one VOC run of which one failed."""
+    """Three checkpoints on low-shot with 3, 3 and 1 seeds, and one VOC run of which one failed."""
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     store, expected = ResultsStore(), []
     for row, (label, values) in enumerate(VALUES.items()):
         for seed, value in enumerate(values):
-            spec = make_spec(task="few-label", protocol="lbfgs-10", checkpoint_sha256=f"{row}" * 64, seed=seed)
+            spec = make_spec(task="low-shot", checkpoint_sha256=f"{row}" * 64, seed=seed)
             store.save(make_record(spec, {"top1": value}, label=label))
             expected.append((label, spec))
     for row, (label, error) in enumerate([("alpha", None), ("beta_2", "out of memory")]):
-        spec = make_spec(task="voc-det", protocol="voc_c4_24k", checkpoint_sha256=f"{row}" * 64)
+        spec = make_spec(task="voc-c4-24k", checkpoint_sha256=f"{row}" * 64)
         metrics = {} if error else {"bbox/AP": 1.25, "bbox/AP50": None, "bbox/AP75": 0.5}
         store.save(make_record(spec, metrics, label=label, error=error))
         expected.append((label, spec))
@@ -71,7 +71,7 @@ def cells_of(tmp_path, monkeypatch, values):
     expected = []
     for row, (label, seeds) in enumerate(values.items()):
         for seed, value in enumerate(seeds):
-            spec = make_spec(task="few-label", protocol="lbfgs-10", checkpoint_sha256=f"{row}" * 64, seed=seed)
+            spec = make_spec(task="low-shot", checkpoint_sha256=f"{row}" * 64, seed=seed)
             ResultsStore().save(make_record(spec, {"top1": value}, label=label))
             expected.append((label, spec))
     cells = collect(expected)
@@ -99,8 +99,8 @@ def test_bold(tmp_path, monkeypatch, values, bold):
 @pytest.mark.parametrize(("rows", "seeds", "most"), [(2, 5, 2.2), (4, 5, 0.3), (2, 10, 1.2)])
 def test_bold_is_rare_among_equal_rows(rows, seeds, most):
     """Percent of 5,000 columns of equal rows that have a winner. The rule before had 33 % (2 rows) and 9 % (4 rows)."""
-    generator, spec = np.random.default_rng(0), make_spec(task="few-label", protocol="lbfgs-10")
-    metric = TASKS["few-label"].metrics[0]
+    generator, spec = np.random.default_rng(0), make_spec(task="low-shot")
+    metric = TASKS["low-shot"].metrics[0]
     cells = [
         Cell(str(row), str(column), metric, tuple(make_record(spec, {"top1": 50 + value}) for value in values), 0)
         for column in range(5000)
@@ -113,7 +113,7 @@ def test_csv_has_the_provenance_of_every_cell(pairs, tmp_path):
     _, paths = write_tables(pairs, "smoke", "t")
     frame = pd.read_csv(next(path for path in paths if path.suffix == ".csv"), keep_default_na=False)
     row = frame[(frame["checkpoint"] == "alpha") & (frame["metric"] == "top1")].iloc[0]
-    specs = [spec for label, spec in pairs if label == "alpha" and spec.task == "few-label"]
+    specs = [spec for label, spec in pairs if label == "alpha" and spec.task == "low-shot"]
     assert float(row["mean"]) == statistics.mean(VALUES["alpha"])
     assert float(row["std"]) == pytest.approx(statistics.stdev(VALUES["alpha"]))
     assert (int(row["n"]), row["seeds"], row["profile"], row["protocol"]) == (3, "0 1 2", "smoke", "lbfgs-10")
@@ -142,7 +142,7 @@ def test_caption_names_profile_data_protocol_and_commit(pairs):
         "toy (a toy)",
         "imagenet ffffffff",
         "voc ffffffff",
-        "few-label/lbfgs-10",
+        "low-shot/lbfgs-10",
         "voc-det/voc_c4_24k",
         "c" * 12,
     ):
@@ -240,7 +240,7 @@ def test_the_caption_says_what_the_runs_say_of_themselves(tmp_path, monkeypatch)
     runs = {
         "a": (make_spec(), {"notes": ("decay 1 is the largest of its grid",)}),
         "b": (make_spec(checkpoint_sha256="b" * 64), {"notes": ("decay 1 is the largest of its grid",)}),
-        "c": (make_spec(task="coco-seg", protocol="coco_fpn_1x", precision="bf16"), {"config": model}),
+        "c": (make_spec(task="coco-fpn-1x", precision="bf16"), {"config": model}),
     }
     for label, (spec, more) in runs.items():
         ResultsStore().save(make_record(spec, {"top1": 1.0}, label=label, **more))

@@ -15,7 +15,7 @@ from benchmarks.data.emoji.generate import generate
 from benchmarks.data.emoji.scenes import EmojiConfig
 from benchmarks.plan import convert_first
 from benchmarks.records import ResultsStore
-from benchmarks.tasks.features import build_backbone, read_frozen
+from benchmarks.tasks.compute.features import build_backbone, read_frozen
 from pretrain import train
 from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError

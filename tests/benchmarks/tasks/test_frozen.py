@@ -1,4 +1,4 @@
-"""Linear, few-label and kNN on features."""
+"""Linear, low-shot and kNN on features."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.tasks import knn, linear
-from benchmarks.tasks.features import Features
+from benchmarks.tasks.compute.features import Features
 from benchmarks.tasks.linear import (
     FEW_LABEL,
     LINEAR,
@@ -201,13 +201,13 @@ def test_evaluate_is_scikit_learns_accuracy_and_says_where_a_fit_was_short(monke
 
 @pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
 def test_what_identifies_a_task_is_every_setting_of_it(profile):
-    for module, name in ((linear, "linear"), (linear, "few-label"), (knn, "knn")):
+    for module, name in ((linear, "linear"), (linear, "low-shot"), (knn, "knn")):
         found = module.resolve(name, "", profile, 8, ("A", "1"))
         assert found.precision == "fp32" and {"resize", "crop"} <= set(found.settings)
         assert found.digest == module.resolve(name, "", profile, None, ()).digest
     assert (
         linear.resolve("linear", "", profile, None, ()).digest
-        != linear.resolve("few-label", "", profile, None, ()).digest
+        != linear.resolve("low-shot", "", profile, None, ()).digest
     )
 
 
