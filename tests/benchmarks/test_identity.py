@@ -16,8 +16,8 @@ from torchvision.models import resnet18
 from benchmarks.data.root import DataRoot
 from benchmarks.plan import Cell, Plan, resolve_columns
 from benchmarks.suites import SUITES
-from benchmarks.tasks.compute import detector, features
 from benchmarks.tasks import TASKS
+from benchmarks.tasks.compute import features
 from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_spec
 from transfer.checkpoints.families import backbone_of
