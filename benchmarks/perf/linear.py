@@ -21,7 +21,7 @@ from benchmarks.perf.timing import processor
 from benchmarks.tasks.compute import logistic as evaluation
 from benchmarks.tasks.compute.features import Features
 from benchmarks.tasks.linear import linear_config
-from pretrain.config import best_device
+from pretrain.common.device import best_device
 
 IMAGENET_ROWS = 1_281_167
 

@@ -31,8 +31,8 @@ def run(context: Context) -> Result:
     import numpy as np
     import torch
 
+    from pretrain.common.device import best_device
     from pretrain.common.knn import KnnConfig, knn_predict
-    from pretrain.config import best_device
 
     device, found = best_device(), context.features()
     resolved = settings(Setup(profile=context.spec.profile))

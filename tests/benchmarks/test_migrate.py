@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.migrate import migrate
 from benchmarks.records import UNKNOWN, ResultsStore, files_of
 from benchmarks.report.cells import recorded
-from pretrain.checkpoint import tensor_digest
+from pretrain.common.tensors import tensor_digest
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT
 from transfer.checkpoints import key_map, weights

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES, View
+from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
-from pretrain.config import best_device
 from pretrain.data import IMAGE_SUFFIXES, decode
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.families import Backbone, backbone_of, weights_digest

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from transfer.checkpoints import key_map
 from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, Loaded
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given, InputConvention
@@ -92,7 +92,7 @@ class Backbone:
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """pretrain.checkpoint.tensor_digest of all but BatchNorm's counters.
+    """pretrain.common.tensors.tensor_digest of all but BatchNorm's counters.
 
     No forward pass reads those, and a file that has them and its conversion, which has not, are one checkpoint.
     """
