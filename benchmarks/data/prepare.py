@@ -17,11 +17,11 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.data import from_coco, from_folders, from_voc
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
-from benchmarks.data.root import NAMED, DataRoot, building, source_state, written_digest
+from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
 from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import data_dir, write_json
 from pretrain.data import folder_fingerprint
@@ -145,9 +145,8 @@ def reusable(root: Path, config: dict[str, Any]) -> bool:
 def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
     """Write the layout and then data.json into ``target``."""
     kind = config["kind"]
-    section = build(target)
-    folder = target / ("VOCdevkit" if kind == "voc" else kind)
-    section["fingerprint"] = folder_fingerprint(folder)
+    folder, found = target / ("VOCdevkit" if kind == "voc" else kind), build(target)
+    section = cast(Section, found | {"fingerprint": folder_fingerprint(folder)})
     about: dict[str, Any] = {
         "name": name,
         "synthetic": False,
@@ -164,8 +163,8 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     write_json(target / "data.json", about | {kind: section})
 
 
-def report(section: dict[str, Any]) -> None:
-    """What was found, on stderr."""
+def report(section: Section) -> None:
+    """Print counts, corrections and warnings on stderr."""
     validation = section["validation"]
     print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
     print(f"validation: {json.dumps(validation, ensure_ascii=False)}", file=sys.stderr)
