@@ -92,3 +92,71 @@ class ShowArguments:
     """PNG to write; default beside the record."""
     count: int = 6
     """How many of the best and how many of the worst."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmojiArguments:
+    """The embedded synthetic set."""
+
+    profile: Literal["smoke", "demo"] = "smoke"
+    """Its size."""
+    workers: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes; the files do not depend on their number."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceArguments:
+    """Data of the user's own."""
+
+    source: tyro.conf.Positional[Path]
+    """Their folder."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the root; default <kind>-<folder's name>."""
+    val_fraction: float = 0.2
+    """Share that is held out where the source has no split."""
+    seed: int = 0
+    """Seed of that split."""
+    drop_unreadable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out missing and broken images, with their annotations."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocArguments(SourceArguments):
+    """A PASCAL VOC devkit or folder of the user's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagenetArguments(SourceArguments):
+    """Folders of classes of the user's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CocoArguments(SourceArguments):
+    """A COCO folder of the user's."""
+
+    annotations: Path | None = None
+    """The JSON file, where it is not found by itself."""
+    images: Path | None = None
+    """The folder of images, where it is not found by itself."""
+    val_annotations: Path | None = None
+    """The JSON file of the validation split."""
+    val_images: Path | None = None
+    """The folder of its images; default --images."""
+
+
+PrepareArguments = (
+    Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
+    | Annotated[VocArguments, tyro.conf.subcommand("voc")]
+    | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SheetArguments:
+    """Contact sheet of a data root."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder with a data.json."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """PNG to write; default results/sheets/<name>.png."""
