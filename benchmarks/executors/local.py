@@ -87,7 +87,7 @@ class LocalExecutor:
         try:
             while queue or running:
                 while queue and (taken := self._room(queue[0], running)) is not None:
-                    running.append(_start(queue.pop(0), context, taken))
+                    running.append(_start(queue.pop(0), context, taken if self.gpus else None))
                     follow_ups = max(0, follow_ups - 1)
                 ready = wait([item.pipe for item in running], HEARTBEAT_SECONDS)
                 if not ready:
@@ -130,15 +130,16 @@ class LocalExecutor:
         return count_and_time_left(done, len(running), len(queue) + to_come, left)
 
 
-def _start(job: Job, context: Any, gpus: tuple[str, ...]) -> _Running:
+def _start(job: Job, context: Any, gpus: tuple[str, ...] | None) -> _Running:
+    """In a process that sees ``gpus`` alone; None: with the environment as it is."""
     job = _with_log(job)
     receiver, sender = context.Pipe(duplex=False)
-    environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})
+    environment = dict(os.environ) | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
     arguments = (job.target, job.arguments, environment, job.log, sender)
     process = context.Process(target=call, args=arguments, name=job.name)
     process.start()
     sender.close()
-    return _Running(job, process, receiver, time.monotonic(), gpus)
+    return _Running(job, process, receiver, time.monotonic(), gpus or ())
 
 
 def _with_log(job: Job) -> Job:

@@ -174,7 +174,7 @@ def best_cells(cells: Iterable[Cell]) -> set[int]:
 
     A bold cell leads EVERY other cell of its column by more than BOLD_ERRORS standard errors of the difference of the
     means, and all of them have BOLD_SEEDS values or more. Among equal rows that marks a winner in 1.7 % of the columns
-    of two rows with five seeds, and in fewer where there are more (simulated in the tests of tables).
+    of two rows with five seeds, and in fewer where there are more (simulated in the tests of cells).
     """
     columns: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
