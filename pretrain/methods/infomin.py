@@ -28,10 +28,13 @@ class InfoMinConfig(QueueConfig):
 class InfoMin(MoCo):
     """Two contrasts with the keys of the second view: the first view's queries, and those of a crop's patches."""
 
+    Config = InfoMinConfig
+    patches = True
+    config: InfoMinConfig
+
     def __init__(self, config: InfoMinConfig, backbone: nn.Module, sizes: Sizes) -> None:
         widths = (sizes.feature_dim, config.hidden_dim, config.dim)
         super().__init__(config, backbone, sizes, plain_head(*widths))
-        self.jigsaw_weight = config.jigsaw_weight
         self.jigsaw_head = JigsawHead(plain_head(*widths), config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -40,9 +43,10 @@ class InfoMin(MoCo):
         keys, stored = self.keys(second), self.queue.snapshot()
         queries = gather(unit(self.head(self.backbone(first))))
         puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
-        view, score = info_nce_stored(queries, keys, stored, self.temperature)
-        jigsaw, _ = info_nce_stored(puzzled, keys, stored, self.temperature)
+        view, score = info_nce_stored(queries, keys, stored, self.config.temperature)
+        jigsaw, _ = info_nce_stored(puzzled, keys, stored, self.config.temperature)
         self.remember(keys)
-        loss = (1 - self.jigsaw_weight) * view + self.jigsaw_weight * jigsaw
+        weight = self.config.jigsaw_weight
+        loss = (1 - weight) * view + weight * jigsaw
         terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
         return {"loss": loss, **terms, "spread": spread(queries)}

@@ -25,5 +25,8 @@ class MoCoV2Config(QueueConfig):
 class MoCoV2(MoCo):
     """MoCo's contrast with an MLP head."""
 
+    Config = MoCoV2Config
+    config: MoCoV2Config
+
     def __init__(self, config: MoCoV2Config, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__(config, backbone, sizes, plain_head(sizes.feature_dim, config.hidden_dim, config.dim))

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.information.objectives import info_nce, nt_xent, spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, free, logged, superfluous
 from pretrain.methods.heads import projection_mlp, unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SuperInfoConfig:
+class SuperInfoConfig(MethodConfig):
     """SuperInfo; d, κe, κb and for vmf λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
 
     parameterisation: Literal["vmf", "bounded", "free"] = "vmf"  # of p(z|v)
@@ -80,12 +80,14 @@ class StochasticHead(nn.Module):
         return bounded(raw_mu, raw_sigma, config.sigma_min, config.sigma_max)
 
 
-class SuperInfo(nn.Module):
+class SuperInfo(Method):
     """Backbone, head to p(z|v), one draw of z a view that both terms of the loss read."""
 
+    Config = SuperInfoConfig
+    config: SuperInfoConfig
+
     def __init__(self, config: SuperInfoConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.head = StochasticHead(config, sizes.feature_dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

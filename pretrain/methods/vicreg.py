@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp
 from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VICRegConfig:
+class VICRegConfig(MethodConfig):
     """VICReg's settings for ImageNet (section 4.2; facebookresearch/vicreg main_vicreg.py)."""
 
     dim: int = 8192
@@ -45,12 +45,14 @@ def vicreg_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return F.mse_loss(z1, z2), torch.stack(variances).mean(), torch.stack(covariances).sum()
 
 
-class VICReg(nn.Module):
+class VICReg(Method):
     """Backbone and three-layer expander."""
 
+    Config = VICRegConfig
+    config: VICRegConfig
+
     def __init__(self, config: VICRegConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.expander = normalised_mlp(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

@@ -11,7 +11,9 @@ from pretrain.__main__ import main
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.errors import InputError
 from pretrain.config import PretrainConfig, resolve
-from pretrain.methods import METHODS, SimCLRConfig, SuperInfoConfig
+from pretrain.methods import METHODS
+from pretrain.methods.simclr import SimCLRConfig
+from pretrain.methods.superinfo import SuperInfoConfig
 from pretrain.presets import PRESETS
 from pretrain.ranges import RANGES
 
@@ -98,7 +100,7 @@ def test_unusable_values(changes, message):
 def test_every_number_has_a_range():
     without = {"views.crop_scale"}  # two numbers
     for method in METHODS.values():
-        whole = config(method=method.config())
+        whole = config(method=method.Config())
         parts = {"": whole, "views.": whole.views, "method.": whole.method}
         for prefix, part in parts.items():
             for field in dataclasses.fields(part):

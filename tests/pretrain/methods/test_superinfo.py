@@ -11,10 +11,10 @@ from torch import nn
 from pretrain.common.errors import InputError
 from pretrain.config import PretrainConfig
 from pretrain.information import objectives, superfluous, vmf
-from pretrain.methods import METHODS, Batch, SimCLRConfig, Sizes, SuperInfoConfig, distributions
+from pretrain.methods import METHODS, Batch, Sizes, distributions
 from pretrain.methods.distributions import VMF, Gaussian
-from pretrain.methods.simclr import SimCLR
-from pretrain.methods.superinfo import StochasticHead, SuperInfo
+from pretrain.methods.simclr import SimCLR, SimCLRConfig
+from pretrain.methods.superinfo import StochasticHead, SuperInfo, SuperInfoConfig
 from pretrain.presets import PRESETS
 from pretrain.ranges import require_ranges
 from pretrain.runtime.collapse import WINDOW, CollapseWatch
@@ -267,9 +267,9 @@ def test_the_log_says_what_the_noise_is():
 @pytest.mark.parametrize("name", ["superinfo", "mocov2-superinfo"])
 def test_the_log_has_the_excess_over_the_floor(name):
     """Views whose means agree have an excess of 0 but for the draws' noise; with other bounds there is none."""
-    config = METHODS[name].config(dim=8, hidden_dim=16, kappa_b=5.0, kappa_e=500.0)
+    config = METHODS[name].Config(dim=8, hidden_dim=16, kappa_b=5.0, kappa_e=500.0)
     torch.manual_seed(0)
-    method = METHODS[name].build(config, nn.Sequential(nn.Flatten(), nn.Linear(48, 24)), SIZES)
+    method = METHODS[name](config, nn.Sequential(nn.Flatten(), nn.Linear(48, 24)), SIZES)
     view = torch.randn(12, 3, 4, 4)
     terms = method(Batch(views=[view, view.clone()], index=torch.arange(12), label=None), 0.5)
     floor = superfluous.cross_view_vmf_floor(8, 500.0, 5.0)
