@@ -6,11 +6,13 @@ Run: ``python -m pretrain demo-barlowtwins --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.common.ranges import NonNegative, at_least
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp
 from pretrain.runtime.distributed import gather
@@ -20,9 +22,9 @@ from pretrain.runtime.distributed import gather
 class BarlowTwinsConfig(MethodConfig):
     """Barlow Twins' settings for ImageNet (section 2.2; facebookresearch/barlowtwins main.py)."""
 
-    dim: int = 8192
-    hidden_dim: int = 8192
-    redundancy_weight: float = 0.0051  # λ
+    dim: Annotated[int, at_least(2)] = 8192
+    hidden_dim: Annotated[int, at_least(2)] = 8192
+    redundancy_weight: Annotated[float, NonNegative] = 0.0051  # λ
 
 
 def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:

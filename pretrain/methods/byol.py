@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction, at_least
 from pretrain.information.objectives import spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
@@ -22,9 +24,9 @@ from pretrain.runtime.distributed import gather, gather_constant
 class BYOLConfig(MethodConfig):
     """BYOL's settings for 300 epochs (google-deepmind/deepmind-research byol/configs/byol.py); τ is 0.996 for 1,000."""
 
-    dim: int = 256
-    hidden_dim: int = 4096  # of the projector and of the predictor
-    target_momentum: float = 0.99  # τ at the start; it rises to 1
+    dim: Annotated[int, at_least(2)] = 256
+    hidden_dim: Annotated[int, at_least(2)] = 4096  # of the projector and of the predictor
+    target_momentum: Annotated[float, Fraction] = 0.99  # τ at the start; it rises to 1
 
 
 def target_momentum(base: float, progress: float) -> float:

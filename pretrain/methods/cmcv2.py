@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Positive, at_least
 from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
@@ -23,8 +25,8 @@ from pretrain.runtime.distributed import gather
 class CMCV2Config(QueueConfig):
     """CMC v2's settings in PyContrast (pycontrast/options/base_options.py); the MLPs are as wide as their input."""
 
-    temperature: float = 0.2
-    hidden_dim: int = 1024
+    temperature: Annotated[float, Positive] = 0.2
+    hidden_dim: Annotated[int, at_least(2)] = 1024
     space: Space = "ydbdr"
 
 

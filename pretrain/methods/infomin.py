@@ -6,9 +6,11 @@ Run: ``python -m pretrain demo-infomin --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction, Positive, at_least
 from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import JigsawHead, plain_head, unit
@@ -20,9 +22,9 @@ from pretrain.runtime.distributed import gather
 class InfoMinConfig(QueueConfig):
     """InfoMin's settings in PyContrast (pycontrast/options/base_options.py, train_options.py)."""
 
-    temperature: float = 0.15
-    hidden_dim: int = 2048
-    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the view's has the rest
+    temperature: Annotated[float, Positive] = 0.15
+    hidden_dim: Annotated[int, at_least(2)] = 2048
+    jigsaw_weight: Annotated[float, Fraction] = 0.5  # of the jigsaw's loss; the view's has the rest
 
 
 class InfoMin(MoCo):

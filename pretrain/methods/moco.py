@@ -6,11 +6,12 @@ Run: ``python -m pretrain demo-moco --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction, Positive, at_least
 from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import unit
@@ -22,10 +23,10 @@ from pretrain.runtime.distributed import gather
 class QueueConfig(MethodConfig):
     """What methods with a queue have in common; MoCo's values for ImageNet (facebookresearch/moco main_moco.py)."""
 
-    dim: int = 128
-    temperature: float = 0.07
-    queue: int = 65536  # keys
-    momentum: float = 0.999  # of the key encoder
+    dim: Annotated[int, at_least(2)] = 128
+    temperature: Annotated[float, Positive] = 0.07
+    queue: Annotated[int, at_least(1)] = 65536  # keys
+    momentum: Annotated[float, Fraction] = 0.999  # of the key encoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

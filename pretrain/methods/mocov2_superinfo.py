@@ -8,11 +8,13 @@ Run: ``python -m pretrain demo-mocov2-superinfo --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import Fraction, at_least
 from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.distributions import Embedding, logged
@@ -25,8 +27,8 @@ from pretrain.methods.superinfo import StochasticHead, SuperInfoConfig
 class MoCoV2SuperInfoConfig(SuperInfoConfig):
     """SuperInfo's settings (1 / kappa-b is the temperature) and MoCo's queue."""
 
-    queue: int = 65536  # keys
-    momentum: float = 0.999  # of the key encoder
+    queue: Annotated[int, at_least(1)] = 65536  # keys
+    momentum: Annotated[float, Fraction] = 0.999  # of the key encoder
 
 
 class MoCoV2SuperInfo(Method):

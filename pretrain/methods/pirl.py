@@ -7,9 +7,11 @@ Run: ``python -m pretrain demo-pirl --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction
 from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.heads import JigsawHead, unit
@@ -22,7 +24,7 @@ from pretrain.runtime.distributed import gather, gather_constant
 class PIRLConfig(BankConfig):
     """PIRL's settings: linear heads, both losses with the same weight (arXiv 1912.01991, eq. 5)."""
 
-    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the view's has the rest
+    jigsaw_weight: Annotated[float, Fraction] = 0.5  # of the jigsaw's loss; the view's has the rest
 
 
 class PIRL(Method):

@@ -6,10 +6,12 @@ Run: ``python -m pretrain demo-simclr --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Positive, at_least
 from pretrain.information.objectives import info_nce, nt_xent, spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import projection_mlp, unit
@@ -20,9 +22,9 @@ from pretrain.runtime.distributed import gather
 class SimCLRConfig(MethodConfig):
     """SimCLR's settings for ImageNet: head 2048-2048-128, τ 0.1 (google-research/simclr README)."""
 
-    dim: int = 128
-    hidden_dim: int = 2048
-    temperature: float = 0.1
+    dim: Annotated[int, at_least(2)] = 128
+    hidden_dim: Annotated[int, at_least(2)] = 2048
+    temperature: Annotated[float, Positive] = 0.1
 
 
 class SimCLR(Method):

@@ -8,9 +8,11 @@ Run: ``python -m pretrain demo-simsiam --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from pretrain.common.ranges import at_least
 from pretrain.information.objectives import spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
@@ -21,9 +23,9 @@ from pretrain.runtime.distributed import gather
 class SimSiamConfig(MethodConfig):
     """SimSiam's settings for ImageNet (section 3; facebookresearch/simsiam simsiam/builder.py)."""
 
-    dim: int = 2048  # of the projections
-    hidden_dim: int = 2048  # of the projector
-    predictor_dim: int = 512  # the predictor's bottleneck
+    dim: Annotated[int, at_least(2)] = 2048  # of the projections
+    hidden_dim: Annotated[int, at_least(2)] = 2048  # of the projector
+    predictor_dim: Annotated[int, at_least(2)] = 512  # the predictor's bottleneck
 
 
 def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:

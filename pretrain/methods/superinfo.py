@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pretrain.common.ranges import LEAST, Fraction, NonNegative, Positive, Range, at_least
 from pretrain.information.objectives import info_nce, nt_xent, spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, free, logged, superfluous
 from pretrain.methods.heads import projection_mlp, unit
+
+KAPPA = Range(LEAST, 1e6, "above 0 and at most 1e6")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,16 +32,20 @@ class SuperInfoConfig(MethodConfig):
 
     parameterisation: Literal["vmf", "bounded", "free"] = "vmf"  # of p(z|v)
     bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded and free
-    dim: int = 256  # of z; for vmf on the unit sphere
-    hidden_dim: int = 2048  # of the projection head
+    dim: Annotated[int, at_least(2)] = 256  # of z; for vmf on the unit sphere
+    hidden_dim: Annotated[int, at_least(2)] = 2048  # of the projection head
     output_norm: bool = True  # BatchNorm after the head's last layer, as SimCLR; C-SimCLR has none
-    kappa_e: float = 1024.0  # vmf: concentration of p(z|v), how little noise a view's embedding carries
-    kappa_b: float = 10.0  # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
-    sigma_min: float = 0.1  # bounded: least noise, against μ of length √d
-    sigma_max: float = 1.0  # bounded: most noise
-    lambda_a: float | None = None  # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 1e-4
-    lambda_b: float | None = None  # weight per nat of I(v2; z2 | v1); None: likewise
-    lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
+    # vmf: concentration of p(z|v), how little noise a view's embedding carries
+    kappa_e: Annotated[float, KAPPA] = 1024.0
+    # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
+    kappa_b: Annotated[float, KAPPA] = 10.0
+    sigma_min: Annotated[float, Positive] = 0.1  # bounded: least noise, against μ of length √d
+    sigma_max: Annotated[float, Positive] = 1.0  # bounded: most noise
+    # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 1e-4
+    lambda_a: Annotated[float | None, NonNegative] = None
+    # weight per nat of I(v2; z2 | v1); None: likewise
+    lambda_b: Annotated[float | None, NonNegative] = None
+    lambda_warmup: Annotated[float, Fraction] = 0.3  # share of training over which both weights rise linearly from 0
     deterministic: bool = False  # z is μ itself and both weights are off: SimCLR at 1 / kappa-b
 
     @property
@@ -47,6 +54,17 @@ class SuperInfoConfig(MethodConfig):
         usual = 0.5 if self.parameterisation == "vmf" else 1e-4
         weight_a, weight_b = (usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))
         return weight_a, weight_b
+
+    def conflict(self) -> str | None:
+        """The flag and rule of settings that are in range one by one and do not go together."""
+        if self.parameterisation == "vmf" and self.bound == "rate-normal":
+            return (
+                "bound rate-normal: the rate is a constant on the sphere; take cross_view or rate-mixture, or "
+                "--method.parameterisation bounded"
+            )
+        if self.parameterisation == "bounded" and not self.sigma_min < self.sigma_max:
+            return f"sigma-min {self.sigma_min}: must be below --method.sigma-max {self.sigma_max}"
+        return None
 
     def ramp(self, progress: float) -> float:
         """Share of both weights that is on at ``progress`` in [0, 1)."""

@@ -6,11 +6,13 @@ Run: ``python -m pretrain demo-supervised --data FOLDER_WITH_CLASS_FOLDERS``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import Fraction
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.runtime.distributed import gather, gather_constant
 
@@ -19,7 +21,7 @@ from pretrain.runtime.distributed import gather, gather_constant
 class SupervisedConfig(MethodConfig):
     """Cross-entropy; label smoothing as in torchvision's references (off there by default, as here)."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Fraction] = 0.0
 
 
 class Supervised(Method):

@@ -6,11 +6,13 @@ Run: ``python -m pretrain demo-vicreg --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.common.ranges import NonNegative, at_least
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp
 from pretrain.runtime.distributed import gather
@@ -20,11 +22,11 @@ from pretrain.runtime.distributed import gather
 class VICRegConfig(MethodConfig):
     """VICReg's settings for ImageNet (section 4.2; facebookresearch/vicreg main_vicreg.py)."""
 
-    dim: int = 8192
-    hidden_dim: int = 8192
-    invariance_weight: float = 25.0  # λ
-    variance_weight: float = 25.0  # μ
-    covariance_weight: float = 1.0  # ν
+    dim: Annotated[int, at_least(2)] = 8192
+    hidden_dim: Annotated[int, at_least(2)] = 8192
+    invariance_weight: Annotated[float, NonNegative] = 25.0  # λ
+    variance_weight: Annotated[float, NonNegative] = 25.0  # μ
+    covariance_weight: Annotated[float, NonNegative] = 1.0  # ν
 
 
 def vicreg_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import require_ranges
 from pretrain.config import PretrainConfig
 from pretrain.information import objectives, superfluous, vmf
 from pretrain.methods import METHODS, Batch, Sizes, distributions
@@ -16,7 +17,6 @@ from pretrain.methods.distributions import VMF, Gaussian
 from pretrain.methods.simclr import SimCLR, SimCLRConfig
 from pretrain.methods.superinfo import StochasticHead, SuperInfo, SuperInfoConfig
 from pretrain.presets import PRESETS
-from pretrain.ranges import require_ranges
 from pretrain.runtime.collapse import WINDOW, CollapseWatch
 from tests.pretrain.conftest import directions, mean_cosine, naive_nt_xent
 
