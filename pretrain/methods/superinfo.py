@@ -3,8 +3,8 @@
 The objective is that of Yu et al., arXiv 2408.10292, whose heads and weights are not known here. The cross-view bound
 with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909. C-SimCLR is this file at λa = λb = β/2 without
 warm-up: their loss is the sum of both directions' contrasts, of which ours has the mean (google-research/
-compressive-visual-representations objective.py, add_contrastive_ceb_loss). The Gaussian forms are embeddings.py's. With
-bound rate-… the loss is InfoNCE with a rate penalty of weight λ/(1+λa+λb), no other kind of term.
+compressive-visual-representations objective.py, add_contrastive_ceb_loss). distributions.py has p(z|v). With bound
+rate-… the loss is InfoNCE with a rate penalty of weight λ/(1+λa+λb), no other kind of term.
 Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pretrain.common.ranges import LEAST, Fraction, NonNegative, Positive, Range, at_least
 from pretrain.information.objectives import info_nce, nt_xent, spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, free, logged, superfluous
+from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, logged, superfluous
 from pretrain.methods.heads import projection_mlp, unit
 
 KAPPA = Range(LEAST, 1e6, "above 0 and at most 1e6")
@@ -30,8 +30,8 @@ KAPPA = Range(LEAST, 1e6, "above 0 and at most 1e6")
 class SuperInfoConfig(MethodConfig):
     """SuperInfo; d, κe, κb and for vmf λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
 
-    parameterisation: Literal["vmf", "bounded", "free"] = "vmf"  # of p(z|v)
-    bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded and free
+    parameterisation: Literal["vmf", "bounded"] = "vmf"  # of p(z|v)
+    bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded
     dim: Annotated[int, at_least(2)] = 256  # of z; for vmf on the unit sphere
     hidden_dim: Annotated[int, at_least(2)] = 2048  # of the projection head
     output_norm: bool = True  # BatchNorm after the head's last layer, as SimCLR; C-SimCLR has none
@@ -50,7 +50,7 @@ class SuperInfoConfig(MethodConfig):
 
     @property
     def weights(self) -> tuple[float, float]:
-        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf, and for the Gaussian forms docs/demo.md's sweep."""
+        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf and docs/demo.md's sweep for bounded."""
         usual = 0.5 if self.parameterisation == "vmf" else 1e-4
         weight_a, weight_b = (usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))
         return weight_a, weight_b
@@ -93,8 +93,6 @@ class StochasticHead(nn.Module):
             return VMF(mu=unit(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
         hidden = self.mean[:3](h)  # after the ReLU
         raw_mu, raw_sigma = self.mean[3:](hidden), self.sigma(hidden)
-        if config.parameterisation == "free":
-            return free(raw_mu, raw_sigma)
         return bounded(raw_mu, raw_sigma, config.sigma_min, config.sigma_max)
 
 
