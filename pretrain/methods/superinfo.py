@@ -110,9 +110,9 @@ class SuperInfo(Method):
         """Terms: in nats loss, nce, score and predictive as SimCLR's, and those of ``logged``; spreads, snr.
 
         predictive = log N − two-tower loss is a lower bound on I(z1; z2) (vmf: I(z1; v2)) on the batch that is trained
-        on, and at most ``cosine_cap(N, 1/κb)``. With a rate bound both superfluous terms subtract the mean of the two
-        directions' InfoNCE: their mean is a bound, each alone is not. spread, z_spread and h_spread, in [0, 1], are
-        those of the directions of μ, z and h.
+        on; its cap is below κb nats (docs/information.md). With a rate bound both superfluous terms subtract the mean
+        of the two directions' InfoNCE: their mean is a bound, each alone is not. spread, z_spread and h_spread, in
+        [0, 1], are those of the directions of μ, z and h.
         """
         config = self.config
         h = self.backbone(torch.cat(batch.views))
