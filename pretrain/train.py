@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ def build_method(resolved: Resolved, num_classes: int, num_images: int) -> Metho
     backbone = torchvision.models.get_model(config.backbone, weights=None, zero_init_residual=config.zero_init_residual)
     backbone.fc = nn.Identity()
     sizes = Sizes(feature_dim=resolved.feature_dim, num_classes=num_classes, num_images=num_images)
-    return cast(Method, METHODS[resolved.method].build(config.method, backbone, sizes))
+    return METHODS[resolved.method](config.method, backbone, sizes)
 
 
 def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "auto") -> Path:
@@ -97,7 +97,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
     folder = run_folder(preset_name, resolved, dataset)
     if resume == "never" or not from_first(_finished(folder)):
         with together():  # what the method or its optimiser refuses leaves no folder
-            method = cast(nn.Module, build_method(resolved, len(images.classes), len(images)))
+            method = build_method(resolved, len(images.classes), len(images))
             parameter_groups(method, resolved)
         with locked(folder) if rank() == 0 else nullcontext():
             if resume == "never" and rank() == 0:
@@ -124,7 +124,7 @@ def _note_settings(folder: Path, preset_name: str, data: Path, resolved: Resolve
 
 
 def _train_and_export(
-    method: nn.Module,
+    method: Method,
     images: ImageList,
     resolved: Resolved,
     dataset: dict[str, Any],
@@ -153,7 +153,7 @@ def _train_and_export(
 
 
 def train(
-    method: nn.Module,
+    method: Method,
     images: ImageList,
     resolved: Resolved,
     folder: Path,
@@ -161,7 +161,7 @@ def train(
     unreadable: Unreadable,
 ) -> None:
     """Steps from the last save to the end: logs to metrics.jsonl and TensorBoard, saves to state-<steps>.pt."""
-    config, entry, first = resolved.config, METHODS[resolved.method], rank() == 0
+    config, first = resolved.config, rank() == 0
     network = for_processes(method, resolved, device)
     optimizer = build_optimizer(method, resolved)
     scaler = torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16")
@@ -171,7 +171,7 @@ def train(
     with together():
         for row in from_first(read_metrics(folder / "metrics.jsonl")):  # or a collapsed run would pass when restarted
             watch.check(int(row["step"]), row)
-    crops = crops_of(config.views, config.views2, entry.views, entry.patches, config.image_size)
+    crops = crops_of(config.views, config.views2, method.views, method.patches, config.image_size)
     dataset = CropDataset(images, crops, seed=config.seed, reader=config.reader)
     sampler = StepSampler(
         len(images),
@@ -233,7 +233,7 @@ def train(
             if probe_steps and (last or done % probe_steps == 0):
                 with together():
                     if metrics:
-                        top1 = probe(cast(Method, method).backbone, images, config.image_size, config.reader)
+                        top1 = probe(method.backbone, images, config.image_size, config.reader)
                         metrics.write({"step": step, "knn_top1": top1})
                         say(f"step {done}/{resolved.steps} kNN probe {top1:.1%} of held-out training images")
             if save:
@@ -243,10 +243,10 @@ def train(
                 save_at = time.perf_counter() + config.save_seconds
 
 
-def export(method: nn.Module, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
+def export(method: Method, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
     """Write backbone.safetensors and meta.json, then remove the training state."""
     config = resolved.config
-    values, state = resolved.values(), cast(Method, method).backbone.state_dict()
+    values, state = resolved.values(), method.backbone.state_dict()
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise RunError(f"non-finite weights after the last step ({broken[0]}); lower --learning-rate")

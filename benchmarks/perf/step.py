@@ -22,7 +22,7 @@ from pretrain.common.device import best_device
 from pretrain.config import Precision, PretrainConfig, Resolved, resolve
 from pretrain.data import list_images
 from pretrain.loader import CropDataset, Samples, StepSampler, load_batches
-from pretrain.methods import SimCLRConfig
+from pretrain.methods.simclr import SimCLRConfig
 from pretrain.runtime.optimizers import build_optimizer
 from pretrain.step import for_processes, make_batch, read_terms, update
 from pretrain.train import build_method

@@ -97,8 +97,8 @@ def fit_heads(h: Tensor, dim: int) -> Iterator[Head]:
 def fit_q(mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The learned q(z1|v2) = N(a μ2 + b, s²), each (d,), by least squares over both directions of (n, 2, d).
 
-    superfluous.fit_conditional with a diagonal A: canonical coordinates of different number do not correlate, and a
-    full matrix fitted on a hundred images costs more nats than it finds.
+    The slope is diagonal: canonical coordinates of different number do not correlate, and a full matrix fitted on a
+    hundred images costs more nats than it finds.
     """
     x, y = torch.cat([mu[:, 1], mu[:, 0]]), torch.cat([mu[:, 0], mu[:, 1]])
     centre = x.mean(0)  # of y as well

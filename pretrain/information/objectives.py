@@ -29,8 +29,8 @@ def nt_xent(
     Unit vectors in. Each of the 2N anchors has 2N−1 candidates: its own other view (the positive) and both views of
     every other image. ``keys`` = (mu1, mu2) are the candidates when they are not the anchors themselves, as for sampled
     z; an anchor's own key is left out either way, so keys = (z1, z2) is SimCLR exactly. The score is NOT a bound on
-    I(z1; z2): it is false for views with different marginals. log N − loss is one, and without ``keys`` no more than
-    ``cosine_cap`` of N candidates.
+    I(z1; z2): it is false for views with different marginals. log N − loss is one, and without ``keys`` at most the
+    cap that docs/information.md gives for N candidates.
     """
     with torch.autocast(z1.device.type, enabled=False):
         anchors = torch.cat(exact(z1, z2))
@@ -49,7 +49,7 @@ def info_nce(logits12: Tensor, logits21: Tensor) -> tuple[Tensor, Tensor]:
     logits12[i, k] scores z1 of image i against view 2 of image k, logits21[i, k] z2 of image i against view 1 of image
     k; the diagonals are the positives (van den Oord et al., arXiv 1807.03748, eq. 4; mean of both directions). Where
     the candidates are the means of view 2 (or μ of a von Mises–Fisher), it bounds I(z1; v2), which is no less. With a
-    cosine critic over τ the bound is at most ``cosine_cap``: fine to train with, little to report.
+    cosine critic over τ the bound has a cap under 1/τ nats (docs/information.md): fine to train with, little to report.
     """
     with torch.autocast(logits12.device.type, enabled=False):
         logits12, logits21 = exact(logits12, logits21)
@@ -72,18 +72,6 @@ def info_nce_stored(anchors: Tensor, positives: Tensor, stored: Tensor, temperat
         logits = torch.cat([own, others], 1) / temperature
         loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
         return loss, math.log(logits.shape[1]) - loss
-
-
-def cosine_cap(candidates: int, temperature: float) -> float:
-    """The most that ``info_nce`` reports of a batch of K = ``candidates`` pairs with cosines over τ as logits, in nats.
-
-    log K − log(1 + (K−1) e^(−(1 + 1/(K−1))/τ)) for K ≥ 2, itself under min(log K, 1/τ), whatever the information is:
-    2 nats at τ = 0.5 for many candidates. Any two sets of K unit vectors stay at or under it, because the mean cosine
-    of the positives is at most 1 + 1/(K−1) above that of the negatives and the loss is convex in the cosines. A
-    simplex, both views alike and every other cosine −1/(K−1), reaches it (docs/information.md).
-    """
-    gap = (1 + 1 / (candidates - 1)) / temperature
-    return math.log(candidates) - math.log1p((candidates - 1) * math.exp(-gap))
 
 
 def spread(directions: Tensor) -> Tensor:

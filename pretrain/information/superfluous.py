@@ -58,14 +58,6 @@ def cross_view_vmf_floor(d: int, kappa_e: float, kappa_b: float) -> float:
     return normalisers + (kappa_e - kappa_b) * vmf.mean_resultant(d, kappa_e)
 
 
-def symmetrised(s12: Tensor, s21: Tensor) -> Tensor:
-    """(S12 + S21)/2: with ``cross_view_gaussian`` for both, MIB's D_SKL, a bound of the mean of the two terms.
-
-    MIB's loss is L_nce + β D_SKL (arXiv 2002.07017, section 3.2), so SuperInfo with λa = λb = β/2.
-    """
-    return (s12 + s21) / 2
-
-
 def rate_normal(mu1: Tensor, sigma1: Tensor) -> Tensor:
     """(N,) R = KL(p(z1|v1) ‖ N(0, I)) in nats ≥ 0: in the mean an upper bound on I(v1; z1)."""
     return gaussian_kl(mu1, sigma1, torch.zeros_like(mu1), torch.ones_like(sigma1))
@@ -106,19 +98,3 @@ def log_normal(z: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
         weight = sigma.square().reciprocal()
         square = z.square() @ weight.T - 2 * z @ (mu * weight).T + (mu.square() * weight).sum(1)
         return -(square / 2 + sigma.log().sum(1) + z.shape[1] / 2 * math.log(2 * math.pi))
-
-
-def fit_conditional(mu2: Tensor, mu1: Tensor, sigma1: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor, Tensor]:
-    """The *learned* q(z1|v2) = N(A μ2 + b, s²) as (A (d, d), b (d,), s (d,)): least squares over N pairs.
-
-    s² counts z1's own noise σ1². ``ridge`` is a share of μ2's mean variance. ``gaussian_kl(mu1, sigma1, mu2 @ A.T + b,
-    s)`` on OTHER pairs is then an upper bound on I(v1; z1 | v2), exact where views and z are jointly Gaussian; on the
-    pairs it was fitted on it is too small.
-    """
-    centre1, centre2 = mu1.mean(0), mu2.mean(0)
-    x, y = mu2 - centre2, mu1 - centre1
-    gram = x.T @ x
-    gram = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    a = torch.linalg.solve(gram, x.T @ y).T
-    residual = y - x @ a.T
-    return a, centre1 - a @ centre2, (residual.square() + sigma1.square()).mean(0).sqrt()

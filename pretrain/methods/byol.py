@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction, at_least
 from pretrain.information.objectives import spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
 from pretrain.methods.memory import momentum_copy, update_momentum
 from pretrain.runtime.distributed import gather, gather_constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BYOLConfig:
+class BYOLConfig(MethodConfig):
     """BYOL's settings for 300 epochs (google-deepmind/deepmind-research byol/configs/byol.py); τ is 0.996 for 1,000."""
 
-    dim: int = 256
-    hidden_dim: int = 4096  # of the projector and of the predictor
-    target_momentum: float = 0.99  # τ at the start; it rises to 1
+    dim: Annotated[int, at_least(2)] = 256
+    hidden_dim: Annotated[int, at_least(2)] = 4096  # of the projector and of the predictor
+    target_momentum: Annotated[float, Fraction] = 0.99  # τ at the start; it rises to 1
 
 
 def target_momentum(base: float, progress: float) -> float:
@@ -37,12 +39,14 @@ def regression_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return 2 - 2 * (unit(predicted) * unit(target.detach())).sum(1).mean()
 
 
-class BYOL(nn.Module):
+class BYOL(Method):
     """Online backbone, projector and predictor; target backbone and projector that follow them."""
 
+    Config = BYOLConfig
+    config: BYOLConfig
+
     def __init__(self, config: BYOLConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.projector = normalised_mlp(sizes.feature_dim, config.hidden_dim, config.dim)
         self.predictor = normalised_mlp(config.dim, config.hidden_dim, config.dim)
         self.target_backbone, self.target_projector = momentum_copy(backbone), momentum_copy(self.projector)

@@ -11,7 +11,7 @@ import dataclasses
 from torch import Tensor, nn
 
 from pretrain.information.objectives import info_nce_stored, spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from pretrain.methods.heads import unit
 from pretrain.methods.instdis import BankConfig
@@ -26,13 +26,15 @@ class CMCConfig(BankConfig):
     space: Space = "lab"  # PyContrast takes ydbdr
 
 
-class CMC(nn.Module):
+class CMC(Method):
     """Two half-width encoders, a linear head and a bank for each."""
 
+    Config = CMCConfig
+    views = 1
+    config: CMCConfig
+
     def __init__(self, config: CMCConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.feature_dim = config, sizes.feature_dim
-        self.backbone = TwoEncoders(backbone, config.space)
+        super().__init__(config, TwoEncoders(backbone, config.space), sizes)
         self.head1, self.head2 = (nn.Linear(sizes.feature_dim // 2, config.dim) for _ in range(2))
         self.bank1, self.bank2 = (Bank(sizes.num_images, config.dim) for _ in range(2))
 

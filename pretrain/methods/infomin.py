@@ -6,9 +6,11 @@ Run: ``python -m pretrain demo-infomin --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction, Positive, at_least
 from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Sizes
 from pretrain.methods.heads import JigsawHead, plain_head, unit
@@ -20,18 +22,21 @@ from pretrain.runtime.distributed import gather
 class InfoMinConfig(QueueConfig):
     """InfoMin's settings in PyContrast (pycontrast/options/base_options.py, train_options.py)."""
 
-    temperature: float = 0.15
-    hidden_dim: int = 2048
-    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the view's has the rest
+    temperature: Annotated[float, Positive] = 0.15
+    hidden_dim: Annotated[int, at_least(2)] = 2048
+    jigsaw_weight: Annotated[float, Fraction] = 0.5  # of the jigsaw's loss; the view's has the rest
 
 
 class InfoMin(MoCo):
     """Two contrasts with the keys of the second view: the first view's queries, and those of a crop's patches."""
 
+    Config = InfoMinConfig
+    patches = True
+    config: InfoMinConfig
+
     def __init__(self, config: InfoMinConfig, backbone: nn.Module, sizes: Sizes) -> None:
         widths = (sizes.feature_dim, config.hidden_dim, config.dim)
         super().__init__(config, backbone, sizes, plain_head(*widths))
-        self.jigsaw_weight = config.jigsaw_weight
         self.jigsaw_head = JigsawHead(plain_head(*widths), config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -40,9 +45,10 @@ class InfoMin(MoCo):
         keys, stored = self.keys(second), self.queue.snapshot()
         queries = gather(unit(self.head(self.backbone(first))))
         puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
-        view, score = info_nce_stored(queries, keys, stored, self.temperature)
-        jigsaw, _ = info_nce_stored(puzzled, keys, stored, self.temperature)
+        view, score = info_nce_stored(queries, keys, stored, self.config.temperature)
+        jigsaw, _ = info_nce_stored(puzzled, keys, stored, self.config.temperature)
         self.remember(keys)
-        loss = (1 - self.jigsaw_weight) * view + self.jigsaw_weight * jigsaw
+        weight = self.config.jigsaw_weight
+        loss = (1 - weight) * view + weight * jigsaw
         terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
         return {"loss": loss, **terms, "spread": spread(queries)}

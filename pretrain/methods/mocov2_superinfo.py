@@ -8,13 +8,15 @@ Run: ``python -m pretrain demo-mocov2-superinfo --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import Fraction, at_least
 from pretrain.information.objectives import info_nce_stored, spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.distributions import Embedding, logged
 from pretrain.methods.heads import unit
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
@@ -25,18 +27,21 @@ from pretrain.methods.superinfo import StochasticHead, SuperInfoConfig
 class MoCoV2SuperInfoConfig(SuperInfoConfig):
     """SuperInfo's settings (1 / kappa-b is the temperature) and MoCo's queue."""
 
-    queue: int = 65536  # keys
-    momentum: float = 0.999  # of the key encoder
+    queue: Annotated[int, at_least(1)] = 65536  # keys
+    momentum: Annotated[float, Fraction] = 0.999  # of the key encoder
 
 
-class MoCoV2SuperInfo(nn.Module):
+class MoCoV2SuperInfo(Method):
     """Query encoder to p(z1|v1), key encoder that follows it to p(z2|v2), queue of keys."""
 
+    Config = MoCoV2SuperInfoConfig
+    sync_batchnorm = False
+    config: MoCoV2SuperInfoConfig
+
     def __init__(self, config: MoCoV2SuperInfoConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
         if config.bound != "cross_view":
             raise InputError(f"--method.bound {config.bound}: with a queue it must be cross_view")
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.head = StochasticHead(config, sizes.feature_dim)
         self.key_backbone, self.key_head = momentum_copy(backbone), momentum_copy(self.head)
         self.queue = Queue(config.queue, config.dim)

@@ -7,11 +7,13 @@ Run: ``python -m pretrain demo-pirl --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from pretrain.common.ranges import Fraction
 from pretrain.information.objectives import info_nce_stored, spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.heads import JigsawHead, unit
 from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
@@ -22,15 +24,18 @@ from pretrain.runtime.distributed import gather, gather_constant
 class PIRLConfig(BankConfig):
     """PIRL's settings: linear heads, both losses with the same weight (arXiv 1912.01991, eq. 5)."""
 
-    jigsaw_weight: float = 0.5  # of the jigsaw's loss; the view's has the rest
+    jigsaw_weight: Annotated[float, Fraction] = 0.5  # of the jigsaw's loss; the view's has the rest
 
 
-class PIRL(nn.Module):
+class PIRL(Method):
     """Backbone, a head for the view, a head for its patches, bank."""
 
+    Config = PIRLConfig
+    views, patches = 1, True
+    config: PIRLConfig
+
     def __init__(self, config: PIRLConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.head = nn.Linear(sizes.feature_dim, config.dim)
         self.jigsaw_head = JigsawHead(nn.Linear(sizes.feature_dim, config.dim), config.dim)
         self.bank = Bank(sizes.num_images, config.dim)

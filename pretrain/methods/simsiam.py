@@ -8,22 +8,24 @@ Run: ``python -m pretrain demo-simsiam --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from pretrain.common.ranges import at_least
 from pretrain.information.objectives import spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
 from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimSiamConfig:
+class SimSiamConfig(MethodConfig):
     """SimSiam's settings for ImageNet (section 3; facebookresearch/simsiam simsiam/builder.py)."""
 
-    dim: int = 2048  # of the projections
-    hidden_dim: int = 2048  # of the projector
-    predictor_dim: int = 512  # the predictor's bottleneck
+    dim: Annotated[int, at_least(2)] = 2048  # of the projections
+    hidden_dim: Annotated[int, at_least(2)] = 2048  # of the projector
+    predictor_dim: Annotated[int, at_least(2)] = 512  # the predictor's bottleneck
 
 
 def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
@@ -31,12 +33,14 @@ def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
     return -(unit(predicted) * unit(target.detach())).sum(1).mean()
 
 
-class SimSiam(nn.Module):
+class SimSiam(Method):
     """Backbone, three-layer projector with BatchNorm throughout, two-layer predictor."""
 
+    Config = SimSiamConfig
+    config: SimSiamConfig
+
     def __init__(self, config: SimSiamConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         widths = (sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
         self.projector = nn.Sequential(normalised_mlp(*widths), nn.BatchNorm1d(config.dim, affine=False))
         self.predictor = normalised_mlp(config.dim, config.predictor_dim, config.dim, bias=True)

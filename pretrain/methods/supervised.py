@@ -6,28 +6,33 @@ Run: ``python -m pretrain demo-supervised --data FOLDER_WITH_CLASS_FOLDERS``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.common.errors import InputError
-from pretrain.methods.base import Batch, Sizes
+from pretrain.common.ranges import Fraction
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.runtime.distributed import gather, gather_constant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SupervisedConfig:
+class SupervisedConfig(MethodConfig):
     """Cross-entropy; label smoothing as in torchvision's references (off there by default, as here)."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Fraction] = 0.0
 
 
-class Supervised(nn.Module):
+class Supervised(Method):
     """Backbone and a linear classifier, which is not exported."""
 
+    Config = SupervisedConfig
+    views, needs_labels = 1, True
+    config: SupervisedConfig
+
     def __init__(self, config: SupervisedConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.classifier = nn.Linear(sizes.feature_dim, sizes.num_classes)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

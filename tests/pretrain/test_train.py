@@ -16,7 +16,9 @@ from pretrain.common.tensors import tensor_digest
 from pretrain.config import resolve
 from pretrain.data import list_images
 from pretrain.loader import StepSampler
-from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
+from pretrain.methods.random import RandomConfig
+from pretrain.methods.simclr import SimCLRConfig
+from pretrain.methods.supervised import SupervisedConfig
 from pretrain.presets import PRESETS
 from pretrain.runtime.collapse import WINDOW, CollapseWatch, check_finite
 from pretrain.runtime.metrics import read_metrics

@@ -20,7 +20,7 @@ from benchmarks.tasks.compute.features import build_backbone, read_frozen
 from pretrain import train
 from pretrain.common.errors import InputError
 from pretrain.common.tensors import tensor_digest
-from pretrain.methods import CMCConfig
+from pretrain.methods.cmc import CMCConfig
 from pretrain.methods.cmc_encoders import TwoEncoders
 from tests.pretrain.conftest import class_folders, results, tiny  # noqa: F401  (fixtures)
 from transfer.checkpoints.reading.read import load_checkpoint

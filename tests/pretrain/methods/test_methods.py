@@ -36,9 +36,9 @@ TRAINED = sorted(set(METHODS) - {"random"})
 
 def config_of(name):
     """The method's config with few dimensions."""
-    entry = METHODS[name]
-    names = {field.name for field in dataclasses.fields(entry.config)}
-    return entry.config(**{key: value for key, value in (SMALL | STEADY).items() if key in names})
+    config = METHODS[name].Config
+    names = {field.name for field in dataclasses.fields(config)}
+    return config(**{key: value for key, value in (SMALL | STEADY).items() if key in names})
 
 
 class Tiny(nn.Module):
@@ -60,7 +60,7 @@ def build(name, seed=0):
     else:
         backbone, width = Tiny(), 24
     sizes = Sizes(feature_dim=width, num_classes=4, num_images=IMAGES)
-    return METHODS[name].build(config_of(name), backbone, sizes).train()
+    return METHODS[name](config_of(name), backbone, sizes).train()
 
 
 @functools.cache
@@ -73,14 +73,14 @@ def embedded():
 
 def batch_of(name, seed, n=8):
     """n pictures of the embedded set, their views flipped and slightly brighter or darker."""
-    entry, images = METHODS[name], embedded()
+    method, images = METHODS[name], embedded()
     index = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(seed))[:n]
     pixels = (images[index] * 255).byte()
-    crops = [pixels] * entry.views
-    if entry.patches:
+    crops = [pixels] * method.views
+    if method.patches:
         crops.append((F.interpolate(images[index], size=69) * 255).byte())
     gentle = ViewsConfig(jitter=1.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0, grey=0.0, blur=0.0)
-    views = make_views(crops, gentle, None, entry.patches, torch.Generator().manual_seed(seed))
+    views = make_views(crops, gentle, None, method.patches, torch.Generator().manual_seed(seed))
     return Batch(views=views, index=index, label=index % 4)
 
 
@@ -212,7 +212,8 @@ def test_cmcv2_finds_each_half_in_the_others_queue():
     queues = method.queue1.keys.clone(), method.queue2.keys.clone()
     terms = method(batch, 0.0)
     with torch.no_grad():
-        (z1, z2), (k1, k2) = method.queries(batch.views[0]), method.slow(batch.views[1])
+        z1, z2 = method.heads(method.backbone(batch.views[0]))
+        k1, k2 = method.key_heads(method.key_backbone(batch.views[1]))
     loss = stored_loss(z1, k2, queues[1], 0.2) + stored_loss(z2, k1, queues[0], 0.2)
     assert terms["loss"].item() == pytest.approx(loss, rel=1e-3)
     torch.testing.assert_close(method.queue1.keys[:8], k1, rtol=0, atol=1e-5)

@@ -16,8 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from pretrain import train
 from pretrain.common.errors import InputError, RunError
 from pretrain.config import resolve
-from pretrain.methods import METHODS, Batch, Sizes, SuperInfoConfig
-from pretrain.methods.superinfo import SuperInfo
+from pretrain.methods import METHODS, Batch, Sizes
+from pretrain.methods.superinfo import SuperInfo, SuperInfoConfig
 from pretrain.presets import PRESETS
 from pretrain.runtime import distributed
 from pretrain.runtime.metrics import read_metrics
