@@ -28,7 +28,7 @@ from pretrain.data import IMAGE_SUFFIXES, decode
 from pretrain.runtime.resume import locked
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.families import Backbone, backbone_of, weights_digest
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 
 
@@ -62,9 +62,9 @@ class Features:
         return found
 
 
-def read_frozen(loaded: Loaded) -> Backbone:
+def read_frozen(file: CheckpointFile) -> Backbone:
     """What features can be taken from: any checkpoint that can be converted, and CMC's two encoders."""
-    return read_two_encoders(loaded) or backbone_of(loaded)
+    return read_two_encoders(file) or backbone_of(file)
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:

@@ -19,7 +19,7 @@ from transfer.checkpoints.families import SOURCES, Backbone, backbone_of, take
 from transfer.checkpoints.families.base import flatten, under
 from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-from transfer.checkpoints.reading.read import Loaded, find_checkpoint, load_checkpoint
+from transfer.checkpoints.reading.read import CheckpointFile, find_checkpoint, load_checkpoint
 
 
 def inspect(path: Path) -> list[str]:
@@ -29,16 +29,16 @@ def inspect(path: Path) -> list[str]:
         with contextlib.suppress(InputError):
             return _explain_pkl(path, read_detectron2_pkl(path)["model"])
     try:
-        loaded = load_checkpoint(path)
+        file = load_checkpoint(path)
     except InputError as error:
         return [f"refused: {error}"]
-    flat = architecture.shapes_of(flatten(loaded.content))
-    head = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}", f"{len(flat)} tensors"]
+    flat = architecture.shapes_of(flatten(file.content))
+    head = [f"top-level keys: {architecture.first_few(map(str, file.content), 8)}", f"{len(flat)} tensors"]
     try:
-        backbone = backbone_of(loaded)
+        backbone = backbone_of(file)
     except InputError as error:
-        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(loaded)]
-    return [*head, *_explain_backbone(loaded, backbone)]
+        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(file)]
+    return [*head, *_explain_backbone(file, backbone)]
 
 
 def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -66,7 +66,7 @@ def _explain_names(flat: Shapes) -> list[str]:
     return [*lines, *_matches(best, architecture.identify(best))]
 
 
-def _explain_backbone(loaded: Loaded, backbone: Backbone) -> list[str]:
+def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
     """What a source takes out of the file."""
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
     others = backbone.networks[1:]
@@ -75,24 +75,24 @@ def _explain_backbone(loaded: Loaded, backbone: Backbone) -> list[str]:
         *_matches(architecture.shapes_of(backbone.state), backbone.architecture),
         *([f"assumed: {backbone.assumed}"] if backbone.assumed else []),
         *([f"networks: {backbone.network} is taken; --network takes {' or '.join(others)}"] if others else []),
-        f"try: {convert_command(loaded)}",
+        f"try: {convert_command(file)}",
     ]
 
 
-def _advice(loaded: Loaded) -> list[str]:
+def _advice(file: CheckpointFile) -> list[str]:
     """The sources that come nearest, and the commands that work."""
-    counts = _nearest(loaded)
+    counts = _nearest(file)
     nearest = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
-    several = [of_several(loaded)] if of_several(loaded) else []
-    return nearest + [f"{way.when}, try: {way.command}" for way in ways(loaded)] + several
+    several = [of_several(file)] if of_several(file) else []
+    return nearest + [f"{way.when}, try: {way.command}" for way in ways(file)] + several
 
 
-def _nearest(loaded: Loaded) -> dict[str, tuple[int, int]]:
+def _nearest(file: CheckpointFile) -> dict[str, tuple[int, int]]:
     """Source → (tensors of the right shape in it, tensors of that network), the best first; none without any."""
     found = {}
     for name, source in SOURCES.items():
         with contextlib.suppress(InputError):
-            shapes = architecture.shapes_of(take(source, loaded).state)
+            shapes = architecture.shapes_of(take(source, file).state)
             wanted = architecture.expected_shapes(architecture.identify(shapes))
             found[name] = sum(shapes.get(key) == shape for key, shape in wanted.items()), len(wanted)
     return dict(sorted(((n, v) for n, v in found.items() if v[0]), key=lambda item: -item[1][0] / item[1][1]))

@@ -18,7 +18,7 @@ from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.advice import advice, ways
 from transfer.checkpoints.families import SOURCES, backbone_of, detect, read_backbone
 from transfer.checkpoints.inspect import inspect
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.weights import NOTHING_GIVEN
 
 
@@ -34,7 +34,7 @@ def state_of(shapes):
 
 
 def in_memory(content, path="x.pth"):
-    return Loaded(path=Path(path), content=content, meta=None)
+    return CheckpointFile(path=Path(path), content=content, meta=None)
 
 
 @pytest.fixture(scope="module")
@@ -286,11 +286,11 @@ def test_what_no_source_knows_is_named_all_the_same(content, message):
 )
 def test_a_hostile_file_is_one_short_line_soon(content):
     for extra in ({}, state_of(shapes_of(torchvision.models.resnet18))):
-        loaded = in_memory(content | extra)
+        file = in_memory(content | extra)
         start = time.monotonic()
         with pytest.raises(InputError) as caught:
-            backbone_of(loaded)
-        line = f"{caught.value}{advice(loaded, None, None, NOTHING_GIVEN)}"
+            backbone_of(file)
+        line = f"{caught.value}{advice(file, None, None, NOTHING_GIVEN)}"
         assert time.monotonic() - start < 20 and "\n" not in line and "\x1b" not in line and len(line) < 2000
 
 

@@ -7,7 +7,7 @@ from tests.transfer.layouts import SAMPLES
 from tests.transfer.layouts.parts import linear, under, zeros
 from transfer.checkpoints.families import SOURCES
 from transfer.checkpoints.families.base import PUBLISHED_CODE, WRITTEN_IN_TEST
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 PAGE = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 
@@ -47,9 +47,9 @@ def test_the_example_reads_what_it_says_it_reads():
         "ema": under("trunk.", {name: zeros(1) for name in state}),
         "epoch": 3,
     }
-    loaded = Loaded(path=Path("x.pth"), content=content, meta=None)
-    assert scope["SOURCE"].recognise(loaded) and not [s for s in SOURCES.values() if s.recognise(loaded)]
-    taken = scope["SOURCE"].take(loaded, None)
+    file = CheckpointFile(path=Path("x.pth"), content=content, meta=None)
+    assert scope["SOURCE"].recognise(file) and not [s for s in SOURCES.values() if s.recognise(file)]
+    taken = scope["SOURCE"].take(file, None)
     assert set(taken.state) == {"conv1.weight", "layer2.0.downsample.1.bias"}
     assert (taken.network, taken.networks) == ("trained", ("trained", "ema"))
     assert {"epoch", "net/mlp.0.weight", "ema/trunk.conv1.weight"} <= set(taken.dropped)

@@ -13,7 +13,7 @@ from pretrain.common.errors import InputError
 from tests.transfer.layouts import SAMPLES, haiku
 from tests.transfer.layouts.parts import IMAGENET, UNIT, linear, random_backbone, under, zeros
 from transfer.checkpoints.families import SOURCES, detect, read_backbone
-from transfer.checkpoints.reading.read import Loaded, load_checkpoint
+from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
 
 FALLBACK = "torchvision"  # takes whatever bare network no other source recognises, and comes last
 
@@ -30,7 +30,7 @@ def empty(build=resnet50):
 
 
 def in_memory(content, path="x.pth"):
-    return Loaded(path=Path(path), content=content, meta=None)
+    return CheckpointFile(path=Path(path), content=content, meta=None)
 
 
 def recognisers(content):
@@ -61,12 +61,12 @@ def test_the_fallback_comes_last():
 @pytest.mark.parametrize("name", SAMPLES)
 def test_each_network_is_taken_whole(name):
     sample = SAMPLES[name](empty(), empty())
-    source, loaded = SOURCES[sample.source], in_memory(sample.content)
-    assert source.take(loaded, None).networks == tuple(sample.networks)
+    source, file = SOURCES[sample.source], in_memory(sample.content)
+    assert source.take(file, None).networks == tuple(sample.networks)
     for network, wanted in sample.networks.items():
-        taken = source.take(loaded, network)
+        taken = source.take(file, network)
         assert taken.network == network and same(taken.state, wanted)
-    assert source.take(loaded, None).network == next(iter(sample.networks))
+    assert source.take(file, None).network == next(iter(sample.networks))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -182,9 +182,9 @@ def empty_of(content, prefix=""):
 def test_timms_hub_model_says_its_pixel_statistics(tmp_path):
     config = {"architecture": "resnet50", "pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    loaded = in_memory(empty(), tmp_path / "model.safetensors")
-    source, reason = detect(loaded)
-    taken = source.take(loaded, None)
+    file = in_memory(empty(), tmp_path / "model.safetensors")
+    source, reason = detect(file)
+    taken = source.take(file, None)
     assert source.name == "timm" and "resnet50" in reason
     assert (taken.pixel_mean, taken.pixel_std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
 
@@ -192,13 +192,13 @@ def test_timms_hub_model_says_its_pixel_statistics(tmp_path):
 @pytest.mark.parametrize("in_1x1", [True, False])
 def test_huggingfaces_configs_say_stride_and_pixel_statistics(in_1x1, tmp_path):
     content = SAMPLES["huggingface-classifier"](empty(), empty()).content
-    loaded = in_memory(content, tmp_path / "pytorch_model.bin")
-    before = SOURCES["huggingface"].take(loaded, None)
+    file = in_memory(content, tmp_path / "pytorch_model.bin")
+    before = SOURCES["huggingface"].take(file, None)
     assert (before.pixel_mean, before.stride_in_1x1) == (IMAGENET[0], False)
     assert "ImageNet" in before.assumed and "3×3" in before.assumed
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet", "downsample_in_bottleneck": in_1x1}))
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}')
-    after = SOURCES["huggingface"].take(loaded, None)
+    after = SOURCES["huggingface"].take(file, None)
     assert (after.pixel_mean, after.pixel_std) == ((0.5,) * 3, (0.2,) * 3)
     assert (after.stride_in_1x1, after.assumed) == (in_1x1, "RGB images")
 
@@ -214,9 +214,9 @@ def test_byols_pickle(network, states, scratch):
     names = {name for name in states[0] if not name.endswith("num_batches_tracked")}
     online, target = ({name: state[name] for name in names} for state in states)
     haiku.write(scratch / "pretrain_res18.pkl", online, target)
-    loaded = load_checkpoint(scratch / "pretrain_res18.pkl")
-    source, _ = detect(loaded)
-    taken = source.take(loaded, network)
+    file = load_checkpoint(scratch / "pretrain_res18.pkl")
+    source, _ = detect(file)
+    taken = source.take(file, network)
     wanted = target if network else online
     assert (source.name, taken.network, taken.networks) == ("byol", network or "online", ("online", "target"))
     assert set(taken.state) == names and all(torch.equal(taken.state[name], wanted[name]) for name in names)

@@ -14,7 +14,7 @@ from transfer.checkpoints import weights
 from transfer.checkpoints.convert import convert, summary
 from transfer.checkpoints.families import SOURCES, mmconfig, read_backbone
 from transfer.checkpoints.families.base import IMAGENET_ASSUMED, config_beside
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.verify import verify
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given
 
@@ -126,9 +126,9 @@ def test_what_is_beside_a_file_and_nested_without_end_says_nothing(tmp_path):
     for name in ("x.json", "config.json", "config.yaml"):
         (tmp_path / name).write_text("[" * 100_000)
     assert weights.load(tmp_path / "x.pkl") is None and weights.written_here(tmp_path / "x.json") is None
-    loaded = Loaded(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
-    assert config_beside(loaded, "config.json") == {}
-    assert SOURCES["detectron2"].take(loaded, None).assumed == IMAGENET_ASSUMED
+    file = CheckpointFile(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
+    assert config_beside(file, "config.json") == {}
+    assert SOURCES["detectron2"].take(file, None).assumed == IMAGENET_ASSUMED
 
 
 MMCV = f"""img_norm_cfg = dict({IMAGENET_255}, to_rgb=True)
@@ -201,8 +201,8 @@ PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
 )  # fmt: skip
 def test_openmmlabs_config_says_the_input(meta, pixels, order, in_1x1, assumed):
     state = {f"backbone.layer1.0.conv{n}.weight": torch.zeros(1) for n in (1, 2, 3)}
-    loaded = Loaded(path=Path("x.pth"), content={"meta": meta, "state_dict": state}, meta=None)
-    found = SOURCES["openmmlab"].take(loaded, None)
+    file = CheckpointFile(path=Path("x.pth"), content={"meta": meta, "state_dict": state}, meta=None)
+    found = SOURCES["openmmlab"].take(file, None)
     assert (found.channel_order, found.stride_in_1x1) == (order, in_1x1)
     assert found.pixel_mean == pytest.approx(pixels[0]) and found.pixel_std == pytest.approx(pixels[1])
     clauses = [clause for clause in found.assumed.split(", ") if clause]

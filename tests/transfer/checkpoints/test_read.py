@@ -185,11 +185,11 @@ def test_byol_as_its_own_code_saves_it(tmp_path):
     online, target = ({name: torch.randn(shape) for name, shape in shapes.items()} for _ in range(2))
     haiku.write(tmp_path / "x.pkl", online, target, dill.dumps)
     assert b"dill._dill" in (tmp_path / "x.pkl").read_bytes()
-    loaded = load_checkpoint(tmp_path / "x.pkl")
-    source, _ = detect(loaded)
+    file = load_checkpoint(tmp_path / "x.pkl")
+    source, _ = detect(file)
     assert source.name == "byol"
-    assert equal(take(source, loaded, "online").state, online)
-    assert equal(take(source, loaded, "target").state, target)
+    assert equal(take(source, file, "online").state, online)
+    assert equal(take(source, file, "target").state, target)
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5"])

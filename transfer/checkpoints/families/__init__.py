@@ -55,7 +55,7 @@ from transfer.checkpoints.families.base import (
     weights_digest,
 )
 from transfer.checkpoints.families.prefix import FIRST, named, prefixes
-from transfer.checkpoints.reading.read import Loaded, load_checkpoint
+from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given
 
 __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take", "weights_digest"]
@@ -98,47 +98,47 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def detect(loaded: Loaded, name: str | None = None) -> tuple[Source, str]:
-    """The source called ``name``, or the one that recognises ``loaded``, and why. InputError if there is none."""
+def detect(file: CheckpointFile, name: str | None = None) -> tuple[Source, str]:
+    """The source called ``name``, or the one that recognises ``file``, and why. InputError if there is none."""
     if name is not None:
         if name not in SOURCES:
             raise InputError(f"--source {name}: there is no such source; there are {', '.join(SOURCES)}")
-        return SOURCES[name], SOURCES[name].recognise(loaded) or FORCED
+        return SOURCES[name], SOURCES[name].recognise(file) or FORCED
     for source in SOURCES.values():
-        reason = source.recognise(loaded)
+        reason = source.recognise(file)
         if reason:
             return source, reason
-    found = flatten(loaded.content)
+    found = flatten(file.content)
     if not found:
-        raise InputError(f"{loaded.path}: holds no tensors (keys: {architecture.first_few(map(str, loaded.content))})")
+        raise InputError(f"{file.path}: holds no tensors (keys: {architecture.first_few(map(str, file.content))})")
     other = foreign.describe(architecture.shapes_of(found))
     if other:
-        raise InputError(f"{loaded.path}: {other}: only ResNets can be converted")
-    inner = find(loaded.content, ("state_dict",)) or find(loaded.content, ("model",)) or loaded.content
+        raise InputError(f"{file.path}: {other}: only ResNets can be converted")
+    inner = find(file.content, ("state_dict",)) or find(file.content, ("model",)) or file.content
     if cut := [key for key in map(str, inner) if CUT.match(key)]:
         raise InputError(
-            f"{loaded.path}: the beginnings of names are cut off ({architecture.first_few(cut, 2)}), as str.lstrip "
+            f"{file.path}: the beginnings of names are cut off ({architecture.first_few(cut, 2)}), as str.lstrip "
             "does in the place of str.removeprefix; give the tensors their names back"
         )
     keys = architecture.first_few(map(str, inner))
     best = prefixes(found)[:1]
     if not best:
-        hint = f"; see: {command('transfer', 'inspect', file_word(loaded.path))}"
-        raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys}){hint}")
+        hint = f"; see: {command('transfer', 'inspect', file_word(file.path))}"
+        raise InputError(f"{file.path}: not a checkpoint of any known source (keys: {keys}){hint}")
     shapes = architecture.shapes_of(named(under(found, best[0])))
     if kind := architecture.another(shapes):
-        raise InputError(f"{loaded.path}: {_another(kind)} (keys: {keys})")
-    raise InputError(f"{loaded.path}: not a checkpoint of any known source (keys: {keys})")
+        raise InputError(f"{file.path}: {_another(kind)} (keys: {keys})")
+    raise InputError(f"{file.path}: not a checkpoint of any known source (keys: {keys})")
 
 
-def take(source: Source, loaded: Loaded, network: str | None = None) -> Taken:
-    """What ``source`` takes out of ``loaded``. InputError also where the file has not the parts that it counts on."""
+def take(source: Source, file: CheckpointFile, network: str | None = None) -> Taken:
+    """What ``source`` takes out of ``file``. InputError also where the file has not the parts that it counts on."""
     try:
-        taken = source.take(loaded, network)
+        taken = source.take(file, network)
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration, ArithmeticError, RecursionError):
-        raise InputError(f"{loaded.path}: nothing in it is laid out as in {source.title}") from None
+        raise InputError(f"{file.path}: nothing in it is laid out as in {source.title}") from None
     return dataclasses.replace(taken, state={name: as_tensor(value) for name, value in taken.state.items()})
 
 
@@ -154,25 +154,25 @@ def read_backbone(
     """
     from transfer.checkpoints.advice import advice
 
-    loaded = load_checkpoint(path)
+    file = load_checkpoint(path)
     try:
-        return backbone_of(loaded, source, network, given)
+        return backbone_of(file, source, network, given)
     except InputError as error:
-        raise InputError(f"{error}{advice(loaded, source, network, given)}") from None
+        raise InputError(f"{error}{advice(file, source, network, given)}") from None
 
 
 def backbone_of(
-    loaded: Loaded, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+    file: CheckpointFile, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> Backbone:
     """As read_backbone, of a file that has been read, and without advice."""
-    family, reason = detect(loaded, source)
-    taken = with_given(loaded.path, take(family, loaded, network), given)
-    _refuse_second_network(loaded, taken)
+    family, reason = detect(file, source)
+    taken = with_given(file.path, take(family, file, network), given)
+    _refuse_second_network(file, taken)
     found = architecture.identify(taken.state)
     faults = architecture.problems(taken.state, found)
     if faults:
-        raise InputError(f"{loaded.path}: {_unusable(taken.state, found)}: {'; '.join(faults)}{_remedy(faults)}")
-    return _checked(loaded, family.name, reason, taken, found, given)
+        raise InputError(f"{file.path}: {_unusable(taken.state, found)}: {'; '.join(faults)}{_remedy(faults)}")
+    return _checked(file, family.name, reason, taken, found, given)
 
 
 def _unusable(state: Mapping[str, Any], found: str) -> str:
@@ -220,19 +220,17 @@ def _assumed(clauses: str, said: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (left.get(clause, clause) for clause in clauses.split(", "))))
 
 
-def _refuse_second_network(loaded: Loaded, taken: Taken) -> None:
+def _refuse_second_network(file: CheckpointFile, taken: Taken) -> None:
     """InputError where what would be left out as no weights is a network too, such as "model_ema" beside "model"."""
     for key, reason in taken.dropped.items():
-        value = loaded.content.get(key) if reason == BESIDE else None
+        value = file.content.get(key) if reason == BESIDE else None
         names_in = flatten(value) if isinstance(value, dict) else {}
         if any(name.endswith(FIRST) for name in names_in):
-            raise InputError(
-                f"{loaded.path}: there is a second network in {key!r}; say with --prefix which one to take"
-            )
+            raise InputError(f"{file.path}: there is a second network in {key!r}; say with --prefix which one to take")
 
 
-def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str, given: Given) -> Backbone:
-    _check_pixels(loaded.path, taken)
+def _checked(file: CheckpointFile, source: str, reason: str, taken: Taken, found: str, given: Given) -> Backbone:
+    _check_pixels(file.path, taken)
     state: dict[str, Any] = {
         name: taken.state[name].detach().to(torch.float32).contiguous() for name in key_map.to_detectron2(found)
     }
@@ -252,7 +250,7 @@ def _checked(loaded: Loaded, source: str, reason: str, taken: Taken, found: str,
         network=taken.network,
         given=given,
         sha256=weights_digest(state),
-        meta=loaded.meta if source == "superinfo" else None,
+        meta=file.meta if source == "superinfo" else None,
     )
 
 

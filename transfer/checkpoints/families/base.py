@@ -18,7 +18,7 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping
 from transfer.checkpoints import key_map
-from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, Loaded
+from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, CheckpointFile
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given, InputConvention
 
 CLASSIFIER = "classifier, not part of the backbone"
@@ -55,14 +55,14 @@ class Taken:
 class Source:
     """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it.
 
-    ``take(loaded, network)``: None is the published choice; InputError naming the choices for one that is not there.
+    ``take(file, network)``: None is the published choice; InputError naming the choices for one that is not there.
     """
 
     name: str
     title: str  # one line for the table in the documentation
     known_from: str  # where the layout is known from: "repository:file", and PUBLISHED_CODE or WRITTEN_IN_TEST
-    recognise: Callable[[Loaded], str | None]
-    take: Callable[[Loaded, str | None], Taken]
+    recognise: Callable[[CheckpointFile], str | None]
+    take: Callable[[CheckpointFile, str | None], Taken]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,9 +155,9 @@ def as_tensor(value: Any) -> Any:
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
 
 
-def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:
+def config_beside(file: CheckpointFile, name: str) -> dict[str, Any]:
     """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
-    return read_mapping(loaded.path.with_name(name)) or {}
+    return read_mapping(file.path.with_name(name)) or {}
 
 
 def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -176,11 +176,11 @@ def longest(key: str, prefixes: Iterable[str]) -> str | None:
     return max((prefix for prefix in prefixes if key.startswith(prefix)), key=len, default=None)
 
 
-def choose(loaded: Loaded, present: tuple[str, ...], network: str | None) -> str:
+def choose(file: CheckpointFile, present: tuple[str, ...], network: str | None) -> str:
     """``network``, or the first of ``present`` if None. InputError naming the choices if it is not one of them."""
     if network is None or network in present:
         return network or present[0]
-    raise InputError(f"{loaded.path}: no network {network} in the file; --network takes {' or '.join(present)}")
+    raise InputError(f"{file.path}: no network {network} in the file; --network takes {' or '.join(present)}")
 
 
 def without_classifier(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

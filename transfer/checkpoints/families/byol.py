@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, Source, Taken, choose
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _FIELDS = ("online_params", "target_params", "online_state", "target_state", "opt_state")
 _NETWORKS = ("online", "target")
@@ -26,18 +26,18 @@ _BLOCK = re.compile(
 _NORM = {"scale": "weight", "offset": "bias"}
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """A pickle with BYOL's experiment state, in whose parameters haiku's first convolution is."""
-    parameters = _networks(loaded.content).get("online_params", {})
+    parameters = _networks(file.content).get("online_params", {})
     named_so = any(_INITIAL.fullmatch(module) for module in parameters)
     return "BYOL's experiment_state with haiku's parameters" if named_so else None
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def take(file: CheckpointFile, network: str | None) -> Taken:
     """The online network's ResNet, or the averaged target's."""
-    chosen = choose(loaded, _NETWORKS, network)
-    fields = _networks(loaded.content)
-    dropped = {key: BESIDE for key in loaded.content if key != "experiment_state"}
+    chosen = choose(file, _NETWORKS, network)
+    fields = _networks(file.content)
+    dropped = {key: BESIDE for key in file.content if key != "experiment_state"}
     state: dict[str, Tensor] = {}
     for field, modules in fields.items():
         of_chosen = field.startswith(f"{chosen}_")

@@ -36,7 +36,7 @@ from transfer.checkpoints.families.base import (
     find,
     unwrap,
 )
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _NETWORK = "backbone"
 _PLACES = (("model",), ("blobs",), ())
@@ -124,29 +124,29 @@ DETECTRON = dataclasses.replace(
 )
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """A stem under detectron2's name, bare or in a detector, or under Caffe2's."""
-    state, _ = _state(loaded)
+    state, _ = _state(file)
     if "conv1_w" in state and "res2_0_branch2a_w" in state:
         return "Caffe2's names, as in MSRA's .pkl"
     for prefix in _PREFIXES:
         if f"{prefix}stem.conv1.weight" in state:
-            author = loaded.content.get("__author__")
+            author = file.content.get("__author__")
             by = f" by {printable(author[:60])}" if isinstance(author, str) else ""
             return f"keys {prefix}stem.* and {prefix}res2.*{by}" if prefix else f"keys stem.* and res2.*{by}"
     return None
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def take(file: CheckpointFile, network: str | None) -> Taken:
     """The backbone under torchvision's names, with res5 from wherever the detector has it."""
-    choose(loaded, (_NETWORK,), network)
-    state, path = _state(loaded)
+    choose(file, (_NETWORK,), network)
+    state, path = _state(file)
     ours = {key: _from_caffe2(key) for key in state} if "conv1_w" in state else dict.fromkeys(state, "")
     prefix = next((prefix for prefix in _PREFIXES if f"{prefix}stem.conv1.weight" in state), "")
     ours = {key: name or _without_detector(key, prefix) for key, name in ours.items()}
     table = _table(key_map.nearest(ours.values()))
     taken: dict[str, Any] = {}
-    dropped = beside(loaded.content, path)
+    dropped = beside(file.content, path)
     for key, value in state.items():
         reason = next((why for start, why in _REASONS.items() if key.startswith(start)), None)
         if key.endswith(_MOMENTUM):
@@ -159,7 +159,7 @@ def take(loaded: Loaded, network: str | None) -> Taken:
             dropped[key] = reason
         else:
             taken[f"{prefix}{ours[key]}, no name of detectron2's"] = value  # architecture.problems says "not mapped"
-    how = dataclasses.asdict(_input(loaded, state))
+    how = dataclasses.asdict(_input(file, state))
     if "conv1_w" in state and not any(name.endswith(".running_mean") for name in taken):
         taken |= _statistics(taken)
         how["assumed"] = f"{how['assumed']}, {_AFFINE}"
@@ -174,9 +174,9 @@ def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
     return means | {f"{name}.running_var": torch.ones_like(value) - _EPSILON for name, value in norms.items()}
 
 
-def _state(loaded: Loaded) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _state(file: CheckpointFile) -> tuple[dict[str, Any], tuple[str, ...]]:
     for path in _PLACES:
-        found = find(loaded.content, path)
+        found = find(file.content, path)
         if found:
             return unwrap(found)[0], path
     return {}, ()
@@ -205,27 +205,27 @@ def _table(architecture: str) -> dict[str, str]:
     return table | counters
 
 
-def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:
-    proof = weights.usable(loaded.path) if loaded.path.suffix == ".pkl" else None
+def _input(file: CheckpointFile, state: Mapping[str, Any]) -> Input:
+    proof = weights.usable(file.path) if file.path.suffix == ".pkl" else None
     if proof:
         fields = {field.name: getattr(proof, field.name) for field in dataclasses.fields(Input)}
         return Input(**fields)
-    from_config = _from_config(loaded)
+    from_config = _from_config(file)
     if from_config:
         return from_config
-    if "blobs" in loaded.content:
+    if "blobs" in file.content:
         return DETECTRON
-    if "conv1_w" in state or loaded.content.get("__author__") == "Detectron2 Model Zoo":
+    if "conv1_w" in state or file.content.get("__author__") == "Detectron2 Model Zoo":
         return MSRA
     mean, std = state.get("pixel_mean"), state.get("pixel_std")
     shapes = architecture.shapes_of({"mean": mean, "std": std}).values()
     return _from_pixels(mean, std) if [math.prod(shape) for shape in shapes] == [3, 3] else Input()
 
 
-def _from_config(loaded: Loaded) -> Input | None:
+def _from_config(file: CheckpointFile) -> Input | None:
     """What the config.yaml in a detector's folder says; None without one, or if it is not detectron2's."""
     try:
-        model = yaml.safe_load(read_text(config := loaded.path.with_name("config.yaml"), _LARGEST_CONFIG))
+        model = yaml.safe_load(read_text(config := file.path.with_name("config.yaml"), _LARGEST_CONFIG))
         return Input(
             pixel_mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
             pixel_std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),

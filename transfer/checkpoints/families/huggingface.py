@@ -12,7 +12,7 @@ from typing import Any
 
 from transfer.checkpoints.families.base import CLASSIFIER, WRITTEN_IN_TEST, Taken, config_beside
 from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _KINDS = {"convolution": "conv", "normalization": "bn"}
 
@@ -42,10 +42,10 @@ _CLASSIFIER = dataclasses.replace(
 _ANY = either(_MODEL, _CLASSIFIER)
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def take(file: CheckpointFile, network: str | None) -> Taken:
     """The network, with what the json files beside it say of stride, mean and std."""
-    taken = _ANY.take(loaded, network)
-    config, images = (config_beside(loaded, name) for name in ("config.json", "preprocessor_config.json"))
+    taken = _ANY.take(file, network)
+    config, images = (config_beside(file, name) for name in ("config.json", "preprocessor_config.json"))
     changes: dict[str, Any] = {}
     assumed = ["RGB images"]
     if isinstance(images.get("image_mean"), list) and isinstance(images.get("image_std"), list):

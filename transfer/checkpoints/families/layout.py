@@ -24,7 +24,7 @@ from transfer.checkpoints.families.base import (
     longest,
     unwrap,
 )
-from transfer.checkpoints.reading.read import MAX_TENSORS, Loaded
+from transfer.checkpoints.reading.read import MAX_TENSORS, CheckpointFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ class Layout:
             name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, take=self.take
         )
 
-    def recognise(self, loaded: Loaded) -> str | None:
-        """Why ``loaded`` belongs to this family: the first place with all marks and a network; None without one."""
-        places = self._places(loaded)
+    def recognise(self, file: CheckpointFile) -> str | None:
+        """Why ``file`` belongs to this family: the first place with all marks and a network; None without one."""
+        places = self._places(file)
         if not places:
             return None
         path, (flat, wrapped) = next(iter(places.items()))
@@ -74,24 +74,24 @@ class Layout:
             f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', without {wrapped}' if wrapped else ''}"
         )
 
-    def take(self, loaded: Loaded, network: str | None) -> Taken:
+    def take(self, file: CheckpointFile, network: str | None) -> Taken:
         """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
 
         Also of a file without the marks, for who says what it is.
         """
-        places = self._places(loaded) or dataclasses.replace(self, marks=(), absent=())._places(loaded)
+        places = self._places(file) or dataclasses.replace(self, marks=(), absent=())._places(file)
         if not places:
-            raise InputError(f"{loaded.path}: nothing in it is laid out as in {self.title}")
+            raise InputError(f"{file.path}: nothing in it is laid out as in {self.title}")
         if len(places) > 1:
             both = " and ".join(map(_shown, places))
-            raise InputError(f"{loaded.path}: a network in both {both}; save the one you mean by itself")
+            raise InputError(f"{file.path}: a network in both {both}; save the one you mean by itself")
         path, (flat, _) = next(iter(places.items()))
         present = self._present(flat)
-        chosen = choose(loaded, present, network)
+        chosen = choose(file, present, network)
         state, dropped = self._split(flat, present, chosen)
         return Taken(
             state=state,
-            dropped=beside(loaded.content, path) | dropped,
+            dropped=beside(file.content, path) | dropped,
             pixel_mean=self.pixel_mean,
             pixel_std=self.pixel_std,
             channel_order=self.channel_order,
@@ -100,15 +100,15 @@ class Layout:
             network=chosen,
         )
 
-    def _places(self, loaded: Loaded) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
+    def _places(self, file: CheckpointFile) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
         """Path → (flat keys, which wrappers were taken out of them) wherever the marks and a network are."""
         found = {}
         for path in self.inside:
-            state = find(loaded.content, path)
+            state = find(file.content, path)
             if state is None:
                 continue
             flat, wrapped = self._flat(state)
-            keys = [*flat, *map(str, loaded.content)]
+            keys = [*flat, *map(str, file.content)]
             marked = all(_any_starts(keys, mark) for mark in self.marks)
             if marked and not any(_any_starts(keys, mark) for mark in self.absent) and self._present(flat):
                 found[path] = flat, wrapped
@@ -164,13 +164,13 @@ def either(*layouts: Layout) -> Source:
     The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
     """
 
-    def recognise(loaded: Loaded) -> str | None:
-        return next((reason for layout in layouts if (reason := layout.recognise(loaded))), None)
+    def recognise(file: CheckpointFile) -> str | None:
+        return next((reason for layout in layouts if (reason := layout.recognise(file))), None)
 
-    def take(loaded: Loaded, network: str | None) -> Taken:
+    def take(file: CheckpointFile, network: str | None) -> Taken:
         unmarked = [dataclasses.replace(layout, marks=(), absent=()) for layout in reversed(layouts)]
-        fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(loaded)), layouts[0])
-        return fitting.take(loaded, network)
+        fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(file)), layouts[0])
+        return fitting.take(file, network)
 
     return dataclasses.replace(layouts[0].source(), recognise=recognise, take=take)
 

@@ -24,7 +24,7 @@ from transfer.checkpoints.families.base import (
     Taken,
 )
 from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _AGAIN = "the online network once more"
 _LARGEST = 1e6  # of pixel statistics; also, no float can be made of any int
@@ -60,9 +60,9 @@ _ANY = either(
 )
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def take(file: CheckpointFile, network: str | None) -> Taken:
     """The network, with what the config says of stride and input. InputError for other strides of its stages."""
-    taken, config = _ANY.take(loaded, network), mmconfig.read(loaded.content.get("meta"))
+    taken, config = _ANY.take(file, network), mmconfig.read(file.content.get("meta"))
     model = config.get("model")
     backbone = model.get("backbone") if isinstance(model, dict) else None
     changes, assumed = _pixels(config), []
@@ -76,7 +76,7 @@ def take(loaded: Loaded, network: str | None) -> Taken:
             shown = [f"{one}" if isinstance(one, int) else "?" for one in given[:8]] if _several(given) else []
             if shown != usual[: len(shown)]:
                 raise InputError(
-                    f"{loaded.path}: its config says {key} {', '.join(shown)}: detectron2's C4 and FPN detectors have "
+                    f"{file.path}: its config says {key} {', '.join(shown)}: detectron2's C4 and FPN detectors have "
                     "only stages of stride 1, 2, 2 and 2 without dilation"
                 )
     else:

@@ -23,7 +23,7 @@ from transfer.checkpoints.families.base import (
     unwrap,
     without_classifier,
 )
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 OUTSIDE = "outside the prefix that was asked for"
 FIRST = "layer1.0.conv1.weight"
@@ -55,14 +55,14 @@ def prefixes(flat: Iterable[str]) -> list[str]:
     return sorted(sizes, key=lambda prefix: (bool(_FOLLOWER.search(prefix)), -sizes[prefix]))
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def take(file: CheckpointFile, network: str | None) -> Taken:
     """The tensors under ``network``, the prefix, without the wrappers in their names. InputError if there are none."""
-    flat = flatten(loaded.content)
+    flat = flatten(file.content)
     inner = named(unwrap(under(flat, network))[0]) if network is not None else {}
     if not inner:
         raise InputError(
-            f"{loaded.path}: no tensor's name starts with the prefix {network!r}; "
-            f"see: {command('transfer', 'inspect', file_word(loaded.path))}"
+            f"{file.path}: no tensor's name starts with the prefix {network!r}; "
+            f"see: {command('transfer', 'inspect', file_word(file.path))}"
         )
     state, dropped = without_classifier(inner)
     outside = {key: OUTSIDE for key in flat if not key.startswith(str(network))}
@@ -73,6 +73,6 @@ SOURCE = Source(
     name="prefix",
     title="any other file, by `--prefix`",
     known_from=f"the user; {WRITTEN_IN_TEST}",
-    recognise=lambda loaded: None,
+    recognise=lambda file: None,
     take=take,
 )

@@ -13,7 +13,7 @@ from typing import Any
 from pretrain.common.errors import InputError
 from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Taken, config_beside
 from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _TRAINED = Layout(
     name="timm",
@@ -29,24 +29,24 @@ _ANY = either(_TRAINED, _HUB)
 _BLURRED = re.compile(r"resnet(?:blur|aa)")
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """A training checkpoint, or torchvision's names beside a config.json that names timm's model."""
-    config = _config(loaded)
-    if config and _HUB.recognise(loaded):
+    config = _config(file)
+    if config and _HUB.recognise(file):
         return f"config.json beside it describes timm's {config.get('architecture')}"
-    return _TRAINED.recognise(loaded)
+    return _TRAINED.recognise(file)
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def take(file: CheckpointFile, network: str | None) -> Taken:
     """The averaged network if there is one; pixel mean and std of config.json if it has them.
 
     InputError for one that blurs before it goes to smaller maps: its tensors do not show that.
     """
-    taken = _ANY.take(loaded, network)
-    config = _config(loaded)
-    name = config.get("architecture") or loaded.content.get("arch")
+    taken = _ANY.take(file, network)
+    config = _config(file)
+    name = config.get("architecture") or file.content.get("arch")
     if isinstance(name, str) and _BLURRED.match(name):
-        raise InputError(f"{loaded.path}: timm's {name} blurs between its stages: detectron2 has no such network")
+        raise InputError(f"{file.path}: timm's {name} blurs between its stages: detectron2 has no such network")
     mean, std = (config.get(key) for key in ("mean", "std"))
     if not (isinstance(mean, list) and isinstance(std, list)):
         return taken
@@ -58,9 +58,9 @@ def take(loaded: Loaded, network: str | None) -> Taken:
     )
 
 
-def _config(loaded: Loaded) -> dict[str, Any]:
+def _config(file: CheckpointFile) -> dict[str, Any]:
     """``pretrained_cfg`` of a config.json in timm's form, with its "architecture"; {} if there is none."""
-    config = config_beside(loaded, "config.json")
+    config = config_beside(file, "config.json")
     known = config.get("pretrained_cfg")
     return {**known, "architecture": config.get("architecture")} if isinstance(known, dict) else {}
 
