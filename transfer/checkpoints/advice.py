@@ -11,7 +11,7 @@ import dataclasses
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
 from transfer.checkpoints import architecture, key_map
-from transfer.checkpoints.families import OF_RESNET, SOURCES, backbone_of, detect, take
+from transfer.checkpoints.families import OF_RESNET, SOURCES, backbone_of, detect, extract
 from transfer.checkpoints.families.base import flatten
 from transfer.checkpoints.families.prefix import prefixes
 from transfer.checkpoints.reading import file_format
@@ -69,7 +69,7 @@ def _without_leftovers(file: CheckpointFile, source: str | None, network: str | 
     """The choice with ``--drop`` for each part that is no ResNet's; nothing where that is not what is wrong."""
     try:
         family, _ = detect(file, source)
-        state = take(family, file, network).state
+        state = extract(family, file, network).state
     except InputError:
         return []
     known = key_map.to_detectron2(architecture.identify(state)).keys()

@@ -15,7 +15,7 @@ from pretrain.common.shell import command, file_word
 from transfer.checkpoints import architecture, foreign, key_map, weights
 from transfer.checkpoints.advice import convert_command, of_several, ways
 from transfer.checkpoints.architecture import Shapes
-from transfer.checkpoints.families import SOURCES, Backbone, backbone_of, take
+from transfer.checkpoints.families import SOURCES, Backbone, backbone_of, extract
 from transfer.checkpoints.families.base import flatten, under
 from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
@@ -92,7 +92,7 @@ def _nearest(file: CheckpointFile) -> dict[str, tuple[int, int]]:
     found = {}
     for name, source in SOURCES.items():
         with contextlib.suppress(InputError):
-            shapes = architecture.shapes_of(take(source, file).state)
+            shapes = architecture.shapes_of(extract(source, file).state)
             wanted = architecture.expected_shapes(architecture.identify(shapes))
             found[name] = sum(shapes.get(key) == shape for key, shape in wanted.items()), len(wanted)
     return dict(sorted(((n, v) for n, v in found.items() if v[0]), key=lambda item: -item[1][0] / item[1][1]))

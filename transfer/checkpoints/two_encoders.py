@@ -42,7 +42,7 @@ def read_two_encoders(file: CheckpointFile) -> Backbone | None:
     """
     if not (superinfo.recognise(file) and superinfo.holds_two_encoders(file)):
         return None
-    taken, meta = superinfo.read(file), file.meta or {}
+    raw, meta = superinfo.read(file), file.meta or {}
     architecture = PREFIX + str(meta.get("architecture"))
     try:
         wanted = build_two_encoders(architecture, meta).state_dict()
@@ -50,25 +50,25 @@ def read_two_encoders(file: CheckpointFile) -> Backbone | None:
         raise InputError(
             f"{file.path}: meta.json does not say which ResNet and colour space CMC's encoders have"
         ) from None
-    odd = list(wanted.keys() ^ taken.state.keys())
-    odd += [name for name in wanted if name not in odd and wanted[name].shape != taken.state[name].shape]
-    odd += [name for name in wanted if name not in odd and not bool(torch.isfinite(taken.state[name]).all())]
+    odd = list(wanted.keys() ^ raw.state.keys())
+    odd += [name for name in wanted if name not in odd and wanted[name].shape != raw.state[name].shape]
+    odd += [name for name in wanted if name not in odd and not bool(torch.isfinite(raw.state[name]).all())]
     if odd:
         raise InputError(
             f"{file.path}: not CMC's encoders of half a {meta['architecture']} each (missing, foreign, misshaped or "
             f"not finite: {first_few(sorted(odd))})"
         )
     return Backbone(
-        state=taken.state,
+        state=raw.state,
         source=superinfo.SOURCE.name,
         reason="CMC's two encoders",
         assumed="",
         architecture=architecture,
-        dropped=taken.dropped,
-        pixel_mean=taken.pixel_mean,
-        pixel_std=taken.pixel_std,
-        channel_order=taken.channel_order,
+        dropped=raw.dropped,
+        pixel_mean=raw.pixel_mean,
+        pixel_std=raw.pixel_std,
+        channel_order=raw.channel_order,
         stride_in_1x1=False,
-        sha256=weights_digest(taken.state),
+        sha256=weights_digest(raw.state),
         meta=file.meta,
     )

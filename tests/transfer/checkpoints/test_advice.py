@@ -297,11 +297,11 @@ def test_a_hostile_file_is_one_short_line_soon(content):
 def test_a_blurring_network_of_timms_is_not_taken_for_a_plain_one():
     content = {"arch": "resnetblur50", "version": 2, "state_dict": state_of(shapes_of(torchvision.models.resnet50))}
     with pytest.raises(InputError, match="timm's resnetblur50 blurs"):
-        SOURCES["timm"].take(in_memory(content), None)
+        SOURCES["timm"].extract(in_memory(content), None)
 
 
 def test_a_last_stage_of_stride_1_is_refused_where_the_file_says_it():
     content = SAMPLES["vissl-trunk"](state_of(shapes_of(torchvision.models.resnet50)), {}).content
     content["config"]["MODEL"]["TRUNK"]["RESNETS"] = {"LAYER4_STRIDE": 1}
     with pytest.raises(InputError, match="LAYER4_STRIDE 1"):
-        SOURCES["vissl"].take(in_memory(content), None)
+        SOURCES["vissl"].extract(in_memory(content), None)

@@ -49,7 +49,7 @@ def test_the_example_reads_what_it_says_it_reads():
     }
     file = CheckpointFile(path=Path("x.pth"), content=content, meta=None)
     assert scope["SOURCE"].recognise(file) and not [s for s in SOURCES.values() if s.recognise(file)]
-    taken = scope["SOURCE"].take(file, None)
-    assert set(taken.state) == {"conv1.weight", "layer2.0.downsample.1.bias"}
-    assert (taken.network, taken.networks) == ("trained", ("trained", "ema"))
-    assert {"epoch", "net/mlp.0.weight", "ema/trunk.conv1.weight"} <= set(taken.dropped)
+    raw = scope["SOURCE"].extract(file, None)
+    assert set(raw.state) == {"conv1.weight", "layer2.0.downsample.1.bias"}
+    assert (raw.network, raw.networks) == ("trained", ("trained", "ema"))
+    assert {"epoch", "net/mlp.0.weight", "ema/trunk.conv1.weight"} <= set(raw.dropped)

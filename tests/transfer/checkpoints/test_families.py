@@ -62,17 +62,17 @@ def test_the_fallback_comes_last():
 def test_each_network_is_taken_whole(name):
     sample = SAMPLES[name](empty(), empty())
     source, file = SOURCES[sample.source], in_memory(sample.content)
-    assert source.take(file, None).networks == tuple(sample.networks)
+    assert source.extract(file, None).networks == tuple(sample.networks)
     for network, wanted in sample.networks.items():
-        taken = source.take(file, network)
-        assert taken.network == network and same(taken.state, wanted)
-    assert source.take(file, None).network == next(iter(sample.networks))
+        raw = source.extract(file, network)
+        assert raw.network == network and same(raw.state, wanted)
+    assert source.extract(file, None).network == next(iter(sample.networks))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_what_is_left_out_is_named_with_a_reason(name):
     sample = SAMPLES[name](empty(), empty())
-    dropped = SOURCES[sample.source].take(in_memory(sample.content), None).dropped
+    dropped = SOURCES[sample.source].extract(in_memory(sample.content), None).dropped
     assert all(any(part in key for key in dropped) for part in sample.dropped)
     assert all(dropped.values())
     for other in list(sample.networks)[1:]:
@@ -106,14 +106,14 @@ def test_a_pickle_of_arrays_is_read_like_one_of_tensors(order, states, scratch):
 def test_a_network_that_is_not_there_is_refused_with_the_choices():
     sample = SAMPLES["moco-v1"](empty(), empty())
     with pytest.raises(InputError, match=r"no network ema in the file.*query or key"):
-        SOURCES["moco"].take(in_memory(sample.content), "ema")
+        SOURCES["moco"].extract(in_memory(sample.content), "ema")
 
 
 def test_a_source_that_does_not_fit_is_refused():
     sample = SAMPLES["moco-v1"](empty(), empty())
     for name in set(SOURCES) - {"moco", "msf", "superinfo", "detectron2", "byol"}:  # MSF has the same query encoder
         with pytest.raises(InputError, match=r"nothing in it is laid out as|no tensor's name starts with"):
-            SOURCES[name].take(in_memory(sample.content), None)
+            SOURCES[name].extract(in_memory(sample.content), None)
 
 
 def test_cmc_is_refused_with_the_reason():
@@ -122,7 +122,7 @@ def test_cmc_is_refused_with_the_reason():
     content = {"model": state, "contrast": {"memory_1": zeros(9, 128)}, "epoch": 240}
     assert recognisers(content) == ["pycontrast"]
     with pytest.raises(InputError, match="CMC has two ResNets of half the width"):
-        SOURCES["pycontrast"].take(in_memory(content), None)
+        SOURCES["pycontrast"].extract(in_memory(content), None)
 
 
 @pytest.mark.parametrize("name", ["solo-learn-simclr", "simclr-sthalles", "lightly-byol"])
@@ -136,7 +136,7 @@ def test_a_cifar_stem_is_refused_with_the_reason(name, states, scratch):
 def test_two_state_dicts_are_refused():
     content = {"state_dict": empty(resnet18), "model": empty(resnet18)}
     with pytest.raises(InputError, match='both "state_dict" and "model"'):
-        SOURCES["torchvision"].take(in_memory(content), None)
+        SOURCES["torchvision"].extract(in_memory(content), None)
 
 
 @pytest.mark.parametrize("name", ["swav", "moco-v2-released", "pycontrast-memory", "densecl-extracted"])
@@ -145,22 +145,22 @@ def test_an_unknown_tensor_is_never_lost_in_silence(name):
     inner = sample.content.get("state_dict", sample.content.get("model", sample.content))
     wrapper = "module." if all(key.startswith("module.") for key in inner) else ""
     inner[f"{wrapper}adapter.weight"] = zeros(3)
-    taken = SOURCES[sample.source].take(in_memory(sample.content), None)
-    assert [key for key in taken.state if "adapter.weight" in key] and "adapter.weight" not in taken.dropped
+    raw = SOURCES[sample.source].extract(in_memory(sample.content), None)
+    assert [key for key in raw.state if "adapter.weight" in key] and "adapter.weight" not in raw.dropped
 
 
 def test_a_network_of_its_own_does_not_mix_with_one_whose_name_it_ends_in():
     """``str.replace`` and ``str.lstrip`` take "encoder." out of "momentum_encoder." and "c" off "conv1"."""
     state = under("encoder.", empty(resnet18)) | under("momentum_encoder.", {"conv1.weight": zeros(1)})
-    taken = SOURCES["solo-learn"].take(in_memory({"state_dict": state | linear("classifier", 10, 512)}), None)
-    assert taken.state["conv1.weight"].shape == (64, 3, 7, 7) and "momentum_encoder.conv1.weight" in taken.dropped
+    raw = SOURCES["solo-learn"].extract(in_memory({"state_dict": state | linear("classifier", 10, 512)}), None)
+    assert raw.state["conv1.weight"].shape == (64, 3, 7, 7) and "momentum_encoder.conv1.weight" in raw.dropped
 
 
 def test_simclr_v1_is_torchvisions_layout_unless_it_is_named():
     content = {"state_dict": empty() | linear("fc", 1000, 2048)}
     assert recognisers(content) == ["torchvision"]
-    taken = SOURCES["simclr"].take(in_memory(content), None)
-    assert same(taken.state, empty_of(content)) and (taken.pixel_mean, taken.pixel_std) == UNIT
+    raw = SOURCES["simclr"].extract(in_memory(content), None)
+    assert same(raw.state, empty_of(content)) and (raw.pixel_mean, raw.pixel_std) == UNIT
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_simclr_v1_is_torchvisions_layout_unless_it_is_named():
 def test_a_file_without_the_marks_of_the_source_that_is_named(source, prefix, network):
     content = {"state_dict": under(prefix, empty(resnet18))}
     assert not SOURCES[source].recognise(in_memory(content))
-    taken = SOURCES[source].take(in_memory(content), None)
-    assert same(taken.state, empty_of(content, prefix)) and (taken.network, taken.networks) == (network, (network,))
+    raw = SOURCES[source].extract(in_memory(content), None)
+    assert same(raw.state, empty_of(content, prefix)) and (raw.network, raw.networks) == (network, (network,))
 
 
 def empty_of(content, prefix=""):
@@ -184,21 +184,21 @@ def test_timms_hub_model_says_its_pixel_statistics(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     file = in_memory(empty(), tmp_path / "model.safetensors")
     source, reason = detect(file)
-    taken = source.take(file, None)
+    raw = source.extract(file, None)
     assert source.name == "timm" and "resnet50" in reason
-    assert (taken.pixel_mean, taken.pixel_std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert (raw.pixel_mean, raw.pixel_std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize("in_1x1", [True, False])
 def test_huggingfaces_configs_say_stride_and_pixel_statistics(in_1x1, tmp_path):
     content = SAMPLES["huggingface-classifier"](empty(), empty()).content
     file = in_memory(content, tmp_path / "pytorch_model.bin")
-    before = SOURCES["huggingface"].take(file, None)
+    before = SOURCES["huggingface"].extract(file, None)
     assert (before.pixel_mean, before.stride_in_1x1) == (IMAGENET[0], False)
     assert "ImageNet" in before.assumed and "3×3" in before.assumed
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet", "downsample_in_bottleneck": in_1x1}))
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}')
-    after = SOURCES["huggingface"].take(file, None)
+    after = SOURCES["huggingface"].extract(file, None)
     assert (after.pixel_mean, after.pixel_std) == ((0.5,) * 3, (0.2,) * 3)
     assert (after.stride_in_1x1, after.assumed) == (in_1x1, "RGB images")
 
@@ -216,9 +216,9 @@ def test_byols_pickle(network, states, scratch):
     haiku.write(scratch / "pretrain_res18.pkl", online, target)
     file = load_checkpoint(scratch / "pretrain_res18.pkl")
     source, _ = detect(file)
-    taken = source.take(file, network)
+    raw = source.extract(file, network)
     wanted = target if network else online
-    assert (source.name, taken.network, taken.networks) == ("byol", network or "online", ("online", "target"))
-    assert set(taken.state) == names and all(torch.equal(taken.state[name], wanted[name]) for name in names)
-    assert taken.dropped["online_params/projector/linear"].startswith("projection" if not network else "of the network")
-    assert {"step", "rng"} <= set(taken.dropped) and "shifted" in taken.assumed
+    assert (source.name, raw.network, raw.networks) == ("byol", network or "online", ("online", "target"))
+    assert set(raw.state) == names and all(torch.equal(raw.state[name], wanted[name]) for name in names)
+    assert raw.dropped["online_params/projector/linear"].startswith("projection" if not network else "of the network")
+    assert {"step", "rng"} <= set(raw.dropped) and "shifted" in raw.assumed

@@ -76,7 +76,7 @@ def test_timm_hub_folder(scratch):
 
 
 def test_timm_training_checkpoint(scratch):
-    """timm's own saver; the average is taken, as timm does when it loads such a file."""
+    """timm's own saver; the average is chosen, as timm does when it loads such a file."""
     timm = pytest.importorskip("timm")
     from timm.utils import CheckpointSaver, ModelEmaV2
 
@@ -156,8 +156,8 @@ def test_lightly_with_pytorch_lightning(method, scratch):
     trainer.strategy.connect(module)
     trainer.save_checkpoint(scratch / "last.ckpt")
     backbone = read_backbone(scratch / "last.ckpt")
-    taken = {"simclr": "backbone", "moco": "query", "byol": "online", "dino": "teacher"}[method]
-    assert (backbone.source, backbone.network) == ("lightly", taken)
+    chosen = {"simclr": "backbone", "moco": "query", "byol": "online", "dino": "teacher"}[method]
+    assert (backbone.source, backbone.network) == ("lightly", chosen)
     wanted = module.backbone.state_dict()
     assert all(torch.equal(backbone.state[name], wanted[name]) for name in wanted)
 

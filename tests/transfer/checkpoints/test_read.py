@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from pretrain.common.errors import InputError
 from tests.transfer.layouts import haiku
-from transfer.checkpoints.families import detect, read_backbone, take
+from transfer.checkpoints.families import detect, extract, read_backbone
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.reading import safe_pickle, torch_files
 from transfer.checkpoints.reading.read import load_checkpoint
@@ -188,8 +188,8 @@ def test_byol_as_its_own_code_saves_it(tmp_path):
     file = load_checkpoint(tmp_path / "x.pkl")
     source, _ = detect(file)
     assert source.name == "byol"
-    assert equal(take(source, file, "online").state, online)
-    assert equal(take(source, file, "target").state, target)
+    assert equal(extract(source, file, "online").state, online)
+    assert equal(extract(source, file, "target").state, target)
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5"])

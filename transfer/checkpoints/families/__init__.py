@@ -46,8 +46,8 @@ from transfer.checkpoints.families.base import (
     PIXELS_ASSUMED,
     STRIDE_ASSUMED,
     Backbone,
+    RawBackbone,
     Source,
-    Taken,
     as_tensor,
     find,
     flatten,
@@ -58,7 +58,7 @@ from transfer.checkpoints.families.prefix import FIRST, named, prefixes
 from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given
 
-__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "read_backbone", "take", "weights_digest"]
+__all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "extract", "read_backbone", "weights_digest"]
 
 CUT = re.compile(r"(?:v1|nv1|onv1|ayer[1-4]|yer[1-4])\.")
 OF_RESNET = re.compile(r"(?:conv1|bn1|layer[1-4])\.")  # how the names of torchvision's network begin
@@ -131,15 +131,15 @@ def detect(file: CheckpointFile, name: str | None = None) -> tuple[Source, str]:
     raise InputError(f"{file.path}: not a checkpoint of any known source (keys: {keys})")
 
 
-def take(source: Source, file: CheckpointFile, network: str | None = None) -> Taken:
+def extract(source: Source, file: CheckpointFile, network: str | None = None) -> RawBackbone:
     """What ``source`` takes out of ``file``. InputError also where the file has not the parts that it counts on."""
     try:
-        taken = source.take(file, network)
+        raw = source.extract(file, network)
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration, ArithmeticError, RecursionError):
         raise InputError(f"{file.path}: nothing in it is laid out as in {source.title}") from None
-    return dataclasses.replace(taken, state={name: as_tensor(value) for name, value in taken.state.items()})
+    return dataclasses.replace(raw, state={name: as_tensor(value) for name, value in raw.state.items()})
 
 
 def read_backbone(
@@ -166,13 +166,13 @@ def backbone_of(
 ) -> Backbone:
     """As read_backbone, of a file that has been read, and without advice."""
     family, reason = detect(file, source)
-    taken = with_given(file.path, take(family, file, network), given)
-    _refuse_second_network(file, taken)
-    found = architecture.identify(taken.state)
-    faults = architecture.problems(taken.state, found)
+    raw = with_given(file.path, extract(family, file, network), given)
+    _refuse_second_network(file, raw)
+    found = architecture.identify(raw.state)
+    faults = architecture.problems(raw.state, found)
     if faults:
-        raise InputError(f"{file.path}: {_unusable(taken.state, found)}: {'; '.join(faults)}{_remedy(faults)}")
-    return _checked(file, family.name, reason, taken, found, given)
+        raise InputError(f"{file.path}: {_unusable(raw.state, found)}: {'; '.join(faults)}{_remedy(faults)}")
+    return _checked(file, family.name, reason, raw, found, given)
 
 
 def _unusable(state: Mapping[str, Any], found: str) -> str:
@@ -193,9 +193,9 @@ def _remedy(faults: list[str]) -> str:
     return "; save model.float().state_dict()" if of_type else ""
 
 
-def with_given(path: Path, taken: Taken, given: Given) -> Taken:
-    """``taken`` without what is dropped, and with the input that is given. InputError for parts of the ResNet."""
-    state, dropped = dict(taken.state), dict(taken.dropped)
+def with_given(path: Path, raw: RawBackbone, given: Given) -> RawBackbone:
+    """``raw`` without what is dropped, and with the input that is given. InputError for parts of the ResNet."""
+    state, dropped = dict(raw.state), dict(raw.dropped)
     for start in given.drop:
         left_over = [name for name in state if name.startswith(start)]
         if not left_over:
@@ -206,7 +206,7 @@ def with_given(path: Path, taken: Taken, given: Given) -> Taken:
             del state[name]
             dropped[name] = f"left out, as --drop {start} says"
     said = given.input()
-    return dataclasses.replace(taken, state=state, dropped=dropped, assumed=_assumed(taken.assumed, said), **said)
+    return dataclasses.replace(raw, state=state, dropped=dropped, assumed=_assumed(raw.assumed, said), **said)
 
 
 def _assumed(clauses: str, said: Mapping[str, Any]) -> str:
@@ -220,43 +220,43 @@ def _assumed(clauses: str, said: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, (left.get(clause, clause) for clause in clauses.split(", "))))
 
 
-def _refuse_second_network(file: CheckpointFile, taken: Taken) -> None:
+def _refuse_second_network(file: CheckpointFile, raw: RawBackbone) -> None:
     """InputError where what would be left out as no weights is a network too, such as "model_ema" beside "model"."""
-    for key, reason in taken.dropped.items():
+    for key, reason in raw.dropped.items():
         value = file.content.get(key) if reason == BESIDE else None
         names_in = flatten(value) if isinstance(value, dict) else {}
         if any(name.endswith(FIRST) for name in names_in):
             raise InputError(f"{file.path}: there is a second network in {key!r}; say with --prefix which one to take")
 
 
-def _checked(file: CheckpointFile, source: str, reason: str, taken: Taken, found: str, given: Given) -> Backbone:
-    _check_pixels(file.path, taken)
+def _checked(file: CheckpointFile, source: str, reason: str, raw: RawBackbone, found: str, given: Given) -> Backbone:
+    _check_pixels(file.path, raw)
     state: dict[str, Any] = {
-        name: taken.state[name].detach().to(torch.float32).contiguous() for name in key_map.to_detectron2(found)
+        name: raw.state[name].detach().to(torch.float32).contiguous() for name in key_map.to_detectron2(found)
     }
-    state |= {name: taken.state[name].detach() for name in key_map.counters(found) if name in taken.state}
+    state |= {name: raw.state[name].detach() for name in key_map.counters(found) if name in raw.state}
     return Backbone(
         state=state,
         source=source,
         reason=reason,
-        assumed=taken.assumed,
+        assumed=raw.assumed,
         architecture=found,
-        dropped=taken.dropped,
-        pixel_mean=taken.pixel_mean,
-        pixel_std=taken.pixel_std,
-        channel_order=taken.channel_order,
-        stride_in_1x1=taken.stride_in_1x1,
-        networks=taken.networks,
-        network=taken.network,
+        dropped=raw.dropped,
+        pixel_mean=raw.pixel_mean,
+        pixel_std=raw.pixel_std,
+        channel_order=raw.channel_order,
+        stride_in_1x1=raw.stride_in_1x1,
+        networks=raw.networks,
+        network=raw.network,
         given=given,
         sha256=weights_digest(state),
         meta=file.meta if source == "superinfo" else None,
     )
 
 
-def _check_pixels(path: Path, taken: Taken) -> None:
-    three = len(taken.pixel_mean) == len(taken.pixel_std) == 3
-    if not three or min(taken.pixel_std) <= 0 or not all(map(math.isfinite, (*taken.pixel_mean, *taken.pixel_std))):
+def _check_pixels(path: Path, raw: RawBackbone) -> None:
+    three = len(raw.pixel_mean) == len(raw.pixel_std) == 3
+    if not three or min(raw.pixel_std) <= 0 or not all(map(math.isfinite, (*raw.pixel_mean, *raw.pixel_std))):
         raise InputError(f"{path}: needs three finite pixel means and three finite positive stds")
-    if taken.channel_order not in ("RGB", "BGR"):
-        raise InputError(f"{path}: channel order {taken.channel_order}; there are RGB and BGR")
+    if raw.channel_order not in ("RGB", "BGR"):
+        raise InputError(f"{path}: channel order {raw.channel_order}; there are RGB and BGR")

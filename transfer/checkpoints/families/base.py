@@ -37,7 +37,7 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Taken:
+class RawBackbone:
     """The backbone as a source read it, under torchvision's names and without the classifier, not yet checked."""
 
     state: dict[str, Any]
@@ -53,16 +53,16 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it.
+    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``extract`` then reads it.
 
-    ``take(file, network)``: None is the published choice; InputError naming the choices for one that is not there.
+    ``extract(file, network)``: None is the published choice; InputError naming the choices for one that is not there.
     """
 
     name: str
     title: str  # one line for the table in the documentation
     known_from: str  # where the layout is known from: "repository:file", and PUBLISHED_CODE or WRITTEN_IN_TEST
     recognise: Callable[[CheckpointFile], str | None]
-    take: Callable[[CheckpointFile, str | None], Taken]
+    extract: Callable[[CheckpointFile, str | None], RawBackbone]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dic
     return found
 
 
-def beside(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
+def others_on_path(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
     """{key: reason} of everything on the way along ``path`` that is not part of it; nested keys joined by a slash."""
     dropped: dict[str, str] = {}
     value, above = content, ""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, Source, Taken, choose
+from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, RawBackbone, Source, choose
 from transfer.checkpoints.reading.read import CheckpointFile
 
 _FIELDS = ("online_params", "target_params", "online_state", "target_state", "opt_state")
@@ -33,7 +33,7 @@ def recognise(file: CheckpointFile) -> str | None:
     return "BYOL's experiment_state with haiku's parameters" if named_so else None
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The online network's ResNet, or the averaged target's."""
     chosen = choose(file, _NETWORKS, network)
     fields = _networks(file.content)
@@ -46,7 +46,7 @@ def take(file: CheckpointFile, network: str | None) -> Taken:
             state |= found
             if not found:
                 dropped[f"{field}/{module}"] = _reason(field, module, chosen)
-    return Taken(
+    return RawBackbone(
         state=state,
         dropped=dropped,
         assumed=(
@@ -130,5 +130,5 @@ SOURCE = Source(
         f"{PUBLISHED_CODE}; module names as haiku makes them"
     ),
     recognise=recognise,
-    take=take,
+    extract=extract,
 )

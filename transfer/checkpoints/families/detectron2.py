@@ -28,12 +28,12 @@ from transfer.checkpoints.families.base import (
     IMAGENET_ASSUMED,
     PUBLISHED_CODE,
     WRITTEN_IN_TEST,
+    RawBackbone,
     Source,
-    Taken,
     as_tensor,
-    beside,
     choose,
     find,
+    others_on_path,
     unwrap,
 )
 from transfer.checkpoints.reading.read import CheckpointFile
@@ -97,7 +97,7 @@ _AFFINE = "batch norms that scale and offset alone"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Input:
-    """What a network was trained on: as in Taken."""
+    """What a network was trained on: as in RawBackbone."""
 
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN
     pixel_std: tuple[float, ...] = IMAGENET_STD
@@ -137,7 +137,7 @@ def recognise(file: CheckpointFile) -> str | None:
     return None
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The backbone under torchvision's names, with res5 from wherever the detector has it."""
     choose(file, (_NETWORK,), network)
     state, path = _state(file)
@@ -146,7 +146,7 @@ def take(file: CheckpointFile, network: str | None) -> Taken:
     ours = {key: name or _without_detector(key, prefix) for key, name in ours.items()}
     table = _table(key_map.nearest(ours.values()))
     taken: dict[str, Any] = {}
-    dropped = beside(file.content, path)
+    dropped = others_on_path(file.content, path)
     for key, value in state.items():
         reason = next((why for start, why in _REASONS.items() if key.startswith(start)), None)
         if key.endswith(_MOMENTUM):
@@ -163,7 +163,7 @@ def take(file: CheckpointFile, network: str | None) -> Taken:
     if "conv1_w" in state and not any(name.endswith(".running_mean") for name in taken):
         taken |= _statistics(taken)
         how["assumed"] = f"{how['assumed']}, {_AFFINE}"
-    return Taken(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
+    return RawBackbone(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
 
 
 def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -260,5 +260,5 @@ SOURCE = Source(
         f"{WRITTEN_IN_TEST}"
     ),
     recognise=recognise,
-    take=take,
+    extract=extract,
 )

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from transfer.checkpoints.families.base import CLASSIFIER, WRITTEN_IN_TEST, Taken, config_beside
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.base import CLASSIFIER, WRITTEN_IN_TEST, RawBackbone, config_beside
+from transfer.checkpoints.families.layout import Layout, first_match
 from transfer.checkpoints.reading.read import CheckpointFile
 
 _KINDS = {"convolution": "conv", "normalization": "bn"}
@@ -39,12 +39,12 @@ _MODEL = Layout(
 _CLASSIFIER = dataclasses.replace(
     _MODEL, networks={"model": "resnet."}, drop={"classifier.": CLASSIFIER}, marks=("resnet.embedder.embedder.",)
 )
-_ANY = either(_MODEL, _CLASSIFIER)
+_ANY = first_match(_MODEL, _CLASSIFIER)
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The network, with what the json files beside it say of stride, mean and std."""
-    taken = _ANY.take(file, network)
+    raw = _ANY.extract(file, network)
     config, images = (config_beside(file, name) for name in ("config.json", "preprocessor_config.json"))
     changes: dict[str, Any] = {}
     assumed = ["RGB images"]
@@ -56,7 +56,7 @@ def take(file: CheckpointFile, network: str | None) -> Taken:
         changes["stride_in_1x1"] = config["downsample_in_bottleneck"] is True
     else:
         assumed.append("the stride in the 3×3 convolutions")
-    return dataclasses.replace(taken, **changes, assumed=", ".join(assumed))
+    return dataclasses.replace(raw, **changes, assumed=", ".join(assumed))
 
 
-SOURCE = dataclasses.replace(_ANY, take=take)
+SOURCE = dataclasses.replace(_ANY, extract=extract)

@@ -16,12 +16,12 @@ from transfer.checkpoints.families.base import (
     BESIDE,
     CLASSIFIER,
     IMAGENET_ASSUMED,
+    RawBackbone,
     Source,
-    Taken,
-    beside,
     choose,
     find,
     longest,
+    others_on_path,
     unwrap,
 )
 from transfer.checkpoints.reading.read import MAX_TENSORS, CheckpointFile
@@ -54,7 +54,7 @@ class Layout:
     def source(self) -> Source:
         """The family as SOURCES has it."""
         return Source(
-            name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, take=self.take
+            name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, extract=self.extract
         )
 
     def recognise(self, file: CheckpointFile) -> str | None:
@@ -74,7 +74,7 @@ class Layout:
             f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', without {wrapped}' if wrapped else ''}"
         )
 
-    def take(self, file: CheckpointFile, network: str | None) -> Taken:
+    def extract(self, file: CheckpointFile, network: str | None) -> RawBackbone:
         """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
 
         Also of a file without the marks, for who says what it is.
@@ -89,9 +89,9 @@ class Layout:
         present = self._present(flat)
         chosen = choose(file, present, network)
         state, dropped = self._split(flat, present, chosen)
-        return Taken(
+        return RawBackbone(
             state=state,
-            dropped=beside(file.content, path) | dropped,
+            dropped=others_on_path(file.content, path) | dropped,
             pixel_mean=self.pixel_mean,
             pixel_std=self.pixel_std,
             channel_order=self.channel_order,
@@ -158,7 +158,7 @@ class Layout:
         return state, dropped
 
 
-def either(*layouts: Layout) -> Source:
+def first_match(*layouts: Layout) -> Source:
     """One source of several layouts of a family; the first that recognises a file takes it. The first one names it.
 
     The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
@@ -167,12 +167,12 @@ def either(*layouts: Layout) -> Source:
     def recognise(file: CheckpointFile) -> str | None:
         return next((reason for layout in layouts if (reason := layout.recognise(file))), None)
 
-    def take(file: CheckpointFile, network: str | None) -> Taken:
+    def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
         unmarked = [dataclasses.replace(layout, marks=(), absent=()) for layout in reversed(layouts)]
         fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(file)), layouts[0])
-        return fitting.take(file, network)
+        return fitting.extract(file, network)
 
-    return dataclasses.replace(layouts[0].source(), recognise=recognise, take=take)
+    return dataclasses.replace(layouts[0].source(), recognise=recognise, extract=extract)
 
 
 def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> tuple[dict[str, Any], str]:

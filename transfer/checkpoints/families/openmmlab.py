@@ -21,9 +21,9 @@ from transfer.checkpoints.families.base import (
     PUBLISHED_CODE,
     QUEUE,
     STRIDE_ASSUMED,
-    Taken,
+    RawBackbone,
 )
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 from transfer.checkpoints.reading.read import CheckpointFile
 
 _AGAIN = "the online network once more"
@@ -51,7 +51,7 @@ _ONE = Layout(
     marks=("meta",),
 )
 
-_ANY = either(
+_ANY = first_match(
     *(
         dataclasses.replace(_ONE, networks={"online": "backbone.", "momentum": prefix}, marks=(prefix,))
         for prefix in _MOMENTUM
@@ -60,16 +60,16 @@ _ANY = either(
 )
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The network, with what the config says of stride and input. InputError for other strides of its stages."""
-    taken, config = _ANY.take(file, network), mmconfig.read(file.content.get("meta"))
+    raw, config = _ANY.extract(file, network), mmconfig.read(file.content.get("meta"))
     model = config.get("model")
     backbone = model.get("backbone") if isinstance(model, dict) else None
     changes, assumed = _pixels(config), []
     if not changes:
         assumed.append(PIXELS_ASSUMED)
     if isinstance(backbone, dict):
-        changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in taken.state
+        changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in raw.state
         for key, usual in (("strides", ["1", "2", "2", "2"]), ("dilations", ["1"] * 4)):
             given = backbone.get(key)
             # Only numbers are spelled out: parts of a pickle can be shared 2^60 times.
@@ -81,11 +81,11 @@ def take(file: CheckpointFile, network: str | None) -> Taken:
                 )
     else:
         assumed += [STRIDE_ASSUMED, LAST_STAGE_ASSUMED]
-    return dataclasses.replace(taken, **changes, assumed=", ".join(assumed))
+    return dataclasses.replace(raw, **changes, assumed=", ".join(assumed))
 
 
 def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean, std and order of the channels as in Taken; {} where the config does not say them."""
+    """Mean, std and order of the channels as in RawBackbone; {} where the config does not say them."""
     model = config.get("model")
     inside = model.get("data_preprocessor") if isinstance(model, dict) else None
     for place in (inside, config.get("data_preprocessor")):  # of mmengine: off unless it is said
@@ -116,4 +116,4 @@ def _several(values: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(values, (list, tuple))
 
 
-SOURCE = dataclasses.replace(_ANY, take=take)
+SOURCE = dataclasses.replace(_ANY, extract=extract)

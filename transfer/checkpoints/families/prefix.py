@@ -16,8 +16,8 @@ from pretrain.common.shell import command, file_word
 from transfer.checkpoints.families.base import (
     IMAGENET_ASSUMED,
     WRITTEN_IN_TEST,
+    RawBackbone,
     Source,
-    Taken,
     flatten,
     under,
     unwrap,
@@ -55,7 +55,7 @@ def prefixes(flat: Iterable[str]) -> list[str]:
     return sorted(sizes, key=lambda prefix: (bool(_FOLLOWER.search(prefix)), -sizes[prefix]))
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The tensors under ``network``, the prefix, without the wrappers in their names. InputError if there are none."""
     flat = flatten(file.content)
     inner = named(unwrap(under(flat, network))[0]) if network is not None else {}
@@ -66,7 +66,7 @@ def take(file: CheckpointFile, network: str | None) -> Taken:
         )
     state, dropped = without_classifier(inner)
     outside = {key: OUTSIDE for key in flat if not key.startswith(str(network))}
-    return Taken(state=state, dropped=dropped | outside, network=str(network), assumed=IMAGENET_ASSUMED)
+    return RawBackbone(state=state, dropped=dropped | outside, network=str(network), assumed=IMAGENET_ASSUMED)
 
 
 SOURCE = Source(
@@ -74,5 +74,5 @@ SOURCE = Source(
     title="any other file, by `--prefix`",
     known_from=f"the user; {WRITTEN_IN_TEST}",
     recognise=lambda file: None,
-    take=take,
+    extract=extract,
 )

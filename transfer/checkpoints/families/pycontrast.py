@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE, Taken, find, unwrap
+from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE, RawBackbone, find, unwrap
 from transfer.checkpoints.families.layout import Layout
 from transfer.checkpoints.reading.read import CheckpointFile
 
@@ -31,14 +31,14 @@ def recognise(file: CheckpointFile) -> str | None:
     return "keys encoder1.* and encoder2.*, as CMC has them" if _is_cmc(file) else _LAYOUT.recognise(file)
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The query encoder, or the averaged one (ema). InputError for CMC."""
     if _is_cmc(file):
         raise InputError(
             f"{file.path}: PyContrast's CMC has two ResNets of half the width (encoder1, encoder2) on one and two "
             "channels of another colour space; that cannot become a backbone of detectron2's"
         )
-    return _LAYOUT.take(file, network)
+    return _LAYOUT.extract(file, network)
 
 
 def _is_cmc(file: CheckpointFile) -> bool:
@@ -46,4 +46,4 @@ def _is_cmc(file: CheckpointFile) -> bool:
     return all(any(key.startswith(prefix) for key in state) for prefix in ("encoder1.", "encoder2."))
 
 
-SOURCE = dataclasses.replace(_LAYOUT.source(), recognise=recognise, take=take)
+SOURCE = dataclasses.replace(_LAYOUT.source(), recognise=recognise, extract=extract)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 
 _BLOCK = r"net\.([1-4])\.blocks\.(\d+)\."
 _PARTS = {
@@ -58,5 +58,5 @@ _SPIJKERVET = dataclasses.replace(
 _V1 = dataclasses.replace(_V2, inside=(("state_dict",), ()), networks={"model": ""}, rename=())
 
 SOURCE = dataclasses.replace(
-    either(_V2, _STHALLES, _SPIJKERVET, _V1), recognise=either(_V2, _STHALLES, _SPIJKERVET).recognise
+    first_match(_V2, _STHALLES, _SPIJKERVET, _V1), recognise=first_match(_V2, _STHALLES, _SPIJKERVET).recognise
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
 from transfer.checkpoints.architecture import is_plain
-from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Source, Taken, choose, without_classifier
+from transfer.checkpoints.families.base import WRITTEN_IN_TEST, RawBackbone, Source, choose, without_classifier
 from transfer.checkpoints.reading.read import CheckpointFile
 
 NETWORK = "backbone"
@@ -23,20 +23,20 @@ def holds_two_encoders(file: CheckpointFile) -> bool:
     return any(str(key).startswith("encoder1.") for key in file.content)
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """As ``read``. InputError for CMC, too."""
     choose(file, (NETWORK,), network)
-    taken = read(file)
+    raw = read(file)
     if holds_two_encoders(file):
         raise InputError(
             f"{file.path}: CMC has two ResNets of half the width (encoder1, encoder2) that see luminance and "
             "chrominance; that cannot become a backbone of detectron2's (python -m benchmarks run takes it for linear, "
             "few-label and knn)"
         )
-    return taken
+    return raw
 
 
-def read(file: CheckpointFile) -> Taken:
+def read(file: CheckpointFile) -> RawBackbone:
     """The tensors, with the pixel statistics of meta.json. InputError if it is about other tensors."""
     meta = file.meta or {}
     wanted = meta["sha256"]
@@ -55,7 +55,7 @@ def read(file: CheckpointFile) -> Taken:
         order = str(meta["channel_order"])
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{file.path}: meta.json has no usable pixel_mean, pixel_std and channel_order") from None
-    return Taken(
+    return RawBackbone(
         state=state,
         dropped=dropped,
         pixel_mean=mean,
@@ -71,5 +71,5 @@ SOURCE = Source(
     title="a pretraining run of this project",
     known_from=f"pretrain/checkpoint.py, {WRITTEN_IN_TEST}",
     recognise=recognise,
-    take=take,
+    extract=extract,
 )

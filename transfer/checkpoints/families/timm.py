@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Taken, config_beside
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.base import WRITTEN_IN_TEST, RawBackbone, config_beside
+from transfer.checkpoints.families.layout import Layout, first_match
 from transfer.checkpoints.reading.read import CheckpointFile
 
 _TRAINED = Layout(
@@ -25,7 +25,7 @@ _TRAINED = Layout(
     marks=("arch", "version"),
 )
 _HUB = dataclasses.replace(_TRAINED, networks={"model": ""}, marks=())
-_ANY = either(_TRAINED, _HUB)
+_ANY = first_match(_TRAINED, _HUB)
 _BLURRED = re.compile(r"resnet(?:blur|aa)")
 
 
@@ -37,21 +37,21 @@ def recognise(file: CheckpointFile) -> str | None:
     return _TRAINED.recognise(file)
 
 
-def take(file: CheckpointFile, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The averaged network if there is one; pixel mean and std of config.json if it has them.
 
     InputError for one that blurs before it goes to smaller maps: its tensors do not show that.
     """
-    taken = _ANY.take(file, network)
+    raw = _ANY.extract(file, network)
     config = _config(file)
     name = config.get("architecture") or file.content.get("arch")
     if isinstance(name, str) and _BLURRED.match(name):
         raise InputError(f"{file.path}: timm's {name} blurs between its stages: detectron2 has no such network")
     mean, std = (config.get(key) for key in ("mean", "std"))
     if not (isinstance(mean, list) and isinstance(std, list)):
-        return taken
+        return raw
     return dataclasses.replace(
-        taken,
+        raw,
         pixel_mean=tuple(map(float, mean)),
         pixel_std=tuple(map(float, std)),
         assumed="RGB images, the stride in the 3×3 convolutions",
@@ -65,4 +65,4 @@ def _config(file: CheckpointFile) -> dict[str, Any]:
     return {**known, "architecture": config.get("architecture")} if isinstance(known, dict) else {}
 
 
-SOURCE = dataclasses.replace(_TRAINED.source(), recognise=recognise, take=take)
+SOURCE = dataclasses.replace(_TRAINED.source(), recognise=recognise, extract=extract)
