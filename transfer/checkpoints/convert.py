@@ -30,7 +30,7 @@ def convert(
     path: Path | str,
     out: Path | str | None = None,
     *,
-    source: str | None = None,
+    family: str | None = None,
     network: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> ConvertedWeights:
@@ -38,11 +38,11 @@ def convert(
 
     The default name is the input's, with the network's where it is not the published one.
 
-    ``source``, ``network`` and ``given`` as in sources.read_backbone. An existing result of the same tensors and pixel
+    ``family``, ``network`` and ``given`` as in families.read_backbone. An existing result of the same tensors and pixel
     statistics is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when
     the result cannot be written or would replace a file not ours, or the conversion of another file or network.
     """
-    backbone = read_backbone(path, source, network, given)
+    backbone = read_backbone(path, family, network, given)
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out, backbone)
     existing = weights.usable(target)
@@ -65,7 +65,7 @@ def summary(converted: ConvertedWeights) -> list[str]:
     dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
     builds = ", ".join(kind.upper() for kind in converted.forward_difference)
     return [
-        f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
+        f"family: {converted.family} ({converted.reason}), sha256 {converted.source_sha256[:12]}",
         *_choice(converted),
         f"network: {_network(converted)}",
         *([f"assumed: {converted.assumed}"] if converted.assumed else []),
@@ -98,7 +98,7 @@ def _as_published(taken: Backbone | ConvertedWeights) -> bool:
 
 def _file_to_benchmark(converted: ConvertedWeights) -> Path:
     """The checkpoint, or the .pkl where the checkpoint by itself would be read in another way."""
-    chosen = converted.source_reason == families.FORCED or not _as_published(converted)
+    chosen = converted.reason == families.FORCED or not _as_published(converted)
     chosen = chosen or converted.given != NOTHING_GIVEN
     return converted.path if chosen else converted.source_path
 
@@ -121,7 +121,7 @@ def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
 
 def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
     """Whether both are said to be the same network and want their images in the same way."""
-    fields = ("source", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1", "given")
+    fields = ("family", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1", "given")
     return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
 
 
@@ -142,8 +142,8 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
     converted = ConvertedWeights(
         path=target,
         sha256=sha256,
-        source=backbone.source,
-        source_reason=backbone.reason,
+        family=backbone.family,
+        reason=backbone.reason,
         assumed=backbone.assumed,
         source_path=checkpoint.resolve(),
         source_sha256=backbone.sha256,

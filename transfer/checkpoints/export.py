@@ -24,17 +24,17 @@ def export(
     path: Path | str,
     out: Path | str,
     *,
-    source: str | None = None,
+    family: str | None = None,
     network: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> Backbone:
-    """Write the backbone in ``path`` to ``out``; ``source``, ``network`` and ``given`` as in sources.read_backbone.
+    """Write the backbone in ``path`` to ``out``; ``family``, ``network`` and ``given`` as in families.read_backbone.
 
     The file holds torchvision's whole state without ``fc`` (318 tensors for a ResNet-50; batch counters that the
     checkpoint lacks are 0). InputError for a network that a torchvision file cannot describe (other pixel statistics,
     BGR, stride in the 1×1 convolutions), and for an ``out`` that exists or cannot be written.
     """
-    backbone, target = read_backbone(path, source, network, given), Path(out)
+    backbone, target = read_backbone(path, family, network, given), Path(out)
     _require_describable(backbone, path)
     if target.suffix != ".safetensors" or target.exists():
         raise InputError(f"{target}: give -o the name of a new file that ends in .safetensors")

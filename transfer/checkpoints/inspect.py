@@ -15,7 +15,7 @@ from pretrain.common.shell import command, file_word
 from transfer.checkpoints import architecture, foreign, key_map, weights
 from transfer.checkpoints.advice import convert_command, of_several, ways
 from transfer.checkpoints.architecture import Shapes
-from transfer.checkpoints.families import SOURCES, Backbone, backbone_of, extract
+from transfer.checkpoints.families import FAMILIES, Backbone, backbone_of, extract
 from transfer.checkpoints.families.base import flatten, under
 from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
@@ -49,12 +49,12 @@ def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
         *_matches({table.get(name, name): array.shape for name, array in arrays.items()}, nearest),
     ]
     if proof:
-        lines.append(f"converted from {proof.source_path} ({proof.source}, sha256 {proof.source_sha256[:12]})")
+        lines.append(f"converted from {proof.source_path} ({proof.family}, sha256 {proof.source_sha256[:12]})")
     return [*lines, f"try: {command('transfer', 'verify', file_word(path))}"]
 
 
 def _explain_names(flat: Shapes) -> list[str]:
-    """What a file that no source reads has under torchvision's names."""
+    """What a file that no family reads has under torchvision's names."""
     lines, found = [], prefixes(flat)
     for prefix in found[:4]:
         inner = named(under(flat, prefix))
@@ -67,11 +67,11 @@ def _explain_names(flat: Shapes) -> list[str]:
 
 
 def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
-    """What a source takes out of the file."""
+    """What a family takes out of the file."""
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
     others = backbone.networks[1:]
     return [
-        f"source: {backbone.source} ({backbone.reason}){dropped}",
+        f"family: {backbone.family} ({backbone.reason}){dropped}",
         *_matches(architecture.shapes_of(backbone.state), backbone.architecture),
         *([f"assumed: {backbone.assumed}"] if backbone.assumed else []),
         *([f"networks: {backbone.network} is taken; --network takes {' or '.join(others)}"] if others else []),
@@ -80,7 +80,7 @@ def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
 
 
 def _advice(file: CheckpointFile) -> list[str]:
-    """The sources that come nearest, and the commands that work."""
+    """The families that come nearest, and the commands that work."""
     counts = _nearest(file)
     nearest = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
     several = [of_several(file)] if of_several(file) else []
@@ -90,9 +90,9 @@ def _advice(file: CheckpointFile) -> list[str]:
 def _nearest(file: CheckpointFile) -> dict[str, tuple[int, int]]:
     """Source → (tensors of the right shape in it, tensors of that network), the best first; none without any."""
     found = {}
-    for name, source in SOURCES.items():
+    for name, family in FAMILIES.items():
         with contextlib.suppress(InputError):
-            shapes = architecture.shapes_of(extract(source, file).state)
+            shapes = architecture.shapes_of(extract(family, file).state)
             wanted = architecture.expected_shapes(architecture.identify(shapes))
             found[name] = sum(shapes.get(key) == shape for key, shape in wanted.items()), len(wanted)
     return dict(sorted(((n, v) for n, v in found.items() if v[0]), key=lambda item: -item[1][0] / item[1][1]))

@@ -60,7 +60,7 @@ def read_two_encoders(file: CheckpointFile) -> Backbone | None:
         )
     return Backbone(
         state=raw.state,
-        source=superinfo.SOURCE.name,
+        family=superinfo.FAMILY.name,
         reason="CMC's two encoders",
         assumed="",
         architecture=architecture,

@@ -189,7 +189,7 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
 def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:
     """The checkpoint, with the same choices as it was converted with if it is the file that was."""
     if proof and file_sha256(find_checkpoint(checkpoint)) == proof.file_sha256:
-        return read_backbone(checkpoint, proof.source, proof.network or None, proof.given)
+        return read_backbone(checkpoint, proof.family, proof.network or None, proof.given)
     return read_backbone(checkpoint)
 
 

@@ -24,6 +24,7 @@ AUTHOR = "transfer-benchmark (python -m transfer convert)"
 VERSION = 5  # of the conversion; raised when the same input would give another output or a stronger proof
 # 3: source_sha256 has the counters in it. 4: nothing could be given, and OpenMMLab's config was not read.
 READABLE = (3, 4, VERSION)
+_EARLIER_KEYS = {"family": "source", "reason": "source_reason"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class InputConvention:
 class Given:
     """What the user says of a checkpoint because its file does not show it, or shows it otherwise.
 
-    ``drop``: how the names of tensors begin that are no part of the ResNet. Of the input, None is what the source says;
+    ``drop``: how the names of tensors begin that are no part of the ResNet. Of the input, None is what the family says;
     otherwise as in InputConvention. InputError for pixel statistics of another range than [0, 1].
     """
 
@@ -104,9 +105,9 @@ class ConvertedWeights:
 
     path: Path  # of the .pkl
     sha256: str  # of the .pkl file's bytes
-    source: str
-    source_reason: str
-    assumed: str  # what the source takes for granted because the file does not say it; "" if nothing
+    family: str
+    reason: str
+    assumed: str  # what the family takes for granted because the file does not say it; "" if nothing
     source_path: Path
     source_sha256: str  # of the source's tensors, as Backbone.sha256
     file_sha256: str  # of the source file's bytes
@@ -172,6 +173,8 @@ def load(path: Path) -> ConvertedWeights | None:
         if value.get("author") != AUTHOR or value.get("version") not in READABLE:
             return None
         value.setdefault("given", {})  # before version 5
+        for now, before in _EARLIER_KEYS.items():
+            value.setdefault(now, value.get(before))
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
         fields |= {"path": path, "source_path": Path(fields["source_path"]), "given": Given.read(fields["given"])}
         fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std", "networks")}

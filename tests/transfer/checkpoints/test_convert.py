@@ -49,7 +49,7 @@ def test_proof_on_disk(converted, checkpoint):
     proof = json.loads(converted.json_path.read_text())
     assert proof["sha256"] == file_sha256(converted.path)
     assert proof["source_sha256"] == weights_digest(read_backbone(checkpoint).state)
-    assert (proof["source"], proof["channel_order"], proof["stride_in_1x1"]) == ("torchvision", "RGB", False)
+    assert (proof["family"], proof["channel_order"], proof["stride_in_1x1"]) == ("torchvision", "RGB", False)
     assert {"versions", "detectron2", "git", "created", "pixel_mean", "pixel_std"} <= set(proof)
     assert weights.load(converted.path) == converted
 
@@ -199,7 +199,7 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
     expected = {n: v.half().float() if kind == "half" and v.is_floating_point() else v for n, v in state.items()}
     backbone = read_backbone(path)
     assert backbone.sha256 == weights_digest(expected) and not any(v.requires_grad for v in backbone.state.values())
-    assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
+    assert (backbone.family, backbone.architecture) == ("torchvision", "resnet50")
 
 
 def test_a_conversion_of_an_earlier_version_still_says_how_its_images_are_wanted(converted, checkpoint, scratch):
@@ -259,7 +259,7 @@ def saved_run(folder, state, **changes):
 def test_own_run_folder(full_state, scratch):
     saved_run(scratch, backbone_of(full_state))
     backbone = read_backbone(scratch)
-    assert (backbone.source, backbone.sha256) == ("superinfo", weights_digest(backbone_of(full_state)))
+    assert (backbone.family, backbone.sha256) == ("superinfo", weights_digest(backbone_of(full_state)))
     assert backbone.pixel_mean == (0.1, 0.2, 0.3) and backbone.meta["method"] == "random"
     assert len(backbone.state) == 318
 

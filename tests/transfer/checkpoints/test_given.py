@@ -12,7 +12,7 @@ from tests.transfer.layouts.parts import linear, norm, random_backbone, under
 from transfer.__main__ import main
 from transfer.checkpoints import weights
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import SOURCES, mmconfig, read_backbone
+from transfer.checkpoints.families import FAMILIES, mmconfig, read_backbone
 from transfer.checkpoints.families.base import IMAGENET_ASSUMED, config_beside
 from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.verify import verify
@@ -128,7 +128,7 @@ def test_what_is_beside_a_file_and_nested_without_end_says_nothing(tmp_path):
     assert weights.load(tmp_path / "x.pkl") is None and weights.written_here(tmp_path / "x.json") is None
     file = CheckpointFile(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
     assert config_beside(file, "config.json") == {}
-    assert SOURCES["detectron2"].extract(file, None).assumed == IMAGENET_ASSUMED
+    assert FAMILIES["detectron2"].extract(file, None).assumed == IMAGENET_ASSUMED
 
 
 MMCV = f"""img_norm_cfg = dict({IMAGENET_255}, to_rgb=True)
@@ -202,7 +202,7 @@ PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
 def test_openmmlabs_config_says_the_input(meta, pixels, order, in_1x1, assumed):
     state = {f"backbone.layer1.0.conv{n}.weight": torch.zeros(1) for n in (1, 2, 3)}
     file = CheckpointFile(path=Path("x.pth"), content={"meta": meta, "state_dict": state}, meta=None)
-    found = SOURCES["openmmlab"].extract(file, None)
+    found = FAMILIES["openmmlab"].extract(file, None)
     assert (found.channel_order, found.stride_in_1x1) == (order, in_1x1)
     assert found.pixel_mean == pytest.approx(pixels[0]) and found.pixel_std == pytest.approx(pixels[1])
     clauses = [clause for clause in found.assumed.split(", ") if clause]

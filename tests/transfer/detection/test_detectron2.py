@@ -34,7 +34,7 @@ def without_counters(state):
 def test_round_trip_is_bitwise(converted, full_state):
     backbone = read_backbone(converted.path)
     wanted = without_counters(bare(full_state))
-    assert backbone.source == "detectron2" and backbone.state.keys() == wanted.keys()
+    assert backbone.family == "detectron2" and backbone.state.keys() == wanted.keys()
     assert all(torch.equal(backbone.state[name].view(torch.int32), wanted[name].view(torch.int32)) for name in wanted)
     assert (backbone.pixel_mean, backbone.pixel_std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert backbone.assumed == converted.assumed
@@ -113,7 +113,7 @@ def test_detectrons_blobs_arrive_as_detectron2_itself_loads_them(full_state, scr
     # detectron2's checkpointer makes it 1, which is off by its epsilon; the file means x · scale + offset.
     variances = np.concatenate([arrays[name] for name in places if name.endswith("running_var")])
     np.testing.assert_allclose(1 / np.sqrt(variances + np.float32(1e-5)), 1, rtol=1e-7, atol=0)
-    assert (converted.channel_order, converted.stride_in_1x1, converted.source) == ("BGR", True, "detectron2")
+    assert (converted.channel_order, converted.stride_in_1x1, converted.family) == ("BGR", True, "detectron2")
     assert "122.7717" in converted.assumed and "scale and offset alone" in converted.assumed
     assert converted.dropped["conv1_w_momentum"].startswith("state of the optimiser") and "fc6_w" in converted.dropped
 

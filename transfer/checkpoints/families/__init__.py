@@ -1,6 +1,6 @@
 """Families of checkpoints that can be read, and ``read_backbone``, which detects the family and checks what it gives.
 
-A new family is one file with a ``SOURCE`` and one line in ``SOURCES``; the first that recognises a file reads it.
+A new family is one file with a ``FAMILY`` and one line in ``FAMILIES``; the first that recognises a file reads it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from transfer.checkpoints.families.base import (
     PIXELS_ASSUMED,
     STRIDE_ASSUMED,
     Backbone,
+    Family,
     RawBackbone,
-    Source,
     as_tensor,
     find,
     flatten,
@@ -62,52 +62,52 @@ __all__ = ["SOURCES", "Backbone", "Source", "backbone_of", "detect", "extract", 
 
 CUT = re.compile(r"(?:v1|nv1|onv1|ayer[1-4]|yer[1-4])\.")
 OF_RESNET = re.compile(r"(?:conv1|bn1|layer[1-4])\.")  # how the names of torchvision's network begin
-FORCED = "as --source says"  # where a file has none of the marks of its source
+FORCED = "as --family says"  # where a file has none of the marks of its family
 
 # torchvision's is the last: a bare network is whatever nothing else in the file tells it from.
-SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        superinfo.SOURCE,
-        detectron2.SOURCE,
-        pycontrast.SOURCE,
-        msf.SOURCE,
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        superinfo.FAMILY,
+        detectron2.FAMILY,
+        pycontrast.FAMILY,
+        msf.FAMILY,
         moco.MOCO,
         moco.MOCO_V3,
-        infocl.SOURCE,
-        solo_learn.SOURCE,
-        lightly.SOURCE,
-        vissl.SOURCE,
-        swav.SOURCE,
-        simclr.SOURCE,
+        infocl.FAMILY,
+        solo_learn.FAMILY,
+        lightly.FAMILY,
+        vissl.FAMILY,
+        swav.FAMILY,
+        simclr.FAMILY,
         barlow_twins.BARLOW_TWINS,
         barlow_twins.VICREG,
         barlow_twins.VICREGL,
         moco.SIMSIAM,
-        dino.SOURCE,
-        openmmlab.SOURCE,
-        paws.SOURCE,
-        slotcon.SOURCE,
-        pixpro.SOURCE,
-        timm.SOURCE,
-        huggingface.SOURCE,
-        byol.SOURCE,
-        prefix.SOURCE,
-        torchvision.SOURCE,
+        dino.FAMILY,
+        openmmlab.FAMILY,
+        paws.FAMILY,
+        slotcon.FAMILY,
+        pixpro.FAMILY,
+        timm.FAMILY,
+        huggingface.FAMILY,
+        byol.FAMILY,
+        prefix.FAMILY,
+        torchvision.FAMILY,
     )
 }
 
 
-def detect(file: CheckpointFile, name: str | None = None) -> tuple[Source, str]:
-    """The source called ``name``, or the one that recognises ``file``, and why. InputError if there is none."""
+def detect(file: CheckpointFile, name: str | None = None) -> tuple[Family, str]:
+    """The family called ``name``, or the one that recognises ``file``, and why. InputError if there is none."""
     if name is not None:
-        if name not in SOURCES:
-            raise InputError(f"--source {name}: there is no such source; there are {', '.join(SOURCES)}")
-        return SOURCES[name], SOURCES[name].recognise(file) or FORCED
-    for source in SOURCES.values():
-        reason = source.recognise(file)
+        if name not in FAMILIES:
+            raise InputError(f"--family {name}: there is no such family; there are {', '.join(FAMILIES)}")
+        return FAMILIES[name], FAMILIES[name].recognise(file) or FORCED
+    for family in FAMILIES.values():
+        reason = family.recognise(file)
         if reason:
-            return source, reason
+            return family, reason
     found = flatten(file.content)
     if not found:
         raise InputError(f"{file.path}: holds no tensors (keys: {architecture.first_few(map(str, file.content))})")
@@ -124,30 +124,30 @@ def detect(file: CheckpointFile, name: str | None = None) -> tuple[Source, str]:
     best = prefixes(found)[:1]
     if not best:
         hint = f"; see: {command('transfer', 'inspect', file_word(file.path))}"
-        raise InputError(f"{file.path}: not a checkpoint of any known source (keys: {keys}){hint}")
+        raise InputError(f"{file.path}: not a checkpoint of any known family (keys: {keys}){hint}")
     shapes = architecture.shapes_of(named(under(found, best[0])))
     if kind := architecture.another(shapes):
         raise InputError(f"{file.path}: {_another(kind)} (keys: {keys})")
-    raise InputError(f"{file.path}: not a checkpoint of any known source (keys: {keys})")
+    raise InputError(f"{file.path}: not a checkpoint of any known family (keys: {keys})")
 
 
-def extract(source: Source, file: CheckpointFile, network: str | None = None) -> RawBackbone:
-    """What ``source`` takes out of ``file``. InputError also where the file has not the parts that it counts on."""
+def extract(family: Family, file: CheckpointFile, network: str | None = None) -> RawBackbone:
+    """What ``family`` takes out of ``file``. InputError also where the file has not the parts that it counts on."""
     try:
-        raw = source.extract(file, network)
+        raw = family.extract(file, network)
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration, ArithmeticError, RecursionError):
-        raise InputError(f"{file.path}: nothing in it is laid out as in {source.title}") from None
+        raise InputError(f"{file.path}: nothing in it is laid out as in {family.title}") from None
     return dataclasses.replace(raw, state={name: as_tensor(value) for name, value in raw.state.items()})
 
 
 def read_backbone(
-    path: Path | str, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+    path: Path | str, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> Backbone:
     """The ResNet in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
 
-    ``source`` is a name in SOURCES (None: whichever recognises the file), ``network`` one of those the file offers
+    ``family`` is a name in FAMILIES (None: whichever recognises the file), ``network`` one of those the file offers
     (None: the published choice), ``given`` what the file does not say. InputError in one line that names the first
     offending keys, and a command that works if there is one: an unknown architecture or stem, missing, unmapped or
     misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
@@ -156,23 +156,23 @@ def read_backbone(
 
     file = load_checkpoint(path)
     try:
-        return backbone_of(file, source, network, given)
+        return backbone_of(file, family, network, given)
     except InputError as error:
-        raise InputError(f"{error}{advice(file, source, network, given)}") from None
+        raise InputError(f"{error}{advice(file, family, network, given)}") from None
 
 
 def backbone_of(
-    file: CheckpointFile, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+    file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> Backbone:
     """As read_backbone, of a file that has been read, and without advice."""
-    family, reason = detect(file, source)
-    raw = with_given(file.path, extract(family, file, network), given)
+    known, reason = detect(file, family)
+    raw = with_given(file.path, extract(known, file, network), given)
     _refuse_second_network(file, raw)
     found = architecture.identify(raw.state)
     faults = architecture.problems(raw.state, found)
     if faults:
         raise InputError(f"{file.path}: {_unusable(raw.state, found)}: {'; '.join(faults)}{_remedy(faults)}")
-    return _checked(file, family.name, reason, raw, found, given)
+    return _checked(file, known.name, reason, raw, found, given)
 
 
 def _unusable(state: Mapping[str, Any], found: str) -> str:
@@ -210,7 +210,7 @@ def with_given(path: Path, raw: RawBackbone, given: Given) -> RawBackbone:
 
 
 def _assumed(clauses: str, said: Mapping[str, Any]) -> str:
-    """``clauses``, what a source takes for granted, without what is ``said`` of the input."""
+    """``clauses``, what a family takes for granted, without what is ``said`` of the input."""
     statistics = [name for name in ("mean", "std") if f"pixel_{name}" not in said]
     normalised = f" normalised with ImageNet's {' and '.join(statistics)}" if statistics else ""
     order = "" if "channel_order" in said else "RGB "
@@ -229,7 +229,7 @@ def _refuse_second_network(file: CheckpointFile, raw: RawBackbone) -> None:
             raise InputError(f"{file.path}: there is a second network in {key!r}; say with --prefix which one to take")
 
 
-def _checked(file: CheckpointFile, source: str, reason: str, raw: RawBackbone, found: str, given: Given) -> Backbone:
+def _checked(file: CheckpointFile, family: str, reason: str, raw: RawBackbone, found: str, given: Given) -> Backbone:
     _check_pixels(file.path, raw)
     state: dict[str, Any] = {
         name: raw.state[name].detach().to(torch.float32).contiguous() for name in key_map.to_detectron2(found)
@@ -237,7 +237,7 @@ def _checked(file: CheckpointFile, source: str, reason: str, raw: RawBackbone, f
     state |= {name: raw.state[name].detach() for name in key_map.counters(found) if name in raw.state}
     return Backbone(
         state=state,
-        source=source,
+        family=family,
         reason=reason,
         assumed=raw.assumed,
         architecture=found,
@@ -250,7 +250,7 @@ def _checked(file: CheckpointFile, source: str, reason: str, raw: RawBackbone, f
         network=raw.network,
         given=given,
         sha256=weights_digest(state),
-        meta=file.meta if source == "superinfo" else None,
+        meta=file.meta if family == "superinfo" else None,
     )
 
 

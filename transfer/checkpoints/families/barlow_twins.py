@@ -18,7 +18,7 @@ BARLOW_TWINS = Layout(
     networks={"backbone": "backbone."},
     drop={"projector.": HEAD, "bn.": HEAD},
     marks=("projector.", "bn."),
-).source()
+).family()
 
 VICREG = Layout(
     name="vicreg",
@@ -29,7 +29,7 @@ VICREG = Layout(
     drop={"projector.": HEAD},
     marks=("projector.",),
     absent=("bn.", "maps_projector.", "classifier."),
-).source()
+).family()
 
 _VICREGL = Layout(
     name="vicregl",

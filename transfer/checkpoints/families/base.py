@@ -38,7 +38,7 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RawBackbone:
-    """The backbone as a source read it, under torchvision's names and without the classifier, not yet checked."""
+    """The backbone as a family read it, under torchvision's names and without the classifier, not yet checked."""
 
     state: dict[str, Any]
     dropped: dict[str, str]  # key in the file → why it was left out
@@ -52,7 +52,7 @@ class RawBackbone:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class Family:
     """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``extract`` then reads it.
 
     ``extract(file, network)``: None is the published choice; InputError naming the choices for one that is not there.
@@ -70,9 +70,9 @@ class Backbone:
     """A checked ResNet: finite float32 tensors under torchvision's names, and the file's counters if any."""
 
     state: dict[str, Tensor]
-    source: str
-    reason: str  # why the file was taken for one of this source
-    assumed: str  # what the source takes for granted because the file does not say it
+    family: str
+    reason: str  # why the file was taken for one of this family
+    assumed: str  # what the family takes for granted because the file does not say it
     architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
     dropped: dict[str, str]
     pixel_mean: tuple[float, ...]

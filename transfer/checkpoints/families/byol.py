@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, RawBackbone, Source, choose
+from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, Family, RawBackbone, choose
 from transfer.checkpoints.reading.read import CheckpointFile
 
 _FIELDS = ("online_params", "target_params", "online_state", "target_state", "opt_state")
@@ -122,7 +122,7 @@ def _reason(field: str, module: str, chosen: str) -> str:
     return HEAD if re.match(r"projector|predictor|classifier", module) else OUTSIDE
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="byol",
     title="BYOL, the pickle of its haiku code",
     known_from=(

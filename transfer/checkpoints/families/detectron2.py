@@ -28,8 +28,8 @@ from transfer.checkpoints.families.base import (
     IMAGENET_ASSUMED,
     PUBLISHED_CODE,
     WRITTEN_IN_TEST,
+    Family,
     RawBackbone,
-    Source,
     as_tensor,
     choose,
     find,
@@ -251,7 +251,7 @@ def _from_pixels(mean: Any, std: Any) -> Input:
     )
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="detectron2",
     title="detectron2's .pkl and whole detectors (ours, MSRA's, the model zoo's, Detectron's)",
     known_from=(

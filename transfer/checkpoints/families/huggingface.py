@@ -59,4 +59,4 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     return dataclasses.replace(raw, **changes, assumed=", ".join(assumed))
 
 
-SOURCE = dataclasses.replace(_ANY, extract=extract)
+FAMILY = dataclasses.replace(_ANY, extract=extract)

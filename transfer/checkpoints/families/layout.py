@@ -16,8 +16,8 @@ from transfer.checkpoints.families.base import (
     BESIDE,
     CLASSIFIER,
     IMAGENET_ASSUMED,
+    Family,
     RawBackbone,
-    Source,
     choose,
     find,
     longest,
@@ -29,7 +29,7 @@ from transfer.checkpoints.reading.read import MAX_TENSORS, CheckpointFile
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A family as a table entry; ``source()`` makes the Source.
+    """A family as a table entry; ``family()`` makes the Family.
 
     Keys are compared without the wrappers' parts in them (base.WRAPPERS). Where a network is in a mapping of its own, a
     slash says so: the prefix "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so
@@ -51,9 +51,9 @@ class Layout:
     channel_order: str = "RGB"
     assumed: str = IMAGENET_ASSUMED
 
-    def source(self) -> Source:
-        """The family as SOURCES has it."""
-        return Source(
+    def family(self) -> Family:
+        """The family as FAMILIES has it."""
+        return Family(
             name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, extract=self.extract
         )
 
@@ -158,8 +158,8 @@ class Layout:
         return state, dropped
 
 
-def first_match(*layouts: Layout) -> Source:
-    """One source of several layouts of a family; the first that recognises a file takes it. The first one names it.
+def first_match(*layouts: Layout) -> Family:
+    """One family of several layouts of a family; the first that recognises a file takes it. The first one names it.
 
     The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
     """
@@ -172,7 +172,7 @@ def first_match(*layouts: Layout) -> Source:
         fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(file)), layouts[0])
         return fitting.extract(file, network)
 
-    return dataclasses.replace(layouts[0].source(), recognise=recognise, extract=extract)
+    return dataclasses.replace(layouts[0].family(), recognise=recognise, extract=extract)
 
 
 def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> tuple[dict[str, Any], str]:

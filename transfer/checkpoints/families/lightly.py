@@ -30,7 +30,7 @@ def _two(evaluated: str, name: str, prefix: str) -> Layout:
     return dataclasses.replace(_ONE, networks={evaluated: "backbone.", name: prefix}, marks=(prefix,))
 
 
-SOURCE = first_match(
+FAMILY = first_match(
     _two("teacher", "student", "student_backbone."),
     _two("key", "query", "query_backbone."),
     _two("query", "key", "key_backbone."),

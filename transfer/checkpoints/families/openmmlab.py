@@ -116,4 +116,4 @@ def _several(values: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(values, (list, tuple))
 
 
-SOURCE = dataclasses.replace(_ANY, extract=extract)
+FAMILY = dataclasses.replace(_ANY, extract=extract)

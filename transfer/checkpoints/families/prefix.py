@@ -1,6 +1,6 @@
 """Whatever network is under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
 
-For files that no other source knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
+For files that no other family knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
 mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it lie
 torchvision's names, or the numbers of ``nn.Sequential(*list(resnet.children())[:-1])``.
 """
@@ -16,8 +16,8 @@ from pretrain.common.shell import command, file_word
 from transfer.checkpoints.families.base import (
     IMAGENET_ASSUMED,
     WRITTEN_IN_TEST,
+    Family,
     RawBackbone,
-    Source,
     flatten,
     under,
     unwrap,
@@ -69,7 +69,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     return RawBackbone(state=state, dropped=dropped | outside, network=str(network), assumed=IMAGENET_ASSUMED)
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="prefix",
     title="any other file, by `--prefix`",
     known_from=f"the user; {WRITTEN_IN_TEST}",

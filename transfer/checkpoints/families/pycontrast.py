@@ -46,4 +46,4 @@ def _is_cmc(file: CheckpointFile) -> bool:
     return all(any(key.startswith(prefix) for key in state) for prefix in ("encoder1.", "encoder2."))
 
 
-SOURCE = dataclasses.replace(_LAYOUT.source(), recognise=recognise, extract=extract)
+FAMILY = dataclasses.replace(_LAYOUT.family(), recognise=recognise, extract=extract)

@@ -1,7 +1,7 @@
 """SimCLR in torch: conversions of the TensorFlow checkpoints, and two reimplementations.
 
 None of them normalises its images, so their pixel mean is 0 and their std 1 for values in [0, 1]. SimCLR v1's
-conversion has torchvision's names and nothing that tells: name it with ``--source simclr``.
+conversion has torchvision's names and nothing that tells: name it with ``--family simclr``.
 """
 
 from __future__ import annotations
@@ -57,6 +57,6 @@ _SPIJKERVET = dataclasses.replace(
 )
 _V1 = dataclasses.replace(_V2, inside=(("state_dict",), ()), networks={"model": ""}, rename=())
 
-SOURCE = dataclasses.replace(
+FAMILY = dataclasses.replace(
     first_match(_V2, _STHALLES, _SPIJKERVET, _V1), recognise=first_match(_V2, _STHALLES, _SPIJKERVET).recognise
 )

@@ -26,4 +26,4 @@ _OLD = dataclasses.replace(
     _NEW, networks={"online": "encoder.", "momentum": "momentum_encoder."}, absent=("backbone.",)
 )
 
-SOURCE = first_match(_NEW, _OLD)
+FAMILY = first_match(_NEW, _OLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
 from transfer.checkpoints.architecture import is_plain
-from transfer.checkpoints.families.base import WRITTEN_IN_TEST, RawBackbone, Source, choose, without_classifier
+from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Family, RawBackbone, choose, without_classifier
 from transfer.checkpoints.reading.read import CheckpointFile
 
 NETWORK = "backbone"
@@ -66,7 +66,7 @@ def read(file: CheckpointFile) -> RawBackbone:
     )
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="superinfo",
     title="a pretraining run of this project",
     known_from=f"pretrain/checkpoint.py, {WRITTEN_IN_TEST}",

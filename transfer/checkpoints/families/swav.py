@@ -21,4 +21,4 @@ _WITH_PROTOTYPES = Layout(
 )
 _WITHOUT = dataclasses.replace(_WITH_PROTOTYPES, marks=("projection_head.", "conv1."))  # nmb_prototypes 0
 
-SOURCE = first_match(_WITH_PROTOTYPES, _WITHOUT)
+FAMILY = first_match(_WITH_PROTOTYPES, _WITHOUT)

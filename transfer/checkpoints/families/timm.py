@@ -65,4 +65,4 @@ def _config(file: CheckpointFile) -> dict[str, Any]:
     return {**known, "architecture": config.get("architecture")} if isinstance(known, dict) else {}
 
 
-SOURCE = dataclasses.replace(_TRAINED.source(), recognise=recognise, extract=extract)
+FAMILY = dataclasses.replace(_TRAINED.family(), recognise=recognise, extract=extract)

@@ -55,4 +55,4 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     return raw
 
 
-SOURCE = dataclasses.replace(_ANY, extract=extract)
+FAMILY = dataclasses.replace(_ANY, extract=extract)

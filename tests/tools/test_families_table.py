@@ -1,13 +1,13 @@
-"""tools/sources_table.py: a row a file, with what was proved."""
+"""tools/families_table.py: a row a file, with what was proved."""
 
 import pytest
 
-from tools import sources_table
+from tools import families_table
 
 
 @pytest.mark.slow
 def test_a_row_says_what_was_found_mapped_and_proved(capsys):
-    assert sources_table.main(["moco-v1", "byol", "--architecture", "resnet18"]) == 0
+    assert families_table.main(["moco-v1", "byol", "--architecture", "resnet18"]) == 0
     _, _, moco, byol = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()
     )
@@ -18,5 +18,5 @@ def test_a_row_says_what_was_found_mapped_and_proved(capsys):
 
 def test_an_unknown_file_is_named(capsys):
     with pytest.raises(SystemExit):
-        sources_table.main(["moco-v9"])
+        families_table.main(["moco-v9"])
     assert "no file moco-v9; there are pycontrast-memory" in capsys.readouterr().err
