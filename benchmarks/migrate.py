@@ -165,7 +165,7 @@ def _conversions(folder: Path) -> dict[str, tuple[str, InputConvention]]:
     """
     import torch
 
-    from transfer.checkpoints.families import weights_digest
+    from transfer.checkpoints.backbone import weights_digest
 
     found: dict[str, set[tuple[str, InputConvention]]] = {}
     for proof in sorted(folder.glob("*.json")):

@@ -27,7 +27,7 @@ from pretrain.common.provenance import git_state, package_versions, utc_now
 from transfer.checkpoints.weights import VERSION, InputConvention, usable
 
 if TYPE_CHECKING:
-    from transfer.checkpoints.families import Backbone
+    from transfer.checkpoints.backbone import Backbone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Source:
     label: str
     path: Path
     converted: Path | None  # None: no detector can have it, only its features are evaluated
-    sha256: str  # of its tensors, as transfer.checkpoints.families.Backbone.sha256
+    sha256: str  # of its tensors, as transfer.checkpoints.backbone.Backbone.sha256
     input: InputConvention
     architecture: str
 

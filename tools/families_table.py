@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from pretrain.common.errors import InputError
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone
 
 layouts: Any = importlib.import_module("tests.transfer.layouts")  # the tests' code is not typed
 COLUMNS = ("file", "family", "network", "mapped", "C4", "FPN", "round trip", "seconds", "made")

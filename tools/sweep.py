@@ -27,7 +27,7 @@ from pretrain.common.errors import InputError, RunError, run_cli
 from pretrain.common.files import replacing, results_dir
 from pretrain.common.provenance import short_commit
 from pretrain.runtime.metrics import read_metrics
-from transfer.checkpoints.families import weights_digest
+from transfer.checkpoints.backbone import weights_digest
 
 DETERMINISTIC = "deterministic"
 GRID: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -34,7 +34,7 @@ lap("start-up: what reads and refuses")
 from transfer.checkpoints import verify, weights
 lap("start-up: torchvision and detectron2")
 from transfer.checkpoints.reading.read import load_checkpoint
-from transfer.checkpoints.families import backbone_of
+from transfer.checkpoints.backbone import backbone_of
 path = Path(sys.argv[1])
 loaded = load_checkpoint(path)
 lap("read")

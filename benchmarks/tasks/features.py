@@ -27,7 +27,7 @@ from pretrain.config import best_device
 from pretrain.data import IMAGE_SUFFIXES, decode
 from pretrain.runtime.resume import locked
 from transfer.checkpoints import architecture, key_map
-from transfer.checkpoints.families import Backbone, backbone_of, weights_digest
+from transfer.checkpoints.backbone import Backbone, backbone_of, weights_digest
 from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 

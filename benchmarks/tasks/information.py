@@ -10,7 +10,7 @@ import tyro
 from benchmarks.tasks.features import build_backbone, read_frozen
 from pretrain.information.diagnose import DiagnoseArguments, report
 from pretrain.information.load import FrozenBackbone
-from transfer.checkpoints.families import Backbone
+from transfer.checkpoints.backbone import Backbone
 from transfer.checkpoints.reading.read import load_checkpoint
 
 

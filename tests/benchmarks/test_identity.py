@@ -20,7 +20,7 @@ from benchmarks.tasks import detection, features
 from benchmarks.tasks.base import TASKS
 from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_spec
-from transfer.checkpoints.families import backbone_of
+from transfer.checkpoints.backbone import backbone_of
 from transfer.checkpoints.reading.read import load_checkpoint
 from transfer.checkpoints.weights import InputConvention
 from transfer.detection import config

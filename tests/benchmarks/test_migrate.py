@@ -21,7 +21,7 @@ from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import IMAGENET_INPUT
 from transfer.checkpoints import key_map, weights
-from transfer.checkpoints.families import weights_digest
+from transfer.checkpoints.backbone import weights_digest
 from transfer.detection.config import resolved_protocol
 
 GREY_INPUT = dataclasses.replace(IMAGENET_INPUT, pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25))

@@ -14,7 +14,7 @@ from pretrain.common.errors import InputError
 from pretrain.presets import PRESETS
 from tests.benchmarks.doubles import make_record, make_spec
 from tools import sweep
-from transfer.checkpoints.families import weights_digest
+from transfer.checkpoints.backbone import weights_digest
 
 
 @pytest.fixture

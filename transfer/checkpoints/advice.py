@@ -11,7 +11,8 @@ import dataclasses
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
 from transfer.checkpoints import architecture, key_map
-from transfer.checkpoints.families import FAMILIES, OF_RESNET, backbone_of, detect, extract
+from transfer.checkpoints.backbone import backbone_of
+from transfer.checkpoints.families import FAMILIES, OF_RESNET, detect, extract
 from transfer.checkpoints.families.base import flatten
 from transfer.checkpoints.families.prefix import prefixes
 from transfer.checkpoints.reading import file_format

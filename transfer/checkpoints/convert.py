@@ -19,7 +19,7 @@ from pretrain.common.files import file_sha256
 from pretrain.common.shell import command
 from transfer.checkpoints import families, key_map, weights
 from transfer.checkpoints.architecture import first_few
-from transfer.checkpoints.families import Backbone, read_backbone
+from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.reading.read import find_checkpoint
 from transfer.checkpoints.weights import NOTHING_GIVEN, ConvertedWeights, Given
 
@@ -38,7 +38,7 @@ def convert(
 
     The default name is the input's, with the network's where it is not the published one.
 
-    ``family``, ``network`` and ``given`` as in families.read_backbone. An existing result of the same tensors and pixel
+    ``family``, ``network`` and ``given`` as in backbone.read_backbone. An existing result of the same tensors and pixel
     statistics is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when
     the result cannot be written or would replace a file not ours, or the conversion of another file or network.
     """

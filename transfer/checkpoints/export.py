@@ -16,7 +16,7 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import replacing
 from transfer.checkpoints import key_map
-from transfer.checkpoints.families import Backbone, read_backbone
+from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given
 
 
@@ -28,7 +28,7 @@ def export(
     network: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> Backbone:
-    """Write the backbone in ``path`` to ``out``; ``family``, ``network`` and ``given`` as in families.read_backbone.
+    """Write the backbone in ``path`` to ``out``; ``family``, ``network`` and ``given`` as in backbone.read_backbone.
 
     The file holds torchvision's whole state without ``fc`` (318 tensors for a ResNet-50; batch counters that the
     checkpoint lacks are 0). InputError for a network that a torchvision file cannot describe (other pixel statistics,

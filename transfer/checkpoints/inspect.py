@@ -15,7 +15,8 @@ from pretrain.common.shell import command, file_word
 from transfer.checkpoints import architecture, foreign, key_map, weights
 from transfer.checkpoints.advice import convert_command, of_several, ways
 from transfer.checkpoints.architecture import Shapes
-from transfer.checkpoints.families import FAMILIES, Backbone, backbone_of, extract
+from transfer.checkpoints.backbone import Backbone, backbone_of
+from transfer.checkpoints.families import FAMILIES, extract
 from transfer.checkpoints.families.base import flatten, under
 from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl

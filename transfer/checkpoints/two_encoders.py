@@ -16,7 +16,8 @@ from torch import nn
 from pretrain.common.errors import InputError
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from transfer.checkpoints.architecture import first_few
-from transfer.checkpoints.families import Backbone, superinfo, weights_digest
+from transfer.checkpoints.backbone import Backbone, weights_digest
+from transfer.checkpoints.families import superinfo
 from transfer.checkpoints.reading.read import CheckpointFile
 
 PREFIX = "cmc-"  # before torchvision's name of the ResNet whose halves they are

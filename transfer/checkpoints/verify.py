@@ -27,7 +27,7 @@ from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
 from transfer.checkpoints import architecture, key_map, weights
-from transfer.checkpoints.families import Backbone, read_backbone
+from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
 from transfer.checkpoints.reading.read import find_checkpoint
 from transfer.checkpoints.weights import ConvertedWeights

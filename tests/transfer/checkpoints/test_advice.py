@@ -16,7 +16,8 @@ from tests.transfer.layouts.parts import linear, random_backbone, under, zeros
 from transfer.__main__ import _choice, _parser
 from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.advice import advice, ways
-from transfer.checkpoints.families import FAMILIES, backbone_of, detect, read_backbone
+from transfer.checkpoints.backbone import backbone_of, read_backbone
+from transfer.checkpoints.families import FAMILIES, detect
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.weights import NOTHING_GIVEN

@@ -18,8 +18,8 @@ from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
 from transfer.__main__ import main
 from transfer.checkpoints import key_map, verify, weights
+from transfer.checkpoints.backbone import read_backbone, weights_digest
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone, weights_digest
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
 
 RESNET50 = verify.Build(architecture="resnet50", stride_in_1x1=False)

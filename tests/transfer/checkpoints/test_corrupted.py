@@ -13,8 +13,8 @@ from torchvision.models import resnet18
 
 from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map, verify
+from transfer.checkpoints.backbone import backbone_of, weights_digest
 from transfer.checkpoints.convert import renamed
-from transfer.checkpoints.families import backbone_of, weights_digest
 from transfer.checkpoints.reading.read import CheckpointFile
 
 DRAWS = 12

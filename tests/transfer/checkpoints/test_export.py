@@ -9,8 +9,8 @@ from torchvision.models import resnet50
 
 from pretrain.common.errors import InputError
 from transfer.__main__ import main
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.export import export
-from transfer.checkpoints.families import read_backbone
 
 
 def test_torchvision_to_detectron2_and_back_is_bitwise_and_loads_strictly(converted, full_state, scratch, capsys):

@@ -12,7 +12,9 @@ from torchvision.models import resnet18, resnet50
 from pretrain.common.errors import InputError
 from tests.transfer.layouts import SAMPLES, haiku
 from tests.transfer.layouts.parts import IMAGENET, UNIT, linear, random_backbone, under, zeros
-from transfer.checkpoints.families import FAMILIES, detect, read_backbone
+from transfer.checkpoints.backbone import read_backbone
+from transfer.checkpoints.families import FAMILIES, detect, register
+from transfer.checkpoints.families.layout import Layout
 from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
 
 FALLBACK = "torchvision"  # takes whatever bare network no other family recognises, and comes last
@@ -56,6 +58,26 @@ def test_recognised_by_its_source_alone(name):
 
 def test_the_fallback_comes_last():
     assert list(FAMILIES)[-1] == FALLBACK
+
+
+def test_a_family_from_outside_is_registered(monkeypatch):
+    monkeypatch.setattr("transfer.checkpoints.families.FAMILIES", dict(FAMILIES))
+    outside = Layout(name="outside", title="Outside", known_from="here", networks={"net": "trunk."}, marks=("mine",))
+    register(outside.family())
+    content = {"mine": 1} | under("trunk.", empty(resnet18))
+    assert detect(in_memory(content))[0].name == "outside"
+    bare = {"mine": 1} | empty(resnet18)
+    assert detect(in_memory(bare))[0].name == "torchvision"
+    with pytest.raises(InputError, match="a family called outside is registered already"):
+        register(outside.family())
+
+
+def test_a_family_from_outside_may_be_asked_first(monkeypatch):
+    monkeypatch.setattr("transfer.checkpoints.families.FAMILIES", dict(FAMILIES))
+    outside = Layout(name="outside", title="Outside", known_from="here", networks={"net": ""}, marks=("mine",))
+    register(outside.family(), first=True)
+    assert detect(in_memory({"mine": 1} | empty(resnet18)))[0].name == "outside"
+    assert detect(in_memory(empty(resnet18)))[0].name == "torchvision"
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -11,8 +11,9 @@ from pretrain.common.errors import InputError
 from tests.transfer.layouts.parts import linear, norm, random_backbone, under
 from transfer.__main__ import main
 from transfer.checkpoints import weights
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import FAMILIES, mmconfig, read_backbone
+from transfer.checkpoints.families import FAMILIES, mmconfig
 from transfer.checkpoints.families.base import IMAGENET_ASSUMED, config_beside
 from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.verify import verify

@@ -5,8 +5,8 @@ import torch
 from torchvision.models import resnet18
 
 from pretrain.common.errors import InputError
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import read_backbone
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.verify import verify
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.models import resnet18, resnet50
 
-from transfer.checkpoints.families import read_backbone
+from transfer.checkpoints.backbone import read_backbone
 
 pytestmark = pytest.mark.slow
 STAGES = ("layer1", "layer2", "layer3", "layer4")

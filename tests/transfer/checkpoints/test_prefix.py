@@ -6,8 +6,8 @@ from torchvision.models import resnet18
 
 from pretrain.common.errors import InputError
 from transfer.__main__ import main
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import read_backbone
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.verify import verify
 

@@ -28,7 +28,8 @@ from safetensors.torch import save_file
 
 from pretrain.common.errors import InputError
 from tests.transfer.layouts import haiku
-from transfer.checkpoints.families import detect, extract, read_backbone
+from transfer.checkpoints.backbone import read_backbone
+from transfer.checkpoints.families import detect, extract
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.reading import safe_pickle, torch_files
 from transfer.checkpoints.reading.read import load_checkpoint

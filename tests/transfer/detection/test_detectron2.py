@@ -15,8 +15,8 @@ from benchmarks.tasks.features import View, build_backbone, eval_transform
 from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map, verify, weights
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone
 from transfer.detection.checks import detector_names
 from transfer.detection.config import build_cfg, detector_cfg
 

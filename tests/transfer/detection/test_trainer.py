@@ -17,8 +17,8 @@ from PIL import Image
 
 from benchmarks.tasks.features import build_backbone
 from pretrain.common.errors import InputError, RunError
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone
 from transfer.detection import checks, resume, trainer
 from transfer.detection.config import build_cfg, protocol_cfg
 from transfer.detection.trainer import flat_metrics, train_and_test

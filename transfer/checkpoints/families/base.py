@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
+from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping
-from transfer.checkpoints import key_map
 from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, CheckpointFile
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given, InputConvention
 
 CLASSIFIER = "classifier, not part of the backbone"
 HEAD = "projection or prediction head, not part of the backbone"
@@ -63,40 +61,6 @@ class Family:
     known_from: str  # where the layout is known from: "repository:file", and PUBLISHED_CODE or WRITTEN_IN_TEST
     recognise: Callable[[CheckpointFile], str | None]
     extract: Callable[[CheckpointFile, str | None], RawBackbone]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A checked ResNet: finite float32 tensors under torchvision's names, and the file's counters if any."""
-
-    state: dict[str, Tensor]
-    family: str
-    reason: str  # why the file was taken for one of this family
-    assumed: str  # what the family takes for granted because the file does not say it
-    architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
-    dropped: dict[str, str]
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    channel_order: str
-    stride_in_1x1: bool  # False: the stride is in the 3×3 convolution, as in torchvision
-    sha256: str  # weights_digest of ``state``
-    meta: dict[str, Any] | None
-    networks: tuple[str, ...] = ()
-    network: str = ""
-    given: Given = NOTHING_GIVEN
-
-    @property
-    def input(self) -> InputConvention:
-        """How the network wants its images."""
-        return InputConvention.of(self)
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """pretrain.checkpoint.tensor_digest of all but BatchNorm's counters.
-
-    No forward pass reads those, and a file that has them and its conversion, which has not, are one checkpoint.
-    """
-    return tensor_digest({name: tensor for name, tensor in state.items() if not name.endswith(key_map.COUNTER)})
 
 
 def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:
