@@ -7,19 +7,15 @@ strict-loadable) and ``meta.json``, written last.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.common.files import replacing, write_json
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,16 +36,6 @@ class Checkpoint:
     git: dict[str, Any] | None
     versions: dict[str, str | None]
     created: str  # UTC
-
-
-def tensor_digest(state: Mapping[str, Tensor]) -> str:
-    """Sha256 hex over sorted names; for each name its dtype, shape and contiguous little-endian bytes."""
-    total = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Tensor], **meta: Any) -> Checkpoint:

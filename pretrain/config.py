@@ -13,6 +13,7 @@ import torch
 
 from pretrain.augment.crops import Reader
 from pretrain.augment.views import ViewsConfig
+from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError
 from pretrain.methods import MethodConfig, method_name
 from pretrain.ranges import require_ranges
@@ -127,16 +128,3 @@ def lr_scale(scaling: Scaling, batch_size: int) -> float:
     google-research/simclr:model_util.py, learning_rate_schedule. Linear is Goyal et al.'s, arXiv 1706.02677.
     """
     return {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size), "none": 1.0}[scaling]
-
-
-def best_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32: CUDA from Ampere on; AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "amx_tile"))

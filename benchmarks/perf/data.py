@@ -18,7 +18,7 @@ from torchvision import transforms
 from benchmarks.perf.timing import VIEWS, medians, processor, table, write_photographs
 from pretrain.augment.crops import Crop, Reader
 from pretrain.augment.views import make_views
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.data import ImageList, decode, list_images
 from pretrain.loader import CropDataset, Samples, collate
 

@@ -20,7 +20,7 @@ import torch
 from benchmarks.perf.timing import processor
 from benchmarks.tasks import linear as evaluation
 from benchmarks.tasks.features import Features
-from pretrain.config import best_device
+from pretrain.common.device import best_device
 
 IMAGENET_ROWS = 1_281_167
 

@@ -18,7 +18,8 @@ from torch import nn
 
 from benchmarks.perf.timing import VIEWS, medians, processor, table, write_photographs
 from pretrain.augment.views import crops_of
-from pretrain.config import Precision, PretrainConfig, Resolved, best_device, resolve
+from pretrain.common.device import best_device
+from pretrain.config import Precision, PretrainConfig, Resolved, resolve
 from pretrain.data import list_images
 from pretrain.loader import CropDataset, Samples, StepSampler, load_batches
 from pretrain.methods import SimCLRConfig

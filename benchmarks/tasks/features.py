@@ -21,9 +21,9 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from benchmarks.data.root import DataRoot
+from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, replacing, results_dir
-from pretrain.config import best_device
 from pretrain.data import IMAGE_SUFFIXES, decode
 from pretrain.runtime.resume import locked
 from transfer.checkpoints import architecture, key_map

@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.run import Context, Resolved, Result
 from benchmarks.tasks.features import PRECISION, VIEWS, features
+from pretrain.common.device import best_device
 from pretrain.common.knn import KnnConfig, knn_predict
-from pretrain.config import best_device
 
 CONFIGS = {"smoke": KnnConfig(k=20), "demo": KnnConfig(k=20), "paper": KnnConfig(k=200)}
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from benchmarks.run import Context, Resolved, Result
 from benchmarks.tasks.base import TASKS
 from benchmarks.tasks.features import PRECISION, VIEWS, Features, features
+from pretrain.common.device import best_device
 from pretrain.common.errors import InputError
-from pretrain.config import best_device
 
 CHUNK = 8192  # rows whose logits exist at once
 DOUBLE_BYTES = 2**30  # features up to this size are kept in float64; larger ones in float32, and cast chunk by chunk

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_saturation, solarise
-from pretrain.checkpoint import IMAGENET_MEAN
+from pretrain.common.tensors import IMAGENET_MEAN
 
 TOP_LEVEL, LEVEL_STD, PROBABILITY = 10.0, 0.5, 0.5
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -18,7 +18,7 @@ from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_hu
 from pretrain.augment.crops import Crop
 from pretrain.augment.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
 from pretrain.augment.randaugment import rand_augment
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.runtime.distributed import share, world_size
 
 

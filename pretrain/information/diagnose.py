@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from pretrain.augment.crops import cut, random_crop_box
 from pretrain.augment.views import ViewsConfig, augment
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.device import best_device, has_bf16
 from pretrain.common.errors import InputError
 from pretrain.common.files import digest, replacing, require_writable, results_dir, write_json
 from pretrain.common.provenance import git_state, package_versions, utc_now
-from pretrain.config import best_device, has_bf16
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.data import ImageList, by_suffix, decode, describe, list_images
 from pretrain.information.estimate import Information, Interval, measure, require_images
 from pretrain.information.load import FrozenBackbone, load_backbone

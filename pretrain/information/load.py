@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _ELSEWHERE = "python -m benchmarks diagnose reads checkpoints of other projects"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 
 Space = Literal["lab", "ydbdr"]
 # sRGB's primaries in CIE XYZ (IEC 61966-2-1) and the white point D65 of the 2° observer.

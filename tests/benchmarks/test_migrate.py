@@ -17,8 +17,8 @@ from benchmarks.migrate import migrate
 from benchmarks.records import UNKNOWN, ResultsStore, files_of
 from benchmarks.report.cells import recorded
 from benchmarks.tasks import detection
-from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import tensor_digest
 from tests.benchmarks.doubles import IMAGENET_INPUT
 from transfer.checkpoints import key_map, weights
 from transfer.checkpoints.backbone import weights_digest

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pretrain import train
-from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError, RunError
+from pretrain.common.tensors import tensor_digest
 from pretrain.config import resolve
 from pretrain.data import list_images
 from pretrain.loader import StepSampler

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import tensor_digest
 from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.families import OF_RESNET, detect, extract
 from transfer.checkpoints.families.base import BESIDE, PIXELS_ASSUMED, STRIDE_ASSUMED, RawBackbone, flatten

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import replacing
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from transfer.checkpoints import key_map
 from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.weights import NOTHING_GIVEN, Given

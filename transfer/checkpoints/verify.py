@@ -23,9 +23,9 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import build_resnet_backbone
 from torch import Tensor
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints import architecture, key_map, weights
 from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl

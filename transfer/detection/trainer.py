@@ -30,9 +30,9 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
 from torch import nn
 
+from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError, RunError, in_one_line
 from pretrain.common.files import write_json
-from pretrain.config import has_bf16
 from transfer.checkpoints.weights import ConvertedWeights
 from transfer.detection.checks import require_arrival, require_trainable
 from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested

@@ -17,8 +17,8 @@ from benchmarks.plan import convert_first
 from benchmarks.records import ResultsStore
 from benchmarks.tasks.features import build_backbone, read_frozen
 from pretrain import train
-from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import tensor_digest
 from pretrain.methods import CMCConfig
 from pretrain.methods.cmc_encoders import TwoEncoders
 from tests.pretrain.conftest import class_folders, results, tiny  # noqa: F401  (fixtures)

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from pretrain.augment import color, views
 from pretrain.augment.crops import Crop
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.presets import PRESETS
 
 PARAMETERS = {

@@ -12,8 +12,8 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from benchmarks.tasks.features import View, build_backbone, eval_transform
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints import key_map, verify, weights
 from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert

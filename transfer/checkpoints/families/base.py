@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, CheckpointFile
 
 CLASSIFIER = "classifier, not part of the backbone"

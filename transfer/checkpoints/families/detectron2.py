@@ -20,9 +20,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import printable
 from pretrain.common.files import read_text
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints import architecture, key_map, weights
 from transfer.checkpoints.families.base import (
     IMAGENET_ASSUMED,

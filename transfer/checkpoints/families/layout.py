@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pretrain.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints.families.base import (
     BESIDE,
     CLASSIFIER,

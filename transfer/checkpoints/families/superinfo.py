@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pretrain.checkpoint import tensor_digest
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import tensor_digest
 from transfer.checkpoints.architecture import is_plain
 from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Family, RawBackbone, choose, without_classifier
 from transfer.checkpoints.reading.read import CheckpointFile
