@@ -15,12 +15,12 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.records import (
     SCHEMA_VERSION,
     UNKNOWN,
+    InputConvention,
     ResultsStore,
     RunRecord,
     RunSpec,
@@ -32,9 +32,9 @@ from benchmarks.records import (
 from benchmarks.report.text import shortened
 from pretrain.common.errors import printable
 from pretrain.common.files import digest, read_text, results_dir, write_json
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints import key_map
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-from transfer.checkpoints.weights import InputConvention
 
 HEAD = 64  # bytes: a record is written with its schema version first
 # What reading a JSON that anybody may have written can raise.
@@ -149,13 +149,19 @@ def _convention(config: Mapping[str, Any]) -> InputConvention | None:
     """The input that a detector's config names, where no conversion says it; None for other tasks."""
     if "MODEL" not in config:
         return None
-    network = SimpleNamespace(
-        pixel_mean=[value / 255 for value in config["MODEL"]["PIXEL_MEAN"]],
-        pixel_std=[value / 255 for value in config["MODEL"]["PIXEL_STD"]],
-        channel_order=config["INPUT"]["FORMAT"],
-        stride_in_1x1=config["MODEL"]["RESNETS"]["STRIDE_IN_1X1"],
+    images = PixelInput(
+        mean=tuple(value / 255 for value in config["MODEL"]["PIXEL_MEAN"]),
+        std=tuple(value / 255 for value in config["MODEL"]["PIXEL_STD"]),
+        order=config["INPUT"]["FORMAT"],
+        stride_in_1x1=bool(config["MODEL"]["RESNETS"]["STRIDE_IN_1X1"]),
     )
-    return InputConvention.of(network)
+    return InputConvention.of(images)
+
+
+def _pixel_input(about: Mapping[str, Any]) -> PixelInput:
+    """The input in a conversion's proof, whose fields were once its own."""
+    names = {"mean": "pixel_mean", "std": "pixel_std", "order": "channel_order", "stride_in_1x1": "stride_in_1x1"}
+    return PixelInput.from_json(about.get("input") or {now: about[before] for now, before in names.items()})
 
 
 def _conversions(folder: Path) -> dict[str, tuple[str, InputConvention]]:
@@ -174,7 +180,7 @@ def _conversions(folder: Path) -> dict[str, tuple[str, InputConvention]]:
             arrays = read_detectron2_pkl(proof.with_suffix(".pkl"))["model"]
             table = key_map.to_torchvision(key_map.nearest(arrays))
             state = {table[name]: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-            pair = (weights_digest(state), InputConvention.of(SimpleNamespace(**about)))
+            pair = (weights_digest(state), InputConvention.of(_pixel_input(about)))
             found.setdefault(about["source_sha256"], set()).add(pair)
         except FAULTS:
             continue

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.schema import parse, reader
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import digest, read_text, results_dir, write_json
-from transfer.checkpoints.weights import InputConvention
+from pretrain.common.pixels import PixelInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,27 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2  # benchmarks/migrate.py brings records of 1 here
 ROUNDING = 1e-6  # of a percentage that is computed in floats
 UNKNOWN = "unknown"  # digest or precision of a record of schema 1 that failed before it noted them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputConvention:
+    """PixelInput as the digest of a RunSpec has it: 123.675/255 and 0.485 are one number."""
+
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    channel_order: str
+    stride_in_1x1: bool
+
+    @classmethod
+    def of(cls, images: PixelInput) -> InputConvention:
+        """That of a network's input, rounded."""
+        known = images.identity()
+        return cls(
+            pixel_mean=tuple(known["mean"]),
+            pixel_std=tuple(known["std"]),
+            channel_order=known["order"],
+            stride_in_1x1=known["stride_in_1x1"],
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

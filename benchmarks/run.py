@@ -14,17 +14,17 @@ import traceback
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.local import one_line
-from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.records import InputConvention, ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks.base import TASKS
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, file_sha256, results_dir, write_json
+from pretrain.common.pixels import PixelInput
 from pretrain.common.provenance import git_state, package_versions, utc_now
-from transfer.checkpoints.weights import VERSION, InputConvention, usable
+from transfer.checkpoints.converted import VERSION, usable
 
 if TYPE_CHECKING:
     from transfer.checkpoints.backbone import Backbone
@@ -97,12 +97,12 @@ def source_of(label: str, checkpoint: Path) -> Source | None:
             path=checkpoint,
             converted=converted,
             sha256=proof.source_sha256,
-            input=proof.input,
+            input=InputConvention.of(proof.input),
             architecture=proof.architecture,
         )
     try:
         found = json.loads(_features_only(converted).read_text(encoding="utf-8"))
-        convention = InputConvention.of(SimpleNamespace(**found.pop("input")))
+        convention = InputConvention.of(PixelInput.from_json(found.pop("input")))
         return Source(label=label, path=checkpoint, converted=None, input=convention, **found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

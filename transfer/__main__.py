@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.common.errors import InputError, run_cli
-from transfer.checkpoints.weights import Given
+from transfer.checkpoints.given import Given
 
 
 def main(argv: list[str]) -> int:

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.perf.timing import processor
-from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.records import InputConvention, ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks.base import TASKS
 from pretrain.common.provenance import git_state, package_versions, utc_now
-from transfer.checkpoints.weights import InputConvention
 from transfer.detection.config import resolved_protocol
 from transfer.detection.profiles import Profile
 

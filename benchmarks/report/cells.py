@@ -10,11 +10,10 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
+from benchmarks.records import UNKNOWN, InputConvention, ResultsStore, RunRecord, RunSpec
 from benchmarks.report.text import shortened
 from benchmarks.tasks.base import TASKS, Metric
 from pretrain.common.errors import printable
-from transfer.checkpoints.weights import InputConvention
 
 K = TypeVar("K")
 LONGEST = 300  # characters of a row's or column's name

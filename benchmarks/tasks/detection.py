@@ -20,8 +20,8 @@ from benchmarks.run import Context, Resolved, Result, Source
 from benchmarks.tasks.base import TASKS
 from pretrain.common.errors import RunError
 from pretrain.common.files import digest, write_json
-from transfer.checkpoints import weights
-from transfer.checkpoints.weights import ConvertedWeights
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
 from transfer.detection.trainer import precision, require_buildable, train_and_test
 
@@ -69,7 +69,7 @@ def check(detectors: list[tuple[Source, RunSpec, int]], num_gpus: int) -> None:
 
 def _converted(pkl: Path | None) -> ConvertedWeights:
     assert pkl is not None  # a plan has no detectors without it
-    converted = weights.load(pkl)
+    converted = proofs.load(pkl)
     if converted is None:
         raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
     return converted

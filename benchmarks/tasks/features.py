@@ -73,7 +73,7 @@ def build_backbone(backbone: Backbone) -> nn.Module:
         model = build_two_encoders(backbone.architecture, backbone.meta or {})
         zeros: dict[str, Tensor] = {}  # our own files have the counters
     else:
-        model = architecture.build(backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
+        model = architecture.build(backbone.architecture, stride_in_1x1=backbone.input.stride_in_1x1)
         zeros = {name: torch.zeros((), dtype=torch.int64) for name in key_map.counters(backbone.architecture)}
     missing, unexpected = model.load_state_dict(zeros | dict(backbone.state), strict=False, assign=True)
     if unexpected or missing:
@@ -92,8 +92,8 @@ def eval_transform(view: View, backbone: Backbone) -> v2.Compose:
             v2.CenterCrop(view.crop),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
-            *([v2.Lambda(_swap_red_and_blue)] if backbone.channel_order == "BGR" else []),
-            v2.Normalize(backbone.pixel_mean, backbone.pixel_std),
+            *([v2.Lambda(_swap_red_and_blue)] if backbone.input.order == "BGR" else []),
+            v2.Normalize(backbone.input.mean, backbone.input.std),
         ]
     )
 

@@ -21,9 +21,9 @@ def frozen(backbone: Backbone, name: str) -> FrozenBackbone:
         module=build_backbone(backbone),
         name=name,
         sha256=backbone.sha256,
-        pixel_mean=backbone.pixel_mean,
-        pixel_std=backbone.pixel_std,
-        channel_order=backbone.channel_order,
+        pixel_mean=backbone.input.mean,
+        pixel_std=backbone.input.std,
+        channel_order=backbone.input.order,
         image_size=settings.get("image_size"),
     )
 

@@ -1,8 +1,7 @@
 """Stand-ins shared by the tests of the benchmarks package."""
 
-from benchmarks.records import RunRecord, RunSpec
+from benchmarks.records import InputConvention, RunRecord, RunSpec
 from benchmarks.tasks.base import TASKS
-from transfer.checkpoints.weights import InputConvention
 
 IMAGENET_INPUT = InputConvention(
     pixel_mean=(0.485, 0.456, 0.406), pixel_std=(0.229, 0.224, 0.225), channel_order="RGB", stride_in_1x1=False

@@ -15,9 +15,9 @@ from transfer.checkpoints.backbone import backbone_of
 from transfer.checkpoints.families import FAMILIES, OF_RESNET, detect, extract
 from transfer.checkpoints.families.base import flatten
 from transfer.checkpoints.families.prefix import prefixes
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 from transfer.checkpoints.reading import file_format
 from transfer.checkpoints.reading.read import CheckpointFile
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given
 
 MOST_NAMES = 10_000  # of tensors: a hostile file can have any number, and each command is tried on all
 MOST_DROPPED = 12  # parts in a command that a person can still judge

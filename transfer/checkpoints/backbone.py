@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from pretrain.common.errors import InputError
+from pretrain.common.pixels import PixelInput
 from pretrain.common.tensors import tensor_digest
 from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.families import OF_RESNET, detect, extract
 from transfer.checkpoints.families.base import BESIDE, PIXELS_ASSUMED, STRIDE_ASSUMED, RawBackbone, flatten
 from transfer.checkpoints.families.prefix import FIRST
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given, InputConvention
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,23 +32,14 @@ class Backbone:
     state: dict[str, Tensor]
     family: str
     reason: str  # why the file was taken for one of this family
-    assumed: str  # what the family takes for granted because the file does not say it
     architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
     dropped: dict[str, str]
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    channel_order: str
-    stride_in_1x1: bool  # False: the stride is in the 3×3 convolution, as in torchvision
+    input: PixelInput
     sha256: str  # weights_digest of ``state``
     meta: dict[str, Any] | None
     networks: tuple[str, ...] = ()
     network: str = ""
     given: Given = NOTHING_GIVEN
-
-    @property
-    def input(self) -> InputConvention:
-        """How the network wants its images."""
-        return InputConvention.of(self)
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -117,17 +109,17 @@ def with_given(path: Path, raw: RawBackbone, given: Given) -> RawBackbone:
         for name in left_over:
             del state[name]
             dropped[name] = f"left out, as --drop {start} says"
-    said = given.input()
-    return dataclasses.replace(raw, state=state, dropped=dropped, assumed=_assumed(raw.assumed, said), **said)
+    images = given.applied(raw.input, _assumed(raw.input.assumed, given))
+    return dataclasses.replace(raw, state=state, dropped=dropped, input=images)
 
 
-def _assumed(clauses: str, said: Mapping[str, Any]) -> str:
-    """``clauses``, what a family takes for granted, without what is ``said`` of the input."""
-    statistics = [name for name in ("mean", "std") if f"pixel_{name}" not in said]
+def _assumed(clauses: str, given: Given) -> str:
+    """``clauses``, a family's assumptions about the input, without those that ``given`` replaces."""
+    statistics = [name for name in ("mean", "std") if getattr(given, f"pixel_{name}") is None]
     normalised = f" normalised with ImageNet's {' and '.join(statistics)}" if statistics else ""
-    order = "" if "channel_order" in said else "RGB "
+    order = "RGB " if given.channel_order is None else ""
     left = {PIXELS_ASSUMED: f"{order}images{normalised}" if order or statistics else ""}
-    if "stride_in_1x1" in said:
+    if given.stride_in_1x1 is not None:
         left[STRIDE_ASSUMED] = ""
     return ", ".join(filter(None, (left.get(clause, clause) for clause in clauses.split(", "))))
 
@@ -142,7 +134,7 @@ def _refuse_second_network(file: CheckpointFile, raw: RawBackbone) -> None:
 
 
 def _checked(file: CheckpointFile, family: str, reason: str, raw: RawBackbone, found: str, given: Given) -> Backbone:
-    _check_pixels(file.path, raw)
+    _check_pixels(file.path, raw.input)
     state: dict[str, Any] = {
         name: raw.state[name].detach().to(torch.float32).contiguous() for name in key_map.to_detectron2(found)
     }
@@ -151,13 +143,9 @@ def _checked(file: CheckpointFile, family: str, reason: str, raw: RawBackbone, f
         state=state,
         family=family,
         reason=reason,
-        assumed=raw.assumed,
         architecture=found,
         dropped=raw.dropped,
-        pixel_mean=raw.pixel_mean,
-        pixel_std=raw.pixel_std,
-        channel_order=raw.channel_order,
-        stride_in_1x1=raw.stride_in_1x1,
+        input=raw.input,
         networks=raw.networks,
         network=raw.network,
         given=given,
@@ -166,9 +154,9 @@ def _checked(file: CheckpointFile, family: str, reason: str, raw: RawBackbone, f
     )
 
 
-def _check_pixels(path: Path, raw: RawBackbone) -> None:
-    three = len(raw.pixel_mean) == len(raw.pixel_std) == 3
-    if not three or min(raw.pixel_std) <= 0 or not all(map(math.isfinite, (*raw.pixel_mean, *raw.pixel_std))):
+def _check_pixels(path: Path, images: PixelInput) -> None:
+    three = len(images.mean) == len(images.std) == 3
+    if not three or min(images.std) <= 0 or not all(map(math.isfinite, (*images.mean, *images.std))):
         raise InputError(f"{path}: needs three finite pixel means and three finite positive stds")
-    if raw.channel_order not in ("RGB", "BGR"):
-        raise InputError(f"{path}: channel order {raw.channel_order}; there are RGB and BGR")
+    if images.order not in ("RGB", "BGR"):
+        raise InputError(f"{path}: channel order {images.order}; there are RGB and BGR")

@@ -17,7 +17,7 @@ from pretrain.common.files import replacing
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from transfer.checkpoints import key_map
 from transfer.checkpoints.backbone import Backbone, read_backbone
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 
 
 def export(
@@ -51,16 +51,17 @@ def export(
 
 
 def _require_describable(backbone: Backbone, path: Path | str) -> None:
+    images = backbone.input
     # Within a rounding of a config.yaml's 0 to 255.
     mean, std = (
         all(abs(one - other) < 1e-6 for one, other in zip(ours, wanted, strict=True))
-        for ours, wanted in ((backbone.pixel_mean, IMAGENET_MEAN), (backbone.pixel_std, IMAGENET_STD))
+        for ours, wanted in ((images.mean, IMAGENET_MEAN), (images.std, IMAGENET_STD))
     )
     differing = {
         "other pixel means than ImageNet's": not mean,
         "other pixel stds": not std,
-        f"{backbone.channel_order} images": backbone.channel_order != "RGB",
-        "the stride in the 1×1 convolutions": backbone.stride_in_1x1,
+        f"{images.order} images": images.order != "RGB",
+        "the stride in the 1×1 convolutions": images.stride_in_1x1,
     }
     found = [what for what, differs in differing.items() if differs]
     if found:

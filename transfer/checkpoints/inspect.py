@@ -12,7 +12,7 @@ import numpy as np
 
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
-from transfer.checkpoints import architecture, foreign, key_map, weights
+from transfer.checkpoints import architecture, converted, foreign, key_map
 from transfer.checkpoints.advice import convert_command, of_several, ways
 from transfer.checkpoints.architecture import Shapes
 from transfer.checkpoints.backbone import Backbone, backbone_of
@@ -43,7 +43,7 @@ def inspect(path: Path) -> list[str]:
 
 
 def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
-    proof, nearest = weights.load(path), key_map.nearest(arrays)
+    proof, nearest = converted.load(path), key_map.nearest(arrays)
     table = key_map.to_torchvision(nearest)
     lines = [
         f"detectron2 weights with {len(arrays)} arrays",
@@ -74,7 +74,7 @@ def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
     return [
         f"family: {backbone.family} ({backbone.reason}){dropped}",
         *_matches(architecture.shapes_of(backbone.state), backbone.architecture),
-        *([f"assumed: {backbone.assumed}"] if backbone.assumed else []),
+        *([f"assumed: {backbone.input.assumed}"] if backbone.input.assumed else []),
         *([f"networks: {backbone.network} is taken; --network takes {' or '.join(others)}"] if others else []),
         f"try: {convert_command(file)}",
     ]

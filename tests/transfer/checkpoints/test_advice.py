@@ -18,9 +18,9 @@ from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.advice import advice, ways
 from transfer.checkpoints.backbone import backbone_of, read_backbone
 from transfer.checkpoints.families import FAMILIES, detect
+from transfer.checkpoints.given import NOTHING_GIVEN
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.reading.read import CheckpointFile
-from transfer.checkpoints.weights import NOTHING_GIVEN
 
 
 @functools.cache

@@ -112,8 +112,8 @@ def test_from_the_file_bit_for_bit(name, states, scratch):
     assert (backbone.family, backbone.architecture) == (sample.family, "resnet18")
     assert set(backbone.state) == set(wanted)
     assert all(torch.equal(backbone.state[key], wanted[key]) for key in wanted)
-    assert (backbone.pixel_mean, backbone.pixel_std) == sample.pixels
-    assert (backbone.channel_order, backbone.stride_in_1x1) == ("RGB", False) and backbone.assumed
+    assert (backbone.input.mean, backbone.input.std) == sample.pixels
+    assert (backbone.input.order, backbone.input.stride_in_1x1) == ("RGB", False) and backbone.input.assumed
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -182,7 +182,7 @@ def test_simclr_v1_is_torchvisions_layout_unless_it_is_named():
     content = {"state_dict": empty() | linear("fc", 1000, 2048)}
     assert recognisers(content) == ["torchvision"]
     raw = FAMILIES["simclr"].extract(in_memory(content), None)
-    assert same(raw.state, empty_of(content)) and (raw.pixel_mean, raw.pixel_std) == UNIT
+    assert same(raw.state, empty_of(content)) and (raw.input.mean, raw.input.std) == UNIT
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_timms_hub_model_says_its_pixel_statistics(tmp_path):
     family, reason = detect(file)
     raw = family.extract(file, None)
     assert family.name == "timm" and "resnet50" in reason
-    assert (raw.pixel_mean, raw.pixel_std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert (raw.input.mean, raw.input.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize("in_1x1", [True, False])
@@ -216,13 +216,13 @@ def test_huggingfaces_configs_say_stride_and_pixel_statistics(in_1x1, tmp_path):
     content = SAMPLES["huggingface-classifier"](empty(), empty()).content
     file = in_memory(content, tmp_path / "pytorch_model.bin")
     before = FAMILIES["huggingface"].extract(file, None)
-    assert (before.pixel_mean, before.stride_in_1x1) == (IMAGENET[0], False)
-    assert "ImageNet" in before.assumed and "3×3" in before.assumed
+    assert (before.input.mean, before.input.stride_in_1x1) == (IMAGENET[0], False)
+    assert "ImageNet" in before.input.assumed and "3×3" in before.input.assumed
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet", "downsample_in_bottleneck": in_1x1}))
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}')
     after = FAMILIES["huggingface"].extract(file, None)
-    assert (after.pixel_mean, after.pixel_std) == ((0.5,) * 3, (0.2,) * 3)
-    assert (after.stride_in_1x1, after.assumed) == (in_1x1, "RGB images")
+    assert (after.input.mean, after.input.std) == ((0.5,) * 3, (0.2,) * 3)
+    assert (after.input.stride_in_1x1, after.input.assumed) == (in_1x1, "RGB images")
 
 
 def test_a_config_that_is_no_json_is_no_fault(tmp_path):
@@ -243,4 +243,4 @@ def test_byols_pickle(network, states, scratch):
     assert (family.name, raw.network, raw.networks) == ("byol", network or "online", ("online", "target"))
     assert set(raw.state) == names and all(torch.equal(raw.state[name], wanted[name]) for name in names)
     assert raw.dropped["online_params/projector/linear"].startswith("projection" if not network else "of the network")
-    assert {"step", "rng"} <= set(raw.dropped) and "shifted" in raw.assumed
+    assert {"step", "rng"} <= set(raw.dropped) and "shifted" in raw.input.assumed

@@ -74,7 +74,7 @@ def test_networks_can_be_chosen_and_verified(backbone, tmp_path):
 def test_a_source_can_be_named(backbone, tmp_path):
     torch.save(backbone, tmp_path / "x.pth")
     forced = convert(tmp_path / "x.pth", tmp_path / "forced.pkl", family="simclr")
-    assert (forced.family, forced.pixel_mean, forced.pixel_std) == ("simclr", (0.0,) * 3, (1.0,) * 3)
+    assert (forced.family, forced.input.mean, forced.input.std) == ("simclr", (0.0,) * 3, (1.0,) * 3)
     assert convert(tmp_path / "x.pth").family == "torchvision"
     assert summary(forced)[-1].endswith(f'{forced.path}"')
     with pytest.raises(InputError, match="--family nonsense: there is no such family; there are superinfo, "):

@@ -71,7 +71,7 @@ def test_timm_hub_folder(scratch):
     timm.models.save_for_hf(model, scratch, safe_serialization=True)
     backbone = read_backbone(scratch / "model.safetensors")
     assert (backbone.family, backbone.architecture) == ("timm", "resnet18")
-    assert backbone.pixel_mean == model.pretrained_cfg["mean"] and "ImageNet" not in backbone.assumed
+    assert backbone.input.mean == model.pretrained_cfg["mean"] and "ImageNet" not in backbone.input.assumed
     agree(maps(backbone, resnet18), timm_maps(model))
 
 
@@ -114,8 +114,8 @@ def test_huggingface_folder(safe, head, scratch):
         config.save_pretrained(scratch)
         torch.save(model.state_dict(), scratch / "pytorch_model.bin")
     backbone = read_backbone(scratch / ("model.safetensors" if safe else "pytorch_model.bin"))
-    assert (backbone.family, backbone.architecture, backbone.stride_in_1x1) == ("huggingface", "resnet18", False)
-    assert "stride" not in backbone.assumed  # config.json says it
+    assert (backbone.family, backbone.architecture, backbone.input.stride_in_1x1) == ("huggingface", "resnet18", False)
+    assert "stride" not in backbone.input.assumed  # config.json says it
     with torch.inference_mode():
         agree(maps(backbone, resnet18), model(images(), output_hidden_states=True).hidden_states[1:])
 

@@ -395,7 +395,9 @@ def _tuned_backbone_can_be_evaluated(path, converted):
     backbone, again = read_backbone(path), convert(path, path.with_name("tuned.pkl"))
     for name, array in again.arrays().items():
         assert np.array_equal(array, state[f"backbone.bottom_up.{name}"].numpy())
-    assert "config.yaml" in backbone.assumed and backbone.pixel_mean == pytest.approx(converted.pixel_mean, abs=1e-6)
+    assert "config.yaml" in backbone.input.assumed and backbone.input.mean == pytest.approx(
+        converted.input.mean, abs=1e-6
+    )
     assert any(not np.array_equal(array, again.arrays()[name]) for name, array in converted.arrays().items())
     assert build_backbone(backbone)(torch.zeros(1, 3, 64, 64)).shape == (1, 2048)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, CheckpointFile
 
 CLASSIFIER = "classifier, not part of the backbone"
@@ -28,6 +28,7 @@ PIXELS_ASSUMED = "RGB images normalised with ImageNet's mean and std"
 STRIDE_ASSUMED = "the stride in the 3×3 convolutions"
 LAST_STAGE_ASSUMED = "a last stage of stride 2"
 IMAGENET_ASSUMED = ", ".join((PIXELS_ASSUMED, STRIDE_ASSUMED, LAST_STAGE_ASSUMED))
+IMAGENET_INPUT = PixelInput(assumed=IMAGENET_ASSUMED)
 PUBLISHED_CODE = "layout from the published code, no released file seen"
 WRITTEN_IN_TEST = "written by the library itself in a test"
 # Of DistributedDataParallel and AveragedModel, torch.compile, FSDP, and activation checkpointing.
@@ -40,11 +41,7 @@ class RawBackbone:
 
     state: dict[str, Any]
     dropped: dict[str, str]  # key in the file → why it was left out
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN  # for inputs in [0, 1]
-    pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"  # or BGR; mean, std and the first convolution's weights are in this order
-    stride_in_1x1: bool = False  # True: the stride is in a bottleneck's first convolution (MSRA), not in its second
-    assumed: str = ""  # what of this the file does not say
+    input: PixelInput = PixelInput()  # noqa: RUF009  # it is frozen
     networks: tuple[str, ...] = ()  # all that the file offers, e.g. ("query", "ema")
     network: str = ""  # the one taken; "" where a family has but one
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, Family, RawBackbone, choose
 from transfer.checkpoints.reading.read import CheckpointFile
 
@@ -22,6 +23,10 @@ _NETWORKS = ("online", "target")
 _INITIAL = re.compile(r"(?:.*/)?initial_(conv|batchnorm)((?:/~)?/(?:mean|var)_ema)?")
 _BLOCK = re.compile(
     r".*block_group_(\d)/~/block_(\d+)/~/(?:(conv|batchnorm)_(\d)|shortcut_(conv|batchnorm))((?:/~)?/(?:mean|var)_ema)?"
+)
+_ASSUMED = (
+    "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions; at stride 2 haiku pads a "
+    "pixel less on the left and top than torch, so that maps are shifted against the original's"
 )
 _NORM = {"scale": "weight", "offset": "bias"}
 
@@ -49,10 +54,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     return RawBackbone(
         state=state,
         dropped=dropped,
-        assumed=(
-            "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions; at stride 2 haiku "
-            "pads a pixel less on the left and top than torch, so that maps are shifted against the original's"
-        ),
+        input=PixelInput(assumed=_ASSUMED),
         networks=_NETWORKS,
         network=chosen,
     )

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from pretrain.common.errors import printable
 from pretrain.common.files import read_text
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
-from transfer.checkpoints import architecture, key_map, weights
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints import architecture, converted, key_map
 from transfer.checkpoints.families.base import (
-    IMAGENET_ASSUMED,
+    IMAGENET_INPUT,
     PUBLISHED_CODE,
     WRITTEN_IN_TEST,
     Family,
@@ -95,21 +95,10 @@ _MOST_CHANNELS = 2048
 _AFFINE = "batch norms that scale and offset alone"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Input:
-    """What a network was trained on: as in RawBackbone."""
-
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
-    pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"
-    stride_in_1x1: bool = False
-    assumed: str = IMAGENET_ASSUMED
-
-
-MSRA = Input(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in the first convolution
-    pixel_mean=(103.53 / 255, 116.28 / 255, 123.675 / 255),
-    pixel_std=(1 / 255, 1 / 255, 1 / 255),
-    channel_order="BGR",
+MSRA = PixelInput(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in the first convolution
+    mean=(103.53 / 255, 116.28 / 255, 123.675 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+    order="BGR",
     stride_in_1x1=True,
     assumed="MSRA's input: BGR images of 0 to 255 minus 103.53 116.28 123.675, the stride in the 1×1 convolutions",
 )
@@ -118,7 +107,7 @@ MSRA = Input(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in
 # facebookresearch/Detectron:detectron/core/config.py; RESNETS.STRIDE_1X1 is true there.
 DETECTRON = dataclasses.replace(
     MSRA,
-    pixel_mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255),
+    mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255),
     assumed="Detectron's input: BGR images of 0 to 255 minus 102.9801 115.9465 122.7717, the stride in the 1×1 "
     "convolutions",
 )
@@ -159,11 +148,11 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
             dropped[key] = reason
         else:
             taken[f"{prefix}{ours[key]}, no name of detectron2's"] = value  # architecture.problems says "not mapped"
-    how = dataclasses.asdict(_input(file, state))
+    images = _input(file, state)
     if "conv1_w" in state and not any(name.endswith(".running_mean") for name in taken):
         taken |= _statistics(taken)
-        how["assumed"] = f"{how['assumed']}, {_AFFINE}"
-    return RawBackbone(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
+        images = dataclasses.replace(images, assumed=f"{images.assumed}, {_AFFINE}")
+    return RawBackbone(state=taken, dropped=dropped, input=images, networks=(_NETWORK,), network=_NETWORK)
 
 
 def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -205,11 +194,10 @@ def _table(architecture: str) -> dict[str, str]:
     return table | counters
 
 
-def _input(file: CheckpointFile, state: Mapping[str, Any]) -> Input:
-    proof = weights.usable(file.path) if file.path.suffix == ".pkl" else None
+def _input(file: CheckpointFile, state: Mapping[str, Any]) -> PixelInput:
+    proof = converted.usable(file.path) if file.path.suffix == ".pkl" else None
     if proof:
-        fields = {field.name: getattr(proof, field.name) for field in dataclasses.fields(Input)}
-        return Input(**fields)
+        return proof.input
     from_config = _from_config(file)
     if from_config:
         return from_config
@@ -219,17 +207,17 @@ def _input(file: CheckpointFile, state: Mapping[str, Any]) -> Input:
         return MSRA
     mean, std = state.get("pixel_mean"), state.get("pixel_std")
     shapes = architecture.shapes_of({"mean": mean, "std": std}).values()
-    return _from_pixels(mean, std) if [math.prod(shape) for shape in shapes] == [3, 3] else Input()
+    return _from_pixels(mean, std) if [math.prod(shape) for shape in shapes] == [3, 3] else IMAGENET_INPUT
 
 
-def _from_config(file: CheckpointFile) -> Input | None:
+def _from_config(file: CheckpointFile) -> PixelInput | None:
     """What the config.yaml in a detector's folder says; None without one, or if it is not detectron2's."""
     try:
         model = yaml.safe_load(read_text(config := file.path.with_name("config.yaml"), _LARGEST_CONFIG))
-        return Input(
-            pixel_mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
-            pixel_std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),
-            channel_order=reprlib.repr(model["INPUT"]["FORMAT"]).strip("'"),
+        return PixelInput(
+            mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
+            std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),
+            order=reprlib.repr(model["INPUT"]["FORMAT"]).strip("'"),
             stride_in_1x1=bool(model["MODEL"]["RESNETS"]["STRIDE_IN_1X1"]),
             assumed=f"the input that {config.name} beside the file says",
         )
@@ -237,15 +225,15 @@ def _from_config(file: CheckpointFile) -> Input | None:
         return None
 
 
-def _from_pixels(mean: Any, std: Any) -> Input:
+def _from_pixels(mean: Any, std: Any) -> PixelInput:
     """Old detectors keep what they subtract and divide by: a larger blue than red is MSRA's order turned around."""
     means, stds = (tuple(float(value) / 255 for value in np.asarray(values).reshape(-1)) for values in (mean, std))
     order = "BGR" if means[0] < means[-1] else "RGB"
     in_1x1 = order == "BGR" and max(stds) < 2 / 255
-    return Input(
-        pixel_mean=means,
-        pixel_std=stds,
-        channel_order=order,
+    return PixelInput(
+        mean=means,
+        std=stds,
+        order=order,
         stride_in_1x1=in_1x1,
         assumed=f"{order} images, stride in the {'1×1' if in_1x1 else '3×3'} convolutions: from the file's pixel mean",
     )

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import CLASSIFIER, WRITTEN_IN_TEST, RawBackbone, config_beside
 from transfer.checkpoints.families.layout import Layout, first_match
 from transfer.checkpoints.reading.read import CheckpointFile
@@ -49,14 +50,14 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     changes: dict[str, Any] = {}
     assumed = ["RGB images"]
     if isinstance(images.get("image_mean"), list) and isinstance(images.get("image_std"), list):
-        changes |= {f"pixel_{key}": tuple(map(float, images[f"image_{key}"])) for key in ("mean", "std")}
+        changes |= {key: tuple(map(float, images[f"image_{key}"])) for key in ("mean", "std")}
     else:
         assumed = ["RGB images normalised with ImageNet's mean and std"]
     if "downsample_in_bottleneck" in config:
         changes["stride_in_1x1"] = config["downsample_in_bottleneck"] is True
     else:
         assumed.append("the stride in the 3×3 convolutions")
-    return dataclasses.replace(raw, **changes, assumed=", ".join(assumed))
+    return dataclasses.replace(raw, input=PixelInput(**changes, assumed=", ".join(assumed)))
 
 
 FAMILY = dataclasses.replace(_ANY, extract=extract)

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pretrain.common.errors import InputError
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import (
     BESIDE,
     CLASSIFIER,
-    IMAGENET_ASSUMED,
+    IMAGENET_INPUT,
     Family,
     RawBackbone,
     choose,
@@ -46,10 +46,7 @@ class Layout:
     rename: tuple[tuple[str, str], ...] = ()  # regexes on a whole key without the prefix → torchvision's; all applied
     marks: tuple[str, ...] = ()  # key prefixes that a file has, in the state dict or at its top level
     absent: tuple[str, ...] = ()  # key prefixes that it has not, since they are a neighbour's
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
-    pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"
-    assumed: str = IMAGENET_ASSUMED
+    input: PixelInput = IMAGENET_INPUT
 
     def family(self) -> Family:
         """The family as FAMILIES has it."""
@@ -92,10 +89,7 @@ class Layout:
         return RawBackbone(
             state=state,
             dropped=others_on_path(file.content, path) | dropped,
-            pixel_mean=self.pixel_mean,
-            pixel_std=self.pixel_std,
-            channel_order=self.channel_order,
-            assumed=self.assumed,
+            input=self.input,
             networks=present,
             network=chosen,
         )

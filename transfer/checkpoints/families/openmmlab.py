@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from pretrain.common.errors import InputError
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families import mmconfig
 from transfer.checkpoints.families.base import (
     HEAD,
@@ -81,11 +82,11 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
                 )
     else:
         assumed += [STRIDE_ASSUMED, LAST_STAGE_ASSUMED]
-    return dataclasses.replace(raw, **changes, assumed=", ".join(assumed))
+    return dataclasses.replace(raw, input=PixelInput(**changes, assumed=", ".join(assumed)))
 
 
 def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean, std and order of the channels as in RawBackbone; {} where the config does not say them."""
+    """Mean, std and order of the channels as in PixelInput; {} where the config does not say them."""
     model = config.get("model")
     inside = model.get("data_preprocessor") if isinstance(model, dict) else None
     for place in (inside, config.get("data_preprocessor")):  # of mmengine: off unless it is said
@@ -104,7 +105,7 @@ def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _statistics(place: Mapping[str, Any], to_rgb: bool, scale: float) -> dict[str, Any]:
     mean, std = (tuple(value / scale for value in place[key]) for key in ("mean", "std"))
-    return {"pixel_mean": mean, "pixel_std": std, "channel_order": "RGB" if to_rgb else "BGR"}
+    return {"mean": mean, "std": std, "order": "RGB" if to_rgb else "BGR"}
 
 
 def _three(values: Any) -> bool:

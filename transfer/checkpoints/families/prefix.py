@@ -14,7 +14,7 @@ from typing import Any
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
 from transfer.checkpoints.families.base import (
-    IMAGENET_ASSUMED,
+    IMAGENET_INPUT,
     WRITTEN_IN_TEST,
     Family,
     RawBackbone,
@@ -66,7 +66,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
         )
     state, dropped = without_classifier(inner)
     outside = {key: OUTSIDE for key in flat if not key.startswith(str(network))}
-    return RawBackbone(state=state, dropped=dropped | outside, network=str(network), assumed=IMAGENET_ASSUMED)
+    return RawBackbone(state=state, dropped=dropped | outside, network=str(network), input=IMAGENET_INPUT)
 
 
 FAMILY = Family(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
 from transfer.checkpoints.families.layout import Layout, first_match
 
@@ -33,9 +34,11 @@ _V2 = Layout(
         (r"net\.0\.1\.0\.(.+)", r"bn1.\1"),
         *((rf"{_BLOCK}{theirs}\.([a-z_]+)", rf"layer\1.\2.{ours}.\3") for theirs, ours in _PARTS.items()),
     ),
-    pixel_mean=(0.0, 0.0, 0.0),
-    pixel_std=(1.0, 1.0, 1.0),
-    assumed="RGB images in [0, 1], not normalised, the stride in the 3×3 convolutions",
+    input=PixelInput(
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        assumed="RGB images in [0, 1], not normalised, the stride in the 3×3 convolutions",
+    ),
 )
 _STHALLES = dataclasses.replace(
     _V2,

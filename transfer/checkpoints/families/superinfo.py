@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pretrain.common.errors import InputError
+from pretrain.common.pixels import PixelInput
 from pretrain.common.tensors import tensor_digest
 from transfer.checkpoints.architecture import is_plain
 from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Family, RawBackbone, choose, without_classifier
@@ -52,18 +53,10 @@ def read(file: CheckpointFile) -> RawBackbone:
     state, dropped = without_classifier(file.content)
     try:
         mean, std = (tuple(float(x) for x in meta[key]) for key in ("pixel_mean", "pixel_std"))
-        order = str(meta["channel_order"])
+        images = PixelInput(mean=mean, std=std, order=str(meta["channel_order"]))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{file.path}: meta.json has no usable pixel_mean, pixel_std and channel_order") from None
-    return RawBackbone(
-        state=state,
-        dropped=dropped,
-        pixel_mean=mean,
-        pixel_std=std,
-        channel_order=order,
-        networks=(NETWORK,),
-        network=NETWORK,
-    )
+    return RawBackbone(state=state, dropped=dropped, input=images, networks=(NETWORK,), network=NETWORK)
 
 
 FAMILY = Family(

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from pretrain.common.errors import InputError
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import WRITTEN_IN_TEST, RawBackbone, config_beside
 from transfer.checkpoints.families.layout import Layout, first_match
 from transfer.checkpoints.reading.read import CheckpointFile
@@ -50,12 +51,9 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     mean, std = (config.get(key) for key in ("mean", "std"))
     if not (isinstance(mean, list) and isinstance(std, list)):
         return raw
-    return dataclasses.replace(
-        raw,
-        pixel_mean=tuple(map(float, mean)),
-        pixel_std=tuple(map(float, std)),
-        assumed="RGB images, the stride in the 3×3 convolutions",
-    )
+    assumed = "RGB images, the stride in the 3×3 convolutions"
+    images = PixelInput(mean=tuple(map(float, mean)), std=tuple(map(float, std)), assumed=assumed)
+    return dataclasses.replace(raw, input=images)
 
 
 def _config(file: CheckpointFile) -> dict[str, Any]:
