@@ -7,13 +7,13 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.report.text import checked_label
 from pretrain.common.errors import InputError, RunError, printable
 from pretrain.common.files import file_sha256, require_writable, results_dir, write_json
-from transfer.checkpoints.weights import VERSION, InputConvention, usable
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints.converted import VERSION, usable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class EvaluatedCheckpoint:
     path: Path
     detectron2: Path | None  # None: no detector can have it, only its features are evaluated
     sha256: str  # of its tensors, as transfer's Backbone.sha256
-    input: InputConvention
+    input: PixelInput  # nothing of it ``assumed``
     architecture: str
     family: str
     network: str
@@ -83,14 +83,14 @@ def evaluated(label: str, checkpoint: Path) -> EvaluatedCheckpoint | None:
             path=checkpoint,
             detectron2=converted,
             sha256=proof.source_sha256,
-            input=proof.input,
+            input=PixelInput.from_json(proof.input.identity()),
             architecture=proof.architecture,
-            family=proof.source,
+            family=proof.family,
             network=proof.network,
         )
     try:
         found = json.loads(_features_only(converted).read_text(encoding="utf-8"))
-        convention = InputConvention.of(SimpleNamespace(**found.pop("input")))
+        convention = PixelInput.from_json(found.pop("input"))
         return EvaluatedCheckpoint(
             label=label, path=checkpoint, detectron2=None, input=convention, family="superinfo", network="", **found
         )
@@ -115,7 +115,7 @@ def convert_checkpoint(checkpoint: Path) -> str:
     path = converted_path(checkpoint)
     if encoders := read_two_encoders(load_checkpoint(checkpoint)):
         about = {"sha256": encoders.sha256, "architecture": encoders.architecture}
-        write_json(_features_only(path), about | {"input": dataclasses.asdict(encoders.input)})
+        write_json(_features_only(path), about | {"input": encoders.input.identity()})
         return "CMC's two encoders: for features alone, no detector can have them"
     converted = convert(checkpoint, path)
     return f"{converted.mapped}/{converted.expected} tensors, forward pass equal"

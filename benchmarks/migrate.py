@@ -25,6 +25,7 @@ HEAD = 64  # bytes: a record is written with its schema version first
 # What reading a JSON that anybody may have written can raise.
 FAULTS = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
 RENAMED = {"lbfgs": "linear", "lbfgs-10": "low-shot"}  # protocol → task; the others are named as their protocol
+INPUT = {"pixel_mean": "mean", "pixel_std": "std", "channel_order": "order", "stride_in_1x1": "stride_in_1x1"}
 
 
 def migrate(store: ResultsStore) -> int:
@@ -90,5 +91,7 @@ def migrated(values: Mapping[str, Any], spec_id: str) -> dict[str, Any]:
     spec = dict(values["spec"])
     protocol = spec.pop("protocol")
     spec["task"] = RENAMED.get(protocol, protocol.replace("_", "-"))
+    if spec["input"]:
+        spec["input"] = {INPUT[key]: value for key, value in spec["input"].items()}
     about = values.get("migrated") or {"schema_version": OLD, "spec_id": spec_id}
     return {**values, "schema_version": SCHEMA_VERSION, "spec": spec, "migrated": about}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.schema import parse, reader
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import digest, read_text, results_dir, write_json
-from transfer.checkpoints.weights import InputConvention
+from pretrain.common.pixels import PixelInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,8 @@ UNKNOWN = "unknown"  # digest or precision of an old record that failed before i
 class RunSpec:
     """Identity of one downstream run: everything about it that is chosen and moves its numbers.
 
-    ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images.
+    ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images
+    (``assumed`` left out).
     ``protocol_digest`` is of the task's resolved settings without paths, data and seed, so that a protocol is known by
     its content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
     ``num_gpus`` of a detection run (0: CPU), since batch, learning rate and norm follow from it; None for the tasks on
@@ -51,7 +52,7 @@ class RunSpec:
     data_name: str
     data_fingerprint: str
     checkpoint_sha256: str
-    input: InputConvention | None  # None: of a record from before it was kept, and nothing else says it
+    input: PixelInput | None  # None: of a record from before it was kept, and nothing else says it
     seed: int
     profile: str
     overrides: tuple[str, ...] = ()

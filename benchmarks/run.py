@@ -25,7 +25,7 @@ from pretrain.common.provenance import git_state, package_versions, utc_now
 
 if TYPE_CHECKING:
     from benchmarks.tasks.compute.features import Features
-    from transfer.checkpoints.families import Backbone
+    from transfer.checkpoints.backbone import Backbone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -163,8 +163,18 @@ def records(folder):
 def test_a_task_a_protocol_and_a_family_of_the_users(place):
     plugins = [word for name in ("frozen_task", "detection_protocol", "family") for word in ("--plugin", name)]
     said = run(
-        place, "run", *plugins, "--task", "voc-presence", "voc-fpn-12k", "--checkpoint", str(place / "theirs.pth"),
-        "--data", str(place / "results" / "data" / "emoji-smoke"), "--profile", "smoke",
+        place,
+        "run",
+        *plugins,
+        "--task",
+        "voc-presence",
+        "voc-fpn-12k",
+        "--checkpoint",
+        str(place / "theirs.pth"),
+        "--data",
+        str(place / "results" / "data" / "emoji-smoke"),
+        "--profile",
+        "smoke",
     )
     assert "presence accuracy" in said and "VOC FPN 12k AP" in said and "2 new runs" in said
     found = {record["spec"]["task"]: record for record in records(place)}

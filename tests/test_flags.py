@@ -25,10 +25,10 @@ FLAGS = {
     "benchmarks prepare imagenet": "drop-unreadable name seed val-fraction",
     "benchmarks diagnose": _DIAGNOSE,
     "pretrain diagnose": _DIAGNOSE,
-    "transfer convert": "channel-order drop network output pixel-mean pixel-std prefix source stride-in-1x1",
+    "transfer convert": "channel-order drop family network output pixel-mean pixel-std prefix stride-in-1x1",
     "transfer verify": "detector",
     "transfer inspect": "",
-    "transfer export": "channel-order drop network output pixel-mean pixel-std prefix source stride-in-1x1",
+    "transfer export": "channel-order drop family network output pixel-mean pixel-std prefix stride-in-1x1",
     "pretrain demo-superinfo": (
         "backbone batch-size bias-rate compile data decay-all epochs fixed-lr-modules image-size keep learning-rate "
         "lr-drops lr-scaling method.bound method.deterministic method.dim method.hidden-dim method.kappa-b "

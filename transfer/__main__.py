@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.common.errors import InputError, run_cli
-from transfer.checkpoints.weights import Given
+from transfer.checkpoints.given import Given
 
 
 def main(argv: list[str]) -> int:
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_choice(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--source", metavar="NAME", help="what the file is (default: detected; see inspect)")
+    command.add_argument("--family", metavar="NAME", help="what the file is (default: detected; see inspect)")
     command.add_argument(
         "--network", metavar="NAME", help="which network, where a file has several (default: the published choice)"
     )
@@ -92,7 +92,7 @@ def _add_choice(command: argparse.ArgumentParser) -> None:
 
 
 def _choice(options: argparse.Namespace) -> dict[str, Any]:
-    """What to take, as read_backbone has it: a prefix is the network of the source "prefix"."""
+    """What to take, as read_backbone has it: a prefix is the network of the family "prefix"."""
     given = Given(
         drop=tuple(options.drop),
         stride_in_1x1=options.stride_in_1x1,
@@ -101,10 +101,10 @@ def _choice(options: argparse.Namespace) -> dict[str, Any]:
         channel_order=options.channel_order,
     )
     if options.prefix is None:
-        return {"source": options.source, "network": options.network, "given": given}
-    if options.source or options.network:
-        raise InputError("--prefix takes what is under it: leave --source and --network out")
-    return {"source": "prefix", "network": options.prefix, "given": given}
+        return {"family": options.family, "network": options.network, "given": given}
+    if options.family or options.network:
+        raise InputError("--prefix takes what is under it: leave --family and --network out")
+    return {"family": "prefix", "network": options.prefix, "given": given}
 
 
 # Each command imports its own module: detectron2 takes seconds, and inspect does not need it.
@@ -142,7 +142,7 @@ def _export(options: argparse.Namespace) -> int:
     backbone = export(options.file, options.out, **_choice(options))
     network = f", its network {backbone.network}" if backbone.network else ""
     print(
-        f"{backbone.architecture} of {backbone.source} ({backbone.reason}){network}, sha256 {backbone.sha256[:12]}",
+        f"{backbone.architecture} of {backbone.family} ({backbone.reason}){network}, sha256 {backbone.sha256[:12]}",
         file=sys.stderr,
     )
     print(options.out)

@@ -31,20 +31,19 @@ import torch
 lap("start-up: Python and torch")
 from transfer.checkpoints import convert
 lap("start-up: what reads and refuses")
-from transfer.checkpoints import verify, weights
+from transfer.checkpoints import converted as proofs, verify
 lap("start-up: torchvision and detectron2")
 from transfer.checkpoints.reading.read import load_checkpoint
-from transfer.checkpoints.families import backbone_of
+from transfer.checkpoints.backbone import backbone_of
 path = Path(sys.argv[1])
 loaded = load_checkpoint(path)
 lap("read")
 backbone = backbone_of(loaded)
 arrays = convert.renamed(backbone)
 lap("map and check")
-build = verify.Build(architecture=backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
-verify.forward_difference(backbone.state, arrays, backbone.pixel_mean, backbone.pixel_std, build)
+verify.forward_difference(backbone.state, arrays, backbone.architecture, backbone.input)
 lap("forward")
-weights.write_pkl(path.with_suffix(".pkl"), weights.pickled(arrays))
+proofs.write_pkl(path.with_suffix(".pkl"), proofs.pickled(arrays))
 lap("write")
 print(json.dumps(spent))
 """

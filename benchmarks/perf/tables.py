@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.perf.timing import processor
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.tasks import TASKS
+from pretrain.common.pixels import PixelInput
 from pretrain.common.provenance import git_state, package_versions, utc_now
-from transfer.checkpoints.weights import InputConvention
 from transfer.detection.config import resolved_protocol
 from transfer.detection.profiles import Profile
 
@@ -62,9 +62,7 @@ def write_records(store: ResultsStore, count: int) -> int:
     """Write ``count`` records of one attempt each; the number of rows that they make."""
     generator, made, row = np.random.default_rng(0), 0, 0
     kinds = columns()
-    convention = InputConvention(
-        pixel_mean=(0.485, 0.456, 0.406), pixel_std=(0.229, 0.224, 0.225), channel_order="RGB", stride_in_1x1=False
-    )
+    convention = PixelInput()
     versions, git, now = package_versions("torch", "torchvision", "numpy", "pandas"), git_state(), utc_now()
     while made < count:
         for name, seeds, config in kinds:

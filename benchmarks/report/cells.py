@@ -14,7 +14,7 @@ from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
 from benchmarks.report.text import shortened
 from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import printable
-from transfer.checkpoints.weights import InputConvention
+from pretrain.common.pixels import PixelInput
 
 K = TypeVar("K")
 LONGEST = 300  # characters of a row's or column's name
@@ -103,13 +103,13 @@ def _read(specs: Iterable[RunSpec]) -> dict[RunSpec, RunRecord]:
     return {spec: record.outline() for spec, record in found if record}
 
 
-def _checkpoint(spec: RunSpec) -> tuple[str, InputConvention | None]:
+def _checkpoint(spec: RunSpec) -> tuple[str, PixelInput | None]:
     return spec.checkpoint_sha256, spec.input
 
 
-def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, InputConvention | None]], str]:
+def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, PixelInput | None]], str]:
     """Row heading of each (label, checkpoint), with its digest or input where one label has several."""
-    found: dict[str, dict[tuple[str, InputConvention | None], None]] = {}
+    found: dict[str, dict[tuple[str, PixelInput | None], None]] = {}
     for label, spec in expected:
         found.setdefault(label, {})[_checkpoint(spec)] = None
     rows = {}
@@ -128,12 +128,12 @@ def _shown(names: Mapping[K, str]) -> dict[K, str]:
     return dict(zip(names, shortened(texts, LONGEST), strict=True))
 
 
-def _in_words(convention: InputConvention | None) -> str:
+def _in_words(convention: PixelInput | None) -> str:
     """``RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225``, with the stride where it is in the 1×1."""
     if convention is None:
         return "input unknown"
-    mean, std = (" ".join(f"{x:.3g}" for x in values) for values in (convention.pixel_mean, convention.pixel_std))
-    return f"{convention.channel_order}, mean {mean}, std {std}{', stride in 1×1' * convention.stride_in_1x1}"
+    mean, std = (" ".join(f"{x:.3g}" for x in values) for values in (convention.mean, convention.std))
+    return f"{convention.order}, mean {mean}, std {std}{', stride in 1×1' * convention.stride_in_1x1}"
 
 
 def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels in [0, 1]
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from pretrain.common.pixels import IMAGENET_MEAN, IMAGENET_STD
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "tensor_digest"]
 
 
 def tensor_digest(state: Mapping[str, Tensor]) -> str:

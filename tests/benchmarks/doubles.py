@@ -2,11 +2,9 @@
 
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.tasks import TASKS
-from transfer.checkpoints.weights import InputConvention
+from pretrain.common.pixels import PixelInput
 
-IMAGENET_INPUT = InputConvention(
-    pixel_mean=(0.485, 0.456, 0.406), pixel_std=(0.229, 0.224, 0.225), channel_order="RGB", stride_in_1x1=False
-)
+IMAGENET_INPUT = PixelInput()
 
 
 def make_spec(**changes):

@@ -15,14 +15,15 @@ from torchvision.models import resnet18
 
 from benchmarks.data.root import DataRoot
 from benchmarks.plan import Cell, Plan, resolve_columns
+from benchmarks.records import InputConvention
 from benchmarks.suites import SUITES
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.compute import features
 from pretrain.common.errors import InputError, RunError
+from pretrain.common.pixels import PixelInput
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_spec
-from transfer.checkpoints.families import backbone_of
+from transfer.checkpoints.backbone import backbone_of
 from transfer.checkpoints.reading.read import load_checkpoint
-from transfer.checkpoints.weights import InputConvention
 from transfer.detection import config
 
 
@@ -126,10 +127,8 @@ def test_a_plan_resolves_its_columns(tmp_path, monkeypatch):
 
 def test_statistics_that_differ_by_rounding_are_one_input():
     mean = tuple(value + 1e-12 for value in IMAGENET_INPUT.pixel_mean)
-    network = SimpleNamespace(**{**dataclasses.asdict(IMAGENET_INPUT), "pixel_mean": mean})
-    assert InputConvention.of(network) == IMAGENET_INPUT
-    network.channel_order = "BGR"
-    assert InputConvention.of(network) != IMAGENET_INPUT
+    assert InputConvention.of(PixelInput(mean=mean)) == IMAGENET_INPUT
+    assert InputConvention.of(PixelInput(mean=mean, order="BGR")) != IMAGENET_INPUT
 
 
 def test_features_take_their_room_first_and_a_full_disk_leaves_none(tmp_path, monkeypatch):

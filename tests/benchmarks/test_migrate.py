@@ -16,11 +16,12 @@ from benchmarks.__main__ import main
 from benchmarks.migrate import migrate
 from benchmarks.records import UNKNOWN, ResultsStore, files_of
 from benchmarks.report.cells import recorded
-from pretrain.common.tensors import tensor_digest
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import tensor_digest
 from tests.benchmarks.doubles import IMAGENET_INPUT
-from transfer.checkpoints import key_map, weights
-from transfer.checkpoints.families import weights_digest
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints import key_map
+from transfer.checkpoints.backbone import weights_digest
 from transfer.detection.config import resolved_protocol
 
 GREY_INPUT = dataclasses.replace(IMAGENET_INPUT, pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25))
@@ -88,7 +89,7 @@ def conversion(folder, convention, stem):
     state = {n: t for n, t in resnet18(weights=None).state_dict().items() if "fc." not in n}
     arrays = {ours: state[theirs].numpy() for theirs, ours in key_map.to_detectron2("resnet18").items()}
     folder.mkdir(exist_ok=True)
-    weights.write_pkl(folder / f"{stem}.pkl", weights.pickled(arrays))
+    proofs.write_pkl(folder / f"{stem}.pkl", proofs.pickled(arrays))
     about = {"source_sha256": tensor_digest(state), **dataclasses.asdict(convention)}
     (folder / f"{stem}.json").write_text(json.dumps(about))
     assert tensor_digest(state) != weights_digest(state)

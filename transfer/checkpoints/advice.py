@@ -11,16 +11,17 @@ import dataclasses
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
 from transfer.checkpoints import architecture, key_map
-from transfer.checkpoints.families import OF_RESNET, SOURCES, backbone_of, detect, take
+from transfer.checkpoints.backbone import backbone_of
+from transfer.checkpoints.families import FAMILIES, OF_RESNET, detect, extract
 from transfer.checkpoints.families.base import flatten
 from transfer.checkpoints.families.prefix import prefixes
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 from transfer.checkpoints.reading import file_format
-from transfer.checkpoints.reading.read import Loaded
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given
+from transfer.checkpoints.reading.read import CheckpointFile
 
 MOST_NAMES = 10_000  # of tensors: a hostile file can have any number, and each command is tried on all
 MOST_DROPPED = 12  # parts in a command that a person can still judge
-SEVERAL = 3  # sources that all would map everything say nothing of where a file is from
+SEVERAL = 3  # families that all would map everything say nothing of where a file is from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,45 +32,45 @@ class Way:
     command: str
 
 
-def advice(loaded: Loaded, source: str | None, network: str | None, given: Given) -> str:
+def advice(file: CheckpointFile, family: str | None, network: str | None, given: Given) -> str:
     """The end of a refusal: the likeliest command that works, and where the others are; "" if none does."""
-    found = ways(loaded, source, network, given)
+    found = ways(file, family, network, given)
     if not found:
-        return f"; {of_several(loaded)}" if of_several(loaded) else ""
-    others = f" ({command('transfer', 'inspect', file_word(loaded.path))} has others)" if len(found) > 1 else ""
+        return f"; {of_several(file)}" if of_several(file) else ""
+    others = f" ({command('transfer', 'inspect', file_word(file.path))} has others)" if len(found) > 1 else ""
     return f"; {found[0].when}: {found[0].command}{others}"
 
 
-def of_several(loaded: Loaded) -> str:
+def of_several(file: CheckpointFile) -> str:
     """What to do with a file that is by its name one of several; "" for others."""
-    return f"it is one of several files: {file_format.JOIN}" if file_format.is_shard(loaded.path) else ""
+    return f"it is one of several files: {file_format.JOIN}" if file_format.is_shard(file.path) else ""
 
 
 def ways(
-    loaded: Loaded, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+    file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> list[Way]:
-    """All that work, the likeliest first: the choice as it is but for what is left over, each prefix, each source."""
-    flat = flatten(loaded.content)
+    """All that work, the likeliest first: the choice as it is but for what is left over, each prefix, each family."""
+    flat = flatten(file.content)
     if len(flat) > MOST_NAMES:
         return []
-    found = _without_leftovers(loaded, source, network, given)
-    if found or source or network:
+    found = _without_leftovers(file, family, network, given)
+    if found or family or network:
         return found
     for prefix in prefixes(flat):
-        way = _way(loaded, f"to take what is under {prefix!r}", "prefix", prefix, given)
-        found += [way] if way else _without_leftovers(loaded, "prefix", prefix, given)
+        way = _way(file, f"to take what is under {prefix!r}", "prefix", prefix, given)
+        found += [way] if way else _without_leftovers(file, "prefix", prefix, given)
     by_name = [
-        _way(loaded, f"if {one.title} wrote it", name, None, given) for name, one in SOURCES.items() if name != "prefix"
+        _way(file, f"if {one.title} wrote it", name, None, given) for name, one in FAMILIES.items() if name != "prefix"
     ]
     named = [way for way in by_name if way]
     return found + (named if len(named) < SEVERAL else [])
 
 
-def _without_leftovers(loaded: Loaded, source: str | None, network: str | None, given: Given) -> list[Way]:
+def _without_leftovers(file: CheckpointFile, family: str | None, network: str | None, given: Given) -> list[Way]:
     """The choice with ``--drop`` for each part that is no ResNet's; nothing where that is not what is wrong."""
     try:
-        family, _ = detect(loaded, source)
-        state = take(family, loaded, network).state
+        chosen, _ = detect(file, family)
+        state = extract(chosen, file, network).state
     except InputError:
         return []
     known = key_map.to_detectron2(architecture.identify(state)).keys()
@@ -80,26 +81,24 @@ def _without_leftovers(loaded: Loaded, source: str | None, network: str | None, 
         return []
     more = dataclasses.replace(given, drop=(*given.drop, *parts))
     which = ", ".join(f"{part}*" if part.endswith(".") else part for part in parts[:3])
-    way = _way(
-        loaded, f"if {which} {'is' if len(parts) == 1 else 'are'} no part of the backbone", source, network, more
-    )
+    way = _way(file, f"if {which} {'is' if len(parts) == 1 else 'are'} no part of the backbone", family, network, more)
     return [way] if way else []
 
 
-def _way(loaded: Loaded, when: str, source: str | None, network: str | None, given: Given) -> Way | None:
+def _way(file: CheckpointFile, when: str, family: str | None, network: str | None, given: Given) -> Way | None:
     with contextlib.suppress(InputError):
-        backbone_of(loaded, source, network, given)
-        return Way(when=when, command=convert_command(loaded, source, network, given))
+        backbone_of(file, family, network, given)
+        return Way(when=when, command=convert_command(file, family, network, given))
     return None
 
 
 def convert_command(
-    loaded: Loaded, source: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+    file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> str:
     """``python -m transfer convert`` with this choice."""
-    if source == "prefix":
+    if family == "prefix":
         words = ["--prefix", str(network)]
     else:
-        choice = (("--source", source), ("--network", network))
+        choice = (("--family", family), ("--network", network))
         words = [word for flag, value in choice if value is not None for word in (flag, value)]
-    return command("transfer", "convert", file_word(loaded.path), *words, *given.words())
+    return command("transfer", "convert", file_word(file.path), *words, *given.words())

@@ -101,10 +101,11 @@ def describe(shapes: Shapes) -> str:
 
 
 def another(shapes: Shapes) -> str | None:
-    """What kind of ResNet this is if it is none that can be converted, whole or not; None for one that is or may be."""
+    """In words which unsupported ResNet this is, complete or not; None for one that is or may be supported."""
     kind = describe(shapes)
     plain = kind == NO_RESNET or kind.removesuffix(f", {_NO_STEM}") == key_map.title(identify(shapes))
-    return None if plain else kind
+    only = "only ResNet-18, 34, 50, 101 and 152 of the usual width and stem can be converted"
+    return None if plain else f"looks like a {kind}; {only}"
 
 
 _PARTS = {  # of keys → what it is; the first one found

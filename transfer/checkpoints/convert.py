@@ -17,11 +17,13 @@ import numpy as np
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
 from pretrain.common.shell import command
-from transfer.checkpoints import families, key_map, weights
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints import families, key_map
 from transfer.checkpoints.architecture import first_few
-from transfer.checkpoints.families import Backbone, read_backbone
+from transfer.checkpoints.backbone import Backbone, read_backbone
+from transfer.checkpoints.converted import ConvertedWeights
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 from transfer.checkpoints.reading.read import find_checkpoint
-from transfer.checkpoints.weights import NOTHING_GIVEN, ConvertedWeights, Given
 
 COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
 
@@ -30,7 +32,7 @@ def convert(
     path: Path | str,
     out: Path | str | None = None,
     *,
-    source: str | None = None,
+    family: str | None = None,
     network: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> ConvertedWeights:
@@ -38,17 +40,17 @@ def convert(
 
     The default name is the input's, with the network's where it is not the published one.
 
-    ``source``, ``network`` and ``given`` as in sources.read_backbone. An existing result of the same tensors and pixel
+    ``family``, ``network`` and ``given`` as in backbone.read_backbone. An existing result of the same tensors and pixel
     statistics is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when
     the result cannot be written or would replace a file not ours, or the conversion of another file or network.
     """
-    backbone = read_backbone(path, source, network, given)
+    backbone = read_backbone(path, family, network, given)
     checkpoint = find_checkpoint(path)
     target = _target(checkpoint, out, backbone)
-    existing = weights.usable(target)
+    existing = proofs.usable(target)
     if (
         existing
-        and existing.version == weights.VERSION
+        and existing.version == proofs.VERSION
         and existing.source_sha256 == backbone.sha256
         and _same_input(existing, backbone)
     ):
@@ -63,15 +65,14 @@ def summary(converted: ConvertedWeights) -> list[str]:
     other = [key for key, reason in converted.dropped.items() if reason != COUNTERS_DROPPED]
     counters = len(converted.dropped) - len(other)
     dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
-    builds = ", ".join(kind.upper() for kind in converted.forward_difference)
     return [
-        f"source: {converted.source} ({converted.source_reason}), sha256 {converted.source_sha256[:12]}",
+        f"family: {converted.family} ({converted.reason}), sha256 {converted.source_sha256[:12]}",
         *_choice(converted),
         f"network: {_network(converted)}",
-        *([f"assumed: {converted.assumed}"] if converted.assumed else []),
+        *([f"assumed: {converted.input.assumed}"] if converted.input.assumed else []),
         *([f"given: {shlex.join(converted.given.words())}"] if converted.given != NOTHING_GIVEN else []),
         f"mapped: {converted.mapped}/{converted.expected} tensors; dropped: {first_few(dropped, 6) or 'nothing'}",
-        f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g} ({builds})",
+        f"forward: largest relative difference to torchvision's res2 … res5 {converted.max_difference:.3g}",
         f"proof: {converted.json_path}",
         f"next: {_next_command(converted)}",
     ]
@@ -98,17 +99,18 @@ def _as_published(taken: Backbone | ConvertedWeights) -> bool:
 
 def _file_to_benchmark(converted: ConvertedWeights) -> Path:
     """The checkpoint, or the .pkl where the checkpoint by itself would be read in another way."""
-    chosen = converted.source_reason == families.FORCED or not _as_published(converted)
+    chosen = converted.reason == families.FORCED or not _as_published(converted)
     chosen = chosen or converted.given != NOTHING_GIVEN
     return converted.path if chosen else converted.source_path
 
 
 def _network(converted: ConvertedWeights) -> str:
     """Architecture and input in words."""
-    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (converted.pixel_mean, converted.pixel_std))
-    stride = "1×1" if converted.stride_in_1x1 else "3×3"
+    images = converted.input
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (images.mean, images.std))
+    stride = "1×1" if images.stride_in_1x1 else "3×3"
     return (
-        f"{key_map.title(converted.architecture)}, {converted.channel_order} images in [0, 1] with mean {mean} and std "
+        f"{key_map.title(converted.architecture)}, {images.order} images in [0, 1] with mean {mean} and std "
         f"{std}, stride in the {stride} convolutions"
     )
 
@@ -120,8 +122,8 @@ def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
 
 
 def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
-    """Whether both are said to be the same network and want their images in the same way."""
-    fields = ("source", "network", "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1", "given")
+    """Whether both come from the same family and network and take their images in the same way."""
+    fields = ("family", "network", "input", "given")
     return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
 
 
@@ -129,22 +131,20 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
     from transfer.checkpoints import verify
 
     arrays = renamed(backbone)
-    build = verify.Build(architecture=backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
     try:
-        difference = verify.forward_difference(backbone.state, arrays, backbone.pixel_mean, backbone.pixel_std, build)
+        difference = verify.forward_difference(backbone.state, arrays, backbone.architecture, backbone.input)
     except InputError as error:
         raise InputError(f"{checkpoint}: {error}") from None
     verify.require_agreement(difference, str(checkpoint))
     try:
-        sha256 = weights.write_pkl(target, weights.pickled(arrays))
+        sha256 = proofs.write_pkl(target, proofs.pickled(arrays))
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from None
     converted = ConvertedWeights(
         path=target,
         sha256=sha256,
-        source=backbone.source,
-        source_reason=backbone.reason,
-        assumed=backbone.assumed,
+        family=backbone.family,
+        reason=backbone.reason,
         source_path=checkpoint.resolve(),
         source_sha256=backbone.sha256,
         file_sha256=file_sha256(checkpoint),
@@ -155,10 +155,7 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
         expected=len(key_map.to_detectron2(backbone.architecture)),
         dropped=backbone.dropped
         | {name: COUNTERS_DROPPED for name in key_map.counters(backbone.architecture) if name in backbone.state},
-        pixel_mean=backbone.pixel_mean,
-        pixel_std=backbone.pixel_std,
-        channel_order=backbone.channel_order,
-        stride_in_1x1=backbone.stride_in_1x1,
+        input=backbone.input,
         forward_difference=difference,
         given=backbone.given,
     )
@@ -192,7 +189,7 @@ def _refuse_other_conversion(existing: ConvertedWeights | None, checkpoint: Path
 
 def _refuse_foreign(target: Path) -> None:
     """InputError if a file in the way is not ours. A damaged one is ours when the one beside it is."""
-    ours = {path: weights.written_here(path) for path in (target.with_suffix(".json"), target) if path.exists()}
+    ours = {path: proofs.written_here(path) for path in (target.with_suffix(".json"), target) if path.exists()}
     for path, verdict in ours.items():
         if verdict is False or (verdict is None and True not in ours.values()):
             raise InputError(f"{path}: exists and was not written here; choose another name with -o")

@@ -16,25 +16,25 @@ from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import replacing
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
 from transfer.checkpoints import key_map
-from transfer.checkpoints.families import Backbone, read_backbone
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given
+from transfer.checkpoints.backbone import Backbone, read_backbone
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 
 
 def export(
     path: Path | str,
     out: Path | str,
     *,
-    source: str | None = None,
+    family: str | None = None,
     network: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> Backbone:
-    """Write the backbone in ``path`` to ``out``; ``source``, ``network`` and ``given`` as in sources.read_backbone.
+    """Write the backbone in ``path`` to ``out``; ``family``, ``network`` and ``given`` as in backbone.read_backbone.
 
     The file holds torchvision's whole state without ``fc`` (318 tensors for a ResNet-50; batch counters that the
     checkpoint lacks are 0). InputError for a network that a torchvision file cannot describe (other pixel statistics,
     BGR, stride in the 1×1 convolutions), and for an ``out`` that exists or cannot be written.
     """
-    backbone, target = read_backbone(path, source, network, given), Path(out)
+    backbone, target = read_backbone(path, family, network, given), Path(out)
     _require_describable(backbone, path)
     if target.suffix != ".safetensors" or target.exists():
         raise InputError(f"{target}: give -o the name of a new file that ends in .safetensors")
@@ -51,16 +51,17 @@ def export(
 
 
 def _require_describable(backbone: Backbone, path: Path | str) -> None:
+    images = backbone.input
     # Within a rounding of a config.yaml's 0 to 255.
     mean, std = (
         all(abs(one - other) < 1e-6 for one, other in zip(ours, wanted, strict=True))
-        for ours, wanted in ((backbone.pixel_mean, IMAGENET_MEAN), (backbone.pixel_std, IMAGENET_STD))
+        for ours, wanted in ((images.mean, IMAGENET_MEAN), (images.std, IMAGENET_STD))
     )
     differing = {
         "other pixel means than ImageNet's": not mean,
         "other pixel stds": not std,
-        f"{backbone.channel_order} images": backbone.channel_order != "RGB",
-        "the stride in the 1×1 convolutions": backbone.stride_in_1x1,
+        f"{images.order} images": images.order != "RGB",
+        "the stride in the 1×1 convolutions": images.stride_in_1x1,
     }
     found = [what for what, differs in differing.items() if differs]
     if found:

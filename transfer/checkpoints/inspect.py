@@ -12,14 +12,15 @@ import numpy as np
 
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
-from transfer.checkpoints import architecture, foreign, key_map, weights
+from transfer.checkpoints import architecture, converted, foreign, key_map
 from transfer.checkpoints.advice import convert_command, of_several, ways
 from transfer.checkpoints.architecture import Shapes
-from transfer.checkpoints.families import SOURCES, Backbone, backbone_of, take
+from transfer.checkpoints.backbone import Backbone, backbone_of
+from transfer.checkpoints.families import FAMILIES, extract
 from transfer.checkpoints.families.base import flatten, under
 from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-from transfer.checkpoints.reading.read import Loaded, find_checkpoint, load_checkpoint
+from transfer.checkpoints.reading.read import CheckpointFile, find_checkpoint, load_checkpoint
 
 
 def inspect(path: Path) -> list[str]:
@@ -29,32 +30,32 @@ def inspect(path: Path) -> list[str]:
         with contextlib.suppress(InputError):
             return _explain_pkl(path, read_detectron2_pkl(path)["model"])
     try:
-        loaded = load_checkpoint(path)
+        file = load_checkpoint(path)
     except InputError as error:
         return [f"refused: {error}"]
-    flat = architecture.shapes_of(flatten(loaded.content))
-    head = [f"top-level keys: {architecture.first_few(map(str, loaded.content), 8)}", f"{len(flat)} tensors"]
+    flat = architecture.shapes_of(flatten(file.content))
+    head = [f"top-level keys: {architecture.first_few(map(str, file.content), 8)}", f"{len(flat)} tensors"]
     try:
-        backbone = backbone_of(loaded)
+        backbone = backbone_of(file)
     except InputError as error:
-        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(loaded)]
-    return [*head, *_explain_backbone(loaded, backbone)]
+        return [*head, *_explain_names(flat), f"refused: {error}", *_advice(file)]
+    return [*head, *_explain_backbone(file, backbone)]
 
 
 def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
-    proof, nearest = weights.load(path), key_map.nearest(arrays)
+    proof, nearest = converted.load(path), key_map.nearest(arrays)
     table = key_map.to_torchvision(nearest)
     lines = [
         f"detectron2 weights with {len(arrays)} arrays",
         *_matches({table.get(name, name): array.shape for name, array in arrays.items()}, nearest),
     ]
     if proof:
-        lines.append(f"converted from {proof.source_path} ({proof.source}, sha256 {proof.source_sha256[:12]})")
+        lines.append(f"converted from {proof.source_path} ({proof.family}, sha256 {proof.source_sha256[:12]})")
     return [*lines, f"try: {command('transfer', 'verify', file_word(path))}"]
 
 
 def _explain_names(flat: Shapes) -> list[str]:
-    """What a file that no source reads has under torchvision's names."""
+    """What a file that no family reads has under torchvision's names."""
     lines, found = [], prefixes(flat)
     for prefix in found[:4]:
         inner = named(under(flat, prefix))
@@ -66,33 +67,33 @@ def _explain_names(flat: Shapes) -> list[str]:
     return [*lines, *_matches(best, architecture.identify(best))]
 
 
-def _explain_backbone(loaded: Loaded, backbone: Backbone) -> list[str]:
-    """What a source takes out of the file."""
+def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
+    """What a family takes out of the file."""
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
     others = backbone.networks[1:]
     return [
-        f"source: {backbone.source} ({backbone.reason}){dropped}",
+        f"family: {backbone.family} ({backbone.reason}){dropped}",
         *_matches(architecture.shapes_of(backbone.state), backbone.architecture),
-        *([f"assumed: {backbone.assumed}"] if backbone.assumed else []),
+        *([f"assumed: {backbone.input.assumed}"] if backbone.input.assumed else []),
         *([f"networks: {backbone.network} is taken; --network takes {' or '.join(others)}"] if others else []),
-        f"try: {convert_command(loaded)}",
+        f"try: {convert_command(file)}",
     ]
 
 
-def _advice(loaded: Loaded) -> list[str]:
-    """The sources that come nearest, and the commands that work."""
-    counts = _nearest(loaded)
+def _advice(file: CheckpointFile) -> list[str]:
+    """The families that come nearest, and the commands that work."""
+    counts = _nearest(file)
     nearest = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
-    several = [of_several(loaded)] if of_several(loaded) else []
-    return nearest + [f"{way.when}, try: {way.command}" for way in ways(loaded)] + several
+    several = [of_several(file)] if of_several(file) else []
+    return nearest + [f"{way.when}, try: {way.command}" for way in ways(file)] + several
 
 
-def _nearest(loaded: Loaded) -> dict[str, tuple[int, int]]:
+def _nearest(file: CheckpointFile) -> dict[str, tuple[int, int]]:
     """Source → (tensors of the right shape in it, tensors of that network), the best first; none without any."""
     found = {}
-    for name, source in SOURCES.items():
+    for name, family in FAMILIES.items():
         with contextlib.suppress(InputError):
-            shapes = architecture.shapes_of(take(source, loaded).state)
+            shapes = architecture.shapes_of(extract(family, file).state)
             wanted = architecture.expected_shapes(architecture.identify(shapes))
             found[name] = sum(shapes.get(key) == shape for key, shape in wanted.items()), len(wanted)
     return dict(sorted(((n, v) for n, v in found.items() if v[0]), key=lambda item: -item[1][0] / item[1][1]))

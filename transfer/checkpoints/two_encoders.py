@@ -16,8 +16,9 @@ from torch import nn
 from pretrain.common.errors import InputError
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from transfer.checkpoints.architecture import first_few
-from transfer.checkpoints.families import Backbone, superinfo, weights_digest
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.backbone import Backbone, weights_digest
+from transfer.checkpoints.families import superinfo
+from transfer.checkpoints.reading.read import CheckpointFile
 
 PREFIX = "cmc-"  # before torchvision's name of the ResNet whose halves they are
 
@@ -35,40 +36,36 @@ def build_two_encoders(architecture: str, meta: Mapping[str, Any]) -> nn.Module:
         return TwoEncoders(like, space)
 
 
-def read_two_encoders(loaded: Loaded) -> Backbone | None:
+def read_two_encoders(file: CheckpointFile) -> Backbone | None:
     """The encoders with ``architecture`` "cmc-resnet50"; None for any file but a CMC run's backbone.safetensors.
 
     InputError in one line where tensors are missing, misshaped or not finite, or meta.json is about others.
     """
-    if not (superinfo.recognise(loaded) and superinfo.holds_two_encoders(loaded)):
+    if not (superinfo.recognise(file) and superinfo.holds_two_encoders(file)):
         return None
-    taken, meta = superinfo.read(loaded), loaded.meta or {}
+    raw, meta = superinfo.read(file), file.meta or {}
     architecture = PREFIX + str(meta.get("architecture"))
     try:
         wanted = build_two_encoders(architecture, meta).state_dict()
     except (LookupError, TypeError, ValueError):
         raise InputError(
-            f"{loaded.path}: meta.json does not say which ResNet and colour space CMC's encoders have"
+            f"{file.path}: meta.json does not say which ResNet and colour space CMC's encoders have"
         ) from None
-    odd = list(wanted.keys() ^ taken.state.keys())
-    odd += [name for name in wanted if name not in odd and wanted[name].shape != taken.state[name].shape]
-    odd += [name for name in wanted if name not in odd and not bool(torch.isfinite(taken.state[name]).all())]
+    odd = list(wanted.keys() ^ raw.state.keys())
+    odd += [name for name in wanted if name not in odd and wanted[name].shape != raw.state[name].shape]
+    odd += [name for name in wanted if name not in odd and not bool(torch.isfinite(raw.state[name]).all())]
     if odd:
         raise InputError(
-            f"{loaded.path}: not CMC's encoders of half a {meta['architecture']} each (missing, foreign, misshaped or "
+            f"{file.path}: not CMC's encoders of half a {meta['architecture']} each (missing, foreign, misshaped or "
             f"not finite: {first_few(sorted(odd))})"
         )
     return Backbone(
-        state=taken.state,
-        source=superinfo.SOURCE.name,
+        state=raw.state,
+        family=superinfo.FAMILY.name,
         reason="CMC's two encoders",
-        assumed="",
         architecture=architecture,
-        dropped=taken.dropped,
-        pixel_mean=taken.pixel_mean,
-        pixel_std=taken.pixel_std,
-        channel_order=taken.channel_order,
-        stride_in_1x1=False,
-        sha256=weights_digest(taken.state),
-        meta=loaded.meta,
+        dropped=raw.dropped,
+        input=raw.input,
+        sha256=weights_digest(raw.state),
+        meta=file.meta,
     )

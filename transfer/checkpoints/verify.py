@@ -11,7 +11,6 @@ difference is 0 where nothing is wrong; 1e-5 of a map's largest value is the lim
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,18 +24,18 @@ from torch import Tensor
 
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
-from transfer.checkpoints import architecture, key_map, weights
-from transfer.checkpoints.families import Backbone, read_backbone
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints import architecture, converted, key_map
+from transfer.checkpoints.backbone import Backbone, read_backbone
+from transfer.checkpoints.converted import ConvertedWeights
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
 from transfer.checkpoints.reading.read import find_checkpoint
-from transfer.checkpoints.weights import ConvertedWeights
 from transfer.detection.arrival import arrival
 from transfer.detection.config import protocol_cfg, resnet_keys
 
 LIMIT = 1e-5
 MAPS = ("res2", "res3", "res4", "res5")
-BUILDS = {"c4": "voc_c4_24k", "fpn": "coco_fpn_1x"}
+PROTOCOL = "coco_fpn_1x"  # all protocols' backbones are the same function: tests/transfer/checkpoints/test_convert.py
 _SIZE = 96
 
 
@@ -50,18 +49,12 @@ def check_images(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     return torch.cat([noise, (pixels - offset) / scale])
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Build:
-    """Which network the weights are for: torchvision's name of it, and where a bottleneck has its stride."""
-
-    architecture: str
-    stride_in_1x1: bool
-
-
-def torchvision_maps(state: Mapping[str, Tensor], images: Tensor, build: Build) -> dict[str, Tensor]:
-    """res2 … res5 (N×64…512 or N×256…2048, H/4…H/32) of torchvision's ResNet with ``state``."""
-    model: Any = architecture.build(build.architecture, stride_in_1x1=build.stride_in_1x1)
-    zeros = {name: torch.zeros((), dtype=torch.int64) for name in key_map.counters(build.architecture)}
+def torchvision_maps(
+    state: Mapping[str, Tensor], images: Tensor, network: str, stride_in_1x1: bool
+) -> dict[str, Tensor]:
+    """res2 … res5 (N×64…512 or N×256…2048, H/4…H/32) of torchvision's ``network`` with ``state``."""
+    model: Any = architecture.build(network, stride_in_1x1=stride_in_1x1)
+    zeros = {name: torch.zeros((), dtype=torch.int64) for name in key_map.counters(network)}
     model.load_state_dict(zeros | dict(state), assign=True)
     model.eval()
     maps = {}
@@ -73,10 +66,12 @@ def torchvision_maps(state: Mapping[str, Tensor], images: Tensor, build: Build) 
     return maps
 
 
-def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: str, build: Build) -> dict[str, Tensor]:
-    """The same maps from detectron2's ResNet with ``arrays``, as ``protocol`` builds it for this network."""
-    cfg = protocol_cfg(protocol)
-    for key, value in resnet_keys(build.architecture, build.stride_in_1x1).items():
+def detectron2_maps(
+    arrays: Mapping[str, np.ndarray], images: Tensor, network: str, stride_in_1x1: bool
+) -> dict[str, Tensor]:
+    """The same maps from detectron2's ResNet with ``arrays``, built from PROTOCOL's config for this network."""
+    cfg = protocol_cfg(PROTOCOL)
+    for key, value in resnet_keys(network, stride_in_1x1).items():
         cfg.merge_from_list([key, value])
     cfg.MODEL.RESNETS.OUT_FEATURES = list(MAPS)  # a C4 detector builds res5 from the same cfg, but in its ROI head
     cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
@@ -95,36 +90,28 @@ def detectron2_maps(arrays: Mapping[str, np.ndarray], images: Tensor, protocol: 
 def forward_difference(
     state: Mapping[str, Tensor],
     arrays: Mapping[str, np.ndarray],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    build: Build,
-) -> dict[str, dict[str, float]]:
-    """{"c4" | "fpn": {"res2": …, … "res5": …}}: largest absolute difference over the map's largest absolute value.
+    network: str,
+    pixels: PixelInput,
+) -> dict[str, float]:
+    """{"res2": …, … "res5": …}: largest absolute difference over the map's largest absolute value.
 
-    Without "c4" for ResNets of basic blocks, of which detectron2 has no such detector.
     InputError if a map is not finite, is zero everywhere or has another size, since then nothing can be compared.
     """
-    images = check_images(mean, std)
-    wanted = torchvision_maps(state, images, build)
+    images = check_images(pixels.mean, pixels.std)
+    wanted = torchvision_maps(state, images, network, pixels.stride_in_1x1)
     for name, values in wanted.items():
         largest = values.abs().max().item()
         if not 0 < largest < math.inf:
             raise InputError(f"the checkpoint's {name} is {largest} on test images: it is broken or has collapsed")
-    difference = {}
-    for kind, protocol in BUILDS.items():
-        if kind == "c4" and build.architecture in key_map.BASIC:
-            continue
-        found = detectron2_maps(arrays, images, protocol, build)
-        difference[kind] = {name: _relative(found[name], wanted[name], f"{name} of the {kind} build") for name in MAPS}
-    return difference
+    found = detectron2_maps(arrays, images, network, pixels.stride_in_1x1)
+    return {name: _relative(found[name], wanted[name], name) for name in MAPS}
 
 
-def require_agreement(difference: Mapping[str, Mapping[str, float]], what: str) -> None:
+def require_agreement(difference: Mapping[str, float], what: str) -> None:
     """InputError naming the first map whose difference is not below LIMIT."""
-    for build, maps in difference.items():
-        for name, value in maps.items():
-            if not value < LIMIT:
-                raise InputError(f"{what}: {name} of the {build} build differs by {value:.3g} of its largest value")
+    for name, value in difference.items():
+        if not value < LIMIT:
+            raise InputError(f"{what}: detectron2's {name} differs by {value:.3g} of its largest value")
 
 
 def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
@@ -145,7 +132,7 @@ def _as_tensor(array: np.ndarray, shape: tuple[int, ...] | None) -> Tensor | np.
 def _relative(found: Tensor, wanted: Tensor, what: str) -> float:
     if found.shape != wanted.shape:
         raise InputError(
-            f"{what} is {tuple(found.shape)}, torchvision's {tuple(wanted.shape)}: it is built differently"
+            f"detectron2's {what} is {tuple(found.shape)}, torchvision's {tuple(wanted.shape)}: it is built differently"
         )
     return float((found - wanted).abs().max() / wanted.abs().max())
 
@@ -172,7 +159,7 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
     if faults:
         raise InputError(f"{path}: not the {len(table)} tensors of a {key_map.title(network)}: {'; '.join(faults)}")
     found = [f"proved: {len(arrays)}/{len(table)} tensors, each of the shape in detectron2's {key_map.title(network)}"]
-    proof = weights.load(path)
+    proof = converted.load(path)
     if proof:
         proof.arrays()
         found.append(f"proved: the file is the one that {proof.json_path.name} describes (sha256 {proof.sha256[:12]})")
@@ -183,13 +170,14 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
         found.append(f"not proved: nothing ties the file to a checkpoint ({path.stem}.json is missing); give that too")
     known = backbone or proof
     found.append(_same_maps(path, arrays, network, known))
-    return found + (arrival(arrays, known is not None and known.stride_in_1x1, detector, path) if detector else [])
+    stride_in_1x1 = known is not None and known.input.stride_in_1x1
+    return found + (arrival(arrays, stride_in_1x1, detector, path) if detector else [])
 
 
 def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:
     """The checkpoint, with the same choices as it was converted with if it is the file that was."""
     if proof and file_sha256(find_checkpoint(checkpoint)) == proof.file_sha256:
-        return read_backbone(checkpoint, proof.source, proof.network or None, proof.given)
+        return read_backbone(checkpoint, proof.family, proof.network or None, proof.given)
     return read_backbone(checkpoint)
 
 
@@ -197,13 +185,10 @@ def _same_maps(
     path: Path, arrays: Mapping[str, np.ndarray], network: str, known: Backbone | ConvertedWeights | None
 ) -> str:
     state = {t: torch.from_numpy(arrays[o].copy()) for t, o in key_map.to_detectron2(network).items()}
-    mean, std = (known.pixel_mean, known.pixel_std) if known else (IMAGENET_MEAN, IMAGENET_STD)
-    build = Build(architecture=network, stride_in_1x1=known.stride_in_1x1 if known else False)
-    difference = forward_difference(state, arrays, mean, std, build)
+    difference = forward_difference(state, arrays, network, known.input if known else PixelInput())
     require_agreement(difference, str(path))
-    worst = max(value for maps in difference.values() for value in maps.values())
-    builds = " and ".join(kind.upper() for kind in difference)
-    return f"proved: res2 … res5 as torchvision computes them, {builds} build: largest relative difference {worst:.3g}"
+    worst = max(difference.values())
+    return f"proved: res2 … res5 as torchvision computes them: largest relative difference {worst:.3g}"
 
 
 def _same_tensors(path: Path, arrays: Mapping[str, np.ndarray], backbone: Backbone, checkpoint: Path | None) -> str:

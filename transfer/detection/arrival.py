@@ -16,7 +16,7 @@ import numpy as np
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 
-from transfer.checkpoints import key_map, weights
+from transfer.checkpoints import converted, key_map
 from transfer.detection.checks import detector_names, require_arrival
 from transfer.detection.config import detector_cfg
 
@@ -32,7 +32,7 @@ def arrival(arrays: Mapping[str, np.ndarray], stride_in_1x1: bool, protocol: str
     model = build_model(cfg)
     with tempfile.TemporaryDirectory() as folder, _without_log():
         copy = Path(folder) / "weights.pkl"  # detectron2 would run what is in the file; in the copy are arrays alone
-        copy.write_bytes(weights.pickled(dict(arrays)))
+        copy.write_bytes(converted.pickled(dict(arrays)))
         DetectionCheckpointer(model).load(str(copy))
     count = require_arrival(model, arrays, path)
     here = set(detector_names(model, architecture).values())

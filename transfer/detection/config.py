@@ -16,7 +16,7 @@ from detectron2.engine import DefaultTrainer
 
 from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map
-from transfer.checkpoints.weights import ConvertedWeights
+from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection import heads, profiles
 from transfer.detection.protocol_files import FAULTS, protocol_file, protocol_keys
 
@@ -101,7 +101,7 @@ def build_cfg(
     not free.
     """
     cfg = resolved_protocol(protocol, profile, num_gpus, opts)
-    network = _input(converted) | resnet_keys(converted.architecture, converted.stride_in_1x1)
+    network = _input(converted) | resnet_keys(converted.architecture, converted.input.stride_in_1x1)
     fixed = network | {
         "MODEL.WEIGHTS": str(converted.path),
         "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
@@ -169,9 +169,9 @@ def detector_cfg(protocol: str | Path, architecture: str, stride_in_1x1: bool) -
 
 def _input(converted: ConvertedWeights) -> dict[str, Any]:
     return {
-        "MODEL.PIXEL_MEAN": [round(255 * value, 4) for value in converted.pixel_mean],
-        "MODEL.PIXEL_STD": [round(255 * value, 4) for value in converted.pixel_std],
-        "INPUT.FORMAT": converted.channel_order,
+        "MODEL.PIXEL_MEAN": [round(255 * value, 4) for value in converted.input.mean],
+        "MODEL.PIXEL_STD": [round(255 * value, 4) for value in converted.input.std],
+        "INPUT.FORMAT": converted.input.order,
     }
 
 

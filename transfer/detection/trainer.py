@@ -33,7 +33,7 @@ from torch import nn
 from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError, RunError, in_one_line
 from pretrain.common.files import write_json
-from transfer.checkpoints.weights import ConvertedWeights
+from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.checks import require_arrival, require_trainable
 from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
 from transfer.detection.predictions import KeepPredictions

@@ -21,8 +21,8 @@ from benchmarks.run import Context
 from benchmarks.tasks import TASKS, Result, Settings, Setup
 from pretrain.common.errors import RunError
 from pretrain.common.files import write_json
-from transfer.checkpoints import weights
-from transfer.checkpoints.weights import ConvertedWeights
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
 from transfer.detection.trainer import precision, require_buildable, train_and_test
 
@@ -75,7 +75,7 @@ def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
 
 def _converted(pkl: Path | None) -> ConvertedWeights:
     assert pkl is not None  # a plan has no detectors without it
-    converted = weights.load(pkl)
+    converted = proofs.load(pkl)
     if converted is None:
         raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
     return converted

@@ -28,8 +28,8 @@ from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
 from pretrain.data import IMAGE_SUFFIXES, decode
 from transfer.checkpoints import architecture, key_map
-from transfer.checkpoints.families import Backbone, backbone_of, weights_digest
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.backbone import Backbone, backbone_of, weights_digest
+from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 
 PRECISION = "fp32"
@@ -54,9 +54,9 @@ class Features:
         return found
 
 
-def read_frozen(loaded: Loaded) -> Backbone:
+def read_frozen(file: CheckpointFile) -> Backbone:
     """What features can be taken from: any checkpoint that can be converted, and CMC's two encoders."""
-    return read_two_encoders(loaded) or backbone_of(loaded)
+    return read_two_encoders(file) or backbone_of(file)
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:
@@ -65,7 +65,7 @@ def build_backbone(backbone: Backbone) -> nn.Module:
         model = build_two_encoders(backbone.architecture, backbone.meta or {})
         zeros: dict[str, Tensor] = {}  # our own files have the counters
     else:
-        model = architecture.build(backbone.architecture, stride_in_1x1=backbone.stride_in_1x1)
+        model = architecture.build(backbone.architecture, stride_in_1x1=backbone.input.stride_in_1x1)
         zeros = {name: torch.zeros((), dtype=torch.int64) for name in key_map.counters(backbone.architecture)}
     missing, unexpected = model.load_state_dict(zeros | dict(backbone.state), strict=False, assign=True)
     if unexpected or missing:
@@ -84,8 +84,8 @@ def eval_transform(view: View, backbone: Backbone) -> v2.Compose:
             v2.CenterCrop(view.crop),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
-            *([v2.Lambda(_swap_red_and_blue)] if backbone.channel_order == "BGR" else []),
-            v2.Normalize(backbone.pixel_mean, backbone.pixel_std),
+            *([v2.Lambda(_swap_red_and_blue)] if backbone.input.order == "BGR" else []),
+            v2.Normalize(backbone.input.mean, backbone.input.std),
         ]
     )
 
@@ -153,7 +153,7 @@ def features_of(
     ask for them at once.
     """
     view = PROFILES[profile].view
-    input_digest = digest(dataclasses.asdict(backbone.input))[:6]
+    input_digest = digest(backbone.input.identity())[:6]
     key = f"{backbone.sha256[:12]}-{input_digest}-{data[:12]}-{view.resize}-{view.crop}-{PRECISION}"
     target = results_dir() / "features" / key / f"{part}.npy"
     with locked(target.parent):

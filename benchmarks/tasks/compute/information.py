@@ -10,7 +10,7 @@ import tyro
 from benchmarks.tasks.compute.features import build_backbone, read_frozen
 from pretrain.information.diagnose import DiagnoseArguments, report
 from pretrain.information.load import FrozenBackbone
-from transfer.checkpoints.families import Backbone
+from transfer.checkpoints.backbone import Backbone
 from transfer.checkpoints.reading.read import load_checkpoint
 
 
@@ -21,9 +21,9 @@ def frozen(backbone: Backbone, name: str) -> FrozenBackbone:
         module=build_backbone(backbone),
         name=name,
         sha256=backbone.sha256,
-        pixel_mean=backbone.pixel_mean,
-        pixel_std=backbone.pixel_std,
-        channel_order=backbone.channel_order,
+        pixel_mean=backbone.input.mean,
+        pixel_std=backbone.input.std,
+        channel_order=backbone.input.order,
         image_size=settings.get("image_size"),
     )
 

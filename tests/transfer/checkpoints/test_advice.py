@@ -16,10 +16,11 @@ from tests.transfer.layouts.parts import linear, random_backbone, under, zeros
 from transfer.__main__ import _choice, _parser
 from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.advice import advice, ways
-from transfer.checkpoints.families import SOURCES, backbone_of, detect, read_backbone
+from transfer.checkpoints.backbone import backbone_of, read_backbone
+from transfer.checkpoints.families import FAMILIES, detect
+from transfer.checkpoints.given import NOTHING_GIVEN
 from transfer.checkpoints.inspect import inspect
-from transfer.checkpoints.reading.read import Loaded
-from transfer.checkpoints.weights import NOTHING_GIVEN
+from transfer.checkpoints.reading.read import CheckpointFile
 
 
 @functools.cache
@@ -34,7 +35,7 @@ def state_of(shapes):
 
 
 def in_memory(content, path="x.pth"):
-    return Loaded(path=Path(path), content=content, meta=None)
+    return CheckpointFile(path=Path(path), content=content, meta=None)
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +267,7 @@ def test_names_that_lstrip_cut_are_explained(letters):
         ({"state_dict": {"layer1.0.conv1.weight": zeros(64, 64, 3, 3)}}, r"no conv1\.weight; only ResNet-18"),
         (
             {"backbone": torch.zeros(3)},
-            r"not a checkpoint of any known source .*; see: python -m transfer inspect x\.pth",
+            r"not a checkpoint of any known family .*; see: python -m transfer inspect x\.pth",
         ),
     ],
 )
@@ -286,22 +287,22 @@ def test_what_no_source_knows_is_named_all_the_same(content, message):
 )
 def test_a_hostile_file_is_one_short_line_soon(content):
     for extra in ({}, state_of(shapes_of(torchvision.models.resnet18))):
-        loaded = in_memory(content | extra)
+        file = in_memory(content | extra)
         start = time.monotonic()
         with pytest.raises(InputError) as caught:
-            backbone_of(loaded)
-        line = f"{caught.value}{advice(loaded, None, None, NOTHING_GIVEN)}"
+            backbone_of(file)
+        line = f"{caught.value}{advice(file, None, None, NOTHING_GIVEN)}"
         assert time.monotonic() - start < 20 and "\n" not in line and "\x1b" not in line and len(line) < 2000
 
 
 def test_a_blurring_network_of_timms_is_not_taken_for_a_plain_one():
     content = {"arch": "resnetblur50", "version": 2, "state_dict": state_of(shapes_of(torchvision.models.resnet50))}
     with pytest.raises(InputError, match="timm's resnetblur50 blurs"):
-        SOURCES["timm"].take(in_memory(content), None)
+        FAMILIES["timm"].extract(in_memory(content), None)
 
 
 def test_a_last_stage_of_stride_1_is_refused_where_the_file_says_it():
     content = SAMPLES["vissl-trunk"](state_of(shapes_of(torchvision.models.resnet50)), {}).content
     content["config"]["MODEL"]["TRUNK"]["RESNETS"] = {"LAYER4_STRIDE": 1}
     with pytest.raises(InputError, match="LAYER4_STRIDE 1"):
-        SOURCES["vissl"].take(in_memory(content), None)
+        FAMILIES["vissl"].extract(in_memory(content), None)

@@ -16,26 +16,26 @@ from benchmarks.tasks.compute.features import build_backbone
 from pretrain.checkpoint import save_checkpoint
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
+from pretrain.common.pixels import PixelInput
+from tests.transfer.earlier import as_earlier
 from transfer.__main__ import main
-from transfer.checkpoints import key_map, verify, weights
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints import key_map, verify
+from transfer.checkpoints.backbone import read_backbone, weights_digest
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone, weights_digest
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-
-RESNET50 = verify.Build(architecture="resnet50", stride_in_1x1=False)
+from transfer.detection.config import protocol_cfg
+from transfer.detection.protocol_files import protocol_names
 
 
 def rewritten(converted, arrays, path):
-    weights.write_pkl(path, weights.pickled(arrays))
+    proofs.write_pkl(path, proofs.pickled(arrays))
     return path
 
 
 def test_every_tensor_arrives_and_the_forward_pass_agrees_exactly(converted, full_state):
     assert (converted.mapped, converted.expected) == (265, 265)
-    assert {build: set(maps.values()) for build, maps in converted.forward_difference.items()} == {
-        "c4": {0},
-        "fpn": {0},
-    }
+    assert converted.forward_difference == dict.fromkeys(verify.MAPS, 0)
     assert {key for key in converted.dropped if not key.endswith("num_batches_tracked")} == {"fc.weight", "fc.bias"}
     assert len(converted.dropped) == 2 + 53
     arrays = read_detectron2_pkl(converted.path)["model"]
@@ -49,9 +49,9 @@ def test_proof_on_disk(converted, checkpoint):
     proof = json.loads(converted.json_path.read_text())
     assert proof["sha256"] == file_sha256(converted.path)
     assert proof["source_sha256"] == weights_digest(read_backbone(checkpoint).state)
-    assert (proof["source"], proof["channel_order"], proof["stride_in_1x1"]) == ("torchvision", "RGB", False)
-    assert {"versions", "detectron2", "git", "created", "pixel_mean", "pixel_std"} <= set(proof)
-    assert weights.load(converted.path) == converted
+    assert (proof["family"], proof["input"]["order"], proof["input"]["stride_in_1x1"]) == ("torchvision", "RGB", False)
+    assert {"versions", "detectron2", "git", "created"} <= set(proof) and {"mean", "std"} <= set(proof["input"])
+    assert proofs.load(converted.path) == converted
 
 
 def test_second_conversion_is_the_first_one(converted, checkpoint, monkeypatch, scratch):
@@ -75,19 +75,24 @@ def test_usable_only_while_proof_and_weights_belong_together(converted, scratch,
     path.write_bytes(converted.path.read_bytes())
     proof = json.loads(converted.json_path.read_text())
     path.with_suffix(".json").write_text(json.dumps(proof))
-    assert weights.usable(path) == dataclasses.replace(converted, path=path)
+    assert proofs.usable(path) == dataclasses.replace(converted, path=path)
     if fault in ("no pkl", "bytes"):
         path.unlink() if fault == "no pkl" else path.write_bytes(b"x")
     elif fault == "no json":
         path.with_suffix(".json").unlink()
     else:
-        bad = {"version": proof | {"version": 0}, "a list": [proof], "fields": proof | {"pixel_mean": 3}, "broken": ""}
+        bad = {
+            "version": proof | {"version": 0},
+            "a list": [proof],
+            "fields": proof | {"input": {"mean": 3}},
+            "broken": "",
+        }
         path.with_suffix(".json").write_text(json.dumps(bad[fault])[: None if fault != "broken" else 1])
-    assert weights.usable(path) is None
+    assert proofs.usable(path) is None
 
 
 def test_looking_at_a_proof_imports_neither_torch_nor_detectron2():
-    code = "import sys, transfer.checkpoints.weights; sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
+    code = "import sys, transfer.checkpoints.converted; sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -97,7 +102,7 @@ def test_command_prints_the_path_and_proof(checkpoint, scratch, capsys):
     assert out.strip() == str(scratch / "x.pkl")
     assert "265/265" in err and "fc.weight" in err and "make benchmark" in err
     assert "assumed: RGB images normalised with ImageNet's mean and std" in err
-    assert "ImageNet" in json.loads((scratch / "x.json").read_text())["assumed"]
+    assert "ImageNet" in json.loads((scratch / "x.json").read_text())["input"]["assumed"]
     assert main(["verify", str(scratch / "x.pkl"), str(checkpoint)]) == 0
     err = capsys.readouterr().err
     assert "bit for bit" in err and "not proved" not in err
@@ -145,29 +150,36 @@ def test_verify_refuses_another_set_of_arrays(converted, scratch, fault):
 def test_forward_proof_sees_what_shapes_do_not(converted, full_state, scratch, monkeypatch):
     protocol = scratch / "other.yaml"
     protocol.write_text("MODEL: {RESNETS: {RES5_DILATION: 2}}")
-    monkeypatch.setattr(verify, "BUILDS", {"c4": str(protocol)})
+    monkeypatch.setattr(verify, "PROTOCOL", str(protocol))
     with pytest.raises(InputError, match="is built differently"):  # dilation changes the map's size
-        verify.forward_difference(backbone_of(full_state), converted.arrays(), (0.5,) * 3, (0.25,) * 3, RESNET50)
+        verify.forward_difference(backbone_of(full_state), converted.arrays(), "resnet50", PixelInput())
 
 
 @pytest.mark.parametrize("in_1x1", [False, True])
 def test_stride_is_where_it_is_said_to_be(in_1x1, converted, full_state):
     state, arrays = backbone_of(full_state), converted.arrays()
     images = verify.check_images((0.5,) * 3, (0.25,) * 3)
-    theirs = verify.torchvision_maps(state, images, dataclasses.replace(RESNET50, stride_in_1x1=in_1x1))["res5"]
+    theirs = verify.torchvision_maps(state, images, "resnet50", in_1x1)["res5"]
     for build in (False, True):
-        ours = verify.detectron2_maps(
-            arrays, images, "coco_fpn_1x", dataclasses.replace(RESNET50, stride_in_1x1=build)
-        )["res5"]
+        ours = verify.detectron2_maps(arrays, images, "resnet50", build)["res5"]
         difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
         assert difference < 1e-5 if build == in_1x1 else difference > 1e-2
 
 
 def test_forward_proof_has_a_limit():
-    verify.require_agreement({"c4": {"res2": 9e-6}}, "x")
+    verify.require_agreement({"res2": 9e-6}, "x")
     for value in (1.1e-5, float("nan")):
-        with pytest.raises(InputError, match="res2 of the c4 build"):
-            verify.require_agreement({"c4": {"res2": value}}, "x")
+        with pytest.raises(InputError, match="x: detectron2's res2 differs by"):
+            verify.require_agreement({"res2": value}, "x")
+
+
+def test_one_proof_is_for_every_protocol():
+    """Their configs differ in no key that build_resnet_backbone reads and detectron2_maps does not set."""
+    own = ("DEPTH", "RES2_OUT_CHANNELS", "STRIDE_IN_1X1", "OUT_FEATURES", "NORM")
+    of_each = [protocol_cfg(protocol).MODEL for protocol in protocol_names()]
+    networks = [{key: value for key, value in model.RESNETS.items() if key not in own} for model in of_each]
+    assert all(network == networks[0] for network in networks) and networks[0]["RES5_DILATION"] == 1
+    assert {model.BACKBONE.FREEZE_AT for model in of_each} == {0}
 
 
 def backbone_of(state):
@@ -199,7 +211,7 @@ def test_the_same_weights_in_other_wrapping(full_state, scratch, kind):
     expected = {n: v.half().float() if kind == "half" and v.is_floating_point() else v for n, v in state.items()}
     backbone = read_backbone(path)
     assert backbone.sha256 == weights_digest(expected) and not any(v.requires_grad for v in backbone.state.values())
-    assert (backbone.source, backbone.architecture) == ("torchvision", "resnet50")
+    assert (backbone.family, backbone.architecture) == ("torchvision", "resnet50")
 
 
 def test_a_conversion_of_an_earlier_version_still_says_how_its_images_are_wanted(converted, checkpoint, scratch):
@@ -208,11 +220,11 @@ def test_a_conversion_of_an_earlier_version_still_says_how_its_images_are_wanted
         (scratch / f"x{path.suffix}").write_bytes(path.read_bytes())
     proof = json.loads((scratch / "x.json").read_text())
     old = {"version": 3, "pixel_mean": [0.0, 0.0, 0.0], "channel_order": "BGR", "source_sha256": "0" * 64}
-    (scratch / "x.json").write_text(json.dumps(proof | old))
+    (scratch / "x.json").write_text(json.dumps(as_earlier(proof, **old)))
     backbone = read_backbone(scratch / "x.pkl")
-    assert (backbone.pixel_mean, backbone.channel_order) == ((0.0, 0.0, 0.0), "BGR")
+    assert (backbone.input.mean, backbone.input.order) == ((0.0, 0.0, 0.0), "BGR")
     again = convert(checkpoint, scratch / "x.pkl")
-    assert again.version == weights.VERSION and again.source_sha256 == converted.source_sha256
+    assert again.version == proofs.VERSION and again.source_sha256 == converted.source_sha256
 
 
 def test_a_checkpoint_and_its_conversion_are_one(converted, checkpoint):
@@ -237,9 +249,7 @@ def test_other_depths(name, count, dim, scratch):
     torch.save(model.state_dict(), scratch / "x.pth")
     converted = convert(scratch / "x.pth")
     assert (converted.architecture, converted.mapped, converted.expected) == (name, count, count)
-    basic = dim == 512
-    assert set(converted.forward_difference) == ({"fpn"} if basic else {"c4", "fpn"})
-    assert converted.max_difference < 1e-5
+    assert set(converted.forward_difference) == set(verify.MAPS) and converted.max_difference < 1e-5
     assert any(f"{count}/{count}" in line for line in verify.verify(converted.path, scratch / "x.pth"))
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
@@ -259,8 +269,8 @@ def saved_run(folder, state, **changes):
 def test_own_run_folder(full_state, scratch):
     saved_run(scratch, backbone_of(full_state))
     backbone = read_backbone(scratch)
-    assert (backbone.source, backbone.sha256) == ("superinfo", weights_digest(backbone_of(full_state)))
-    assert backbone.pixel_mean == (0.1, 0.2, 0.3) and backbone.meta["method"] == "random"
+    assert (backbone.family, backbone.sha256) == ("superinfo", weights_digest(backbone_of(full_state)))
+    assert backbone.input.mean == (0.1, 0.2, 0.3) and backbone.meta["method"] == "random"
     assert len(backbone.state) == 318
 
 
@@ -285,9 +295,9 @@ def test_other_pixel_statistics_are_converted_anew(full_state, scratch):
     first = convert(scratch)
     saved_run(scratch, backbone_of(full_state), pixel_mean=(0.4, 0.4, 0.4))
     second = convert(scratch)
-    assert (first.pixel_mean, second.pixel_mean) == ((0.1, 0.2, 0.3), (0.4, 0.4, 0.4))
-    assert (second.source_sha256, second.assumed) == (first.source_sha256, "")
-    assert weights.usable(second.path) == second
+    assert (first.input.mean, second.input.mean) == ((0.1, 0.2, 0.3), (0.4, 0.4, 0.4))
+    assert (second.source_sha256, second.input.assumed) == (first.source_sha256, "")
+    assert proofs.usable(second.path) == second
 
 
 def test_own_run_whose_meta_is_about_other_tensors(full_state, scratch):
@@ -302,8 +312,8 @@ def test_own_run_whose_meta_is_about_other_tensors(full_state, scratch):
 def test_a_damaged_result_is_made_anew(damaged, checkpoint, scratch):
     whole = convert(checkpoint, scratch / "x.pkl")
     (scratch / damaged).write_bytes((scratch / damaged).read_bytes()[:1000])
-    assert weights.usable(whole.path) is None
-    assert convert(checkpoint, scratch / "x.pkl") == whole and weights.usable(whole.path) == whole
+    assert proofs.usable(whole.path) is None
+    assert convert(checkpoint, scratch / "x.pkl") == whole and proofs.usable(whole.path) == whole
 
 
 def test_never_replaces_what_is_not_ours(full_state, checkpoint, scratch):

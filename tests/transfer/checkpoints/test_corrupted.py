@@ -13,9 +13,9 @@ from torchvision.models import resnet18
 
 from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map, verify
+from transfer.checkpoints.backbone import backbone_of, weights_digest
 from transfer.checkpoints.convert import renamed
-from transfer.checkpoints.families import backbone_of, weights_digest
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 DRAWS = 12
 TYPES = (torch.float64, torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)
@@ -34,7 +34,7 @@ def state():
 
 
 def read(state):
-    return backbone_of(Loaded(path=Path("x.pth"), content=state, meta=None))
+    return backbone_of(CheckpointFile(path=Path("x.pth"), content=state, meta=None))
 
 
 def refused(state, message):
@@ -140,7 +140,7 @@ def test_a_file_of_another_familys_network_keeps_its_place(state):
         | {f"module.encoder_k.{key}": value for key, value in other.items()}
     }
     query, key = (
-        backbone_of(Loaded(path=Path("x.pth"), content=content, meta=None), network=network)
+        backbone_of(CheckpointFile(path=Path("x.pth"), content=content, meta=None), network=network)
         for network in ("query", "key")
     )
     assert (query.sha256, key.sha256) == (weights_digest(state), weights_digest(other))

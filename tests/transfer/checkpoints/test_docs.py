@@ -1,38 +1,38 @@
-"""docs/checkpoints.md against the code: the table of sources, and the example of a new one as it stands there."""
+"""docs/checkpoints.md against the code: the table of families, and the example of a new one as it stands there."""
 
 import re
 from pathlib import Path
 
 from tests.transfer.layouts import SAMPLES
 from tests.transfer.layouts.parts import linear, under, zeros
-from transfer.checkpoints.families import SOURCES
+from transfer.checkpoints.families import FAMILIES
 from transfer.checkpoints.families.base import PUBLISHED_CODE, WRITTEN_IN_TEST
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 PAGE = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 
 
 def rows():
-    table = PAGE.partition("| source |")[2].partition("\n\n")[0]
+    table = PAGE.partition("| family |")[2].partition("\n\n")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return {row[0]: row[1:] for row in cells}
 
 
 def test_the_table_has_every_source_by_its_title():
-    assert {name: row[0] for name, row in rows().items()} == {name: source.title for name, source in SOURCES.items()}
+    assert {name: row[0] for name, row in rows().items()} == {name: family.title for name, family in FAMILIES.items()}
 
 
 def test_the_table_says_how_each_layout_is_known():
     for name, (_, _, _, known) in rows().items():
-        assert ("code" in known) >= (PUBLISHED_CODE in SOURCES[name].known_from), name
-        assert ("library" in known) >= (WRITTEN_IN_TEST in SOURCES[name].known_from), name
+        assert ("code" in known) >= (PUBLISHED_CODE in FAMILIES[name].known_from), name
+        assert ("library" in known) >= (WRITTEN_IN_TEST in FAMILIES[name].known_from), name
 
 
 def test_the_table_names_every_network_in_order():
     for sample in SAMPLES.values():
         empty = {"conv1.weight": zeros(64, 3, 7, 7), "layer4.1.bn1.weight": zeros(512)}
         made = sample(empty, empty)
-        named = rows()[made.source][1]
+        named = rows()[made.family][1]
         assert re.search(", ".join(made.networks), named) or set(made.networks) <= set(re.findall(r"\w+", named))
 
 
@@ -47,9 +47,9 @@ def test_the_example_reads_what_it_says_it_reads():
         "ema": under("trunk.", {name: zeros(1) for name in state}),
         "epoch": 3,
     }
-    loaded = Loaded(path=Path("x.pth"), content=content, meta=None)
-    assert scope["SOURCE"].recognise(loaded) and not [s for s in SOURCES.values() if s.recognise(loaded)]
-    taken = scope["SOURCE"].take(loaded, None)
-    assert set(taken.state) == {"conv1.weight", "layer2.0.downsample.1.bias"}
-    assert (taken.network, taken.networks) == ("trained", ("trained", "ema"))
-    assert {"epoch", "net/mlp.0.weight", "ema/trunk.conv1.weight"} <= set(taken.dropped)
+    file = CheckpointFile(path=Path("x.pth"), content=content, meta=None)
+    assert scope["FAMILY"].recognise(file) and not [s for s in FAMILIES.values() if s.recognise(file)]
+    raw = scope["FAMILY"].extract(file, None)
+    assert set(raw.state) == {"conv1.weight", "layer2.0.downsample.1.bias"}
+    assert (raw.network, raw.networks) == ("trained", ("trained", "ema"))
+    assert {"epoch", "net/mlp.0.weight", "ema/trunk.conv1.weight"} <= set(raw.dropped)

@@ -9,8 +9,8 @@ from torchvision.models import resnet50
 
 from pretrain.common.errors import InputError
 from transfer.__main__ import main
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.export import export
-from transfer.checkpoints.families import read_backbone
 
 
 def test_torchvision_to_detectron2_and_back_is_bitwise_and_loads_strictly(converted, full_state, scratch, capsys):
@@ -31,7 +31,7 @@ def test_a_detectors_backbone_comes_out(full_state, converted, scratch):
         f"backbone.bottom_up.{name}": torch.from_numpy(array.copy()) for name, array in converted.arrays().items()
     }
     torch.save({"model": tensors | {"proposal_generator.rpn_head.conv.weight": torch.zeros(2)}}, scratch / "model.pth")
-    export(scratch / "model.pth", scratch / "out.safetensors", source="detectron2")
+    export(scratch / "model.pth", scratch / "out.safetensors", family="detectron2")
     assert torch.equal(load_file(scratch / "out.safetensors")["conv1.weight"], full_state["conv1.weight"])
 
 

@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from pretrain.common.errors import InputError
+from tests.transfer.earlier import as_earlier
 from tests.transfer.layouts.parts import linear, norm, random_backbone, under
 from transfer.__main__ import main
-from transfer.checkpoints import weights
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import SOURCES, mmconfig, read_backbone
+from transfer.checkpoints.families import FAMILIES, mmconfig
 from transfer.checkpoints.families.base import IMAGENET_ASSUMED, config_beside
-from transfer.checkpoints.reading.read import Loaded
-from transfer.checkpoints.verify import verify
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
+from transfer.checkpoints.reading.read import CheckpointFile
+from transfer.checkpoints.verify import MAPS, verify
 
 CAFFE = ((102.9801 / 255, 115.9465 / 255, 122.7717 / 255), (1 / 255,) * 3)
 IMAGENET_255 = "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]"
@@ -36,7 +38,7 @@ def test_what_is_dropped_is_in_the_proof_and_verified(backbone, tmp_path):
         convert(path)
     assert "\n" not in str(caught.value)
     assert main([word.strip("'") for word in str(caught.value).split("python -m transfer ")[1].split(" ")]) == 0
-    proof = weights.load(path.with_suffix(".pkl"))
+    proof = proofs.load(path.with_suffix(".pkl"))
     assert proof.given == Given(drop=("pred.", "projector."))
     assert proof.dropped["pred.bn1.weight"] == "left out, as --drop pred. says" and "projector.bias" in proof.dropped
     assert "given: --drop pred. --drop projector." in summary(proof) and summary(proof)[-1].endswith(f'{proof.path}"')
@@ -75,14 +77,14 @@ def test_a_given_input_is_another_checkpoint_and_nothing_given_is_the_same(backb
     usual = convert(tmp_path / "x.pth")
     flags = ["--pixel-mean", "0", "0", "0", "--pixel-std", "1", "1", "1", "--channel-order", "BGR", "--stride-in-1x1"]
     assert main(["convert", str(tmp_path / "x.pth"), "-o", str(tmp_path / "y.pkl"), *flags]) == 0
-    other = weights.load(tmp_path / "y.pkl")
-    assert (other.pixel_mean, other.pixel_std, other.channel_order) == ((0.0,) * 3, (1.0,) * 3, "BGR")
-    assert other.stride_in_1x1 and other.assumed == "a last stage of stride 2"
+    other = proofs.load(tmp_path / "y.pkl")
+    assert (other.input.mean, other.input.std, other.input.order) == ((0.0,) * 3, (1.0,) * 3, "BGR")
+    assert other.input.stride_in_1x1 and other.input.assumed == "a last stage of stride 2"
     assert (other.source_sha256, other.given.words()) == (usual.source_sha256, [*flags[-1:], *flags[:-1]])
     assert usual.given == NOTHING_GIVEN and usual.input != other.input
     assert read_backbone(other.path).input == other.input
-    said = dataclasses.asdict(usual.input) | {"channel_order": "BGR"}
-    assert read_backbone(tmp_path / "x.pth", given=Given(channel_order="BGR")).input == weights.InputConvention(**said)
+    said = dataclasses.replace(usual.input, order="BGR")
+    assert read_backbone(tmp_path / "x.pth", given=Given(channel_order="BGR")).input == said
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_a_given_input_is_another_checkpoint_and_nothing_given_is_the_same(backb
 def test_what_is_given_is_not_assumed(given, pixels, backbone, tmp_path):
     torch.save(backbone, tmp_path / "x.pth")
     rest = "the stride in the 3×3 convolutions, a last stage of stride 2"
-    assert read_backbone(tmp_path / "x.pth", given=given).assumed == pixels + rest
+    assert read_backbone(tmp_path / "x.pth", given=given).input.assumed == pixels + rest
 
 
 def test_no_stride_in_1x1_is_given_too():
@@ -114,21 +116,20 @@ def test_statistics_for_0_to_255_are_refused_with_the_remedy(field):
 def test_a_proof_from_before_anything_could_be_given_is_still_read(backbone, tmp_path):
     torch.save(backbone, tmp_path / "x.pth")
     now = convert(tmp_path / "x.pth")
-    old = json.loads(now.json_path.read_text())
-    del old["given"]
-    now.json_path.write_text(json.dumps(old | {"version": 4}))
-    proof = weights.usable(now.path)
+    old = as_earlier(json.loads(now.json_path.read_text()), version=4)
+    now.json_path.write_text(json.dumps(old))
+    proof = proofs.usable(now.path)
     assert proof.given == NOTHING_GIVEN and (proof.input, proof.sha256) == (now.input, now.sha256)
-    assert convert(tmp_path / "x.pth").version == weights.VERSION
+    assert convert(tmp_path / "x.pth").version == proofs.VERSION
 
 
 def test_what_is_beside_a_file_and_nested_without_end_says_nothing(tmp_path):
     for name in ("x.json", "config.json", "config.yaml"):
         (tmp_path / name).write_text("[" * 100_000)
-    assert weights.load(tmp_path / "x.pkl") is None and weights.written_here(tmp_path / "x.json") is None
-    loaded = Loaded(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
-    assert config_beside(loaded, "config.json") == {}
-    assert SOURCES["detectron2"].take(loaded, None).assumed == IMAGENET_ASSUMED
+    assert proofs.load(tmp_path / "x.pkl") is None and proofs.written_here(tmp_path / "x.json") is None
+    file = CheckpointFile(path=tmp_path / "x.pth", content={"stem.conv1.weight": torch.zeros(1)}, meta=None)
+    assert config_beside(file, "config.json") == {}
+    assert FAMILIES["detectron2"].extract(file, None).input.assumed == IMAGENET_ASSUMED
 
 
 MMCV = f"""img_norm_cfg = dict({IMAGENET_255}, to_rgb=True)
@@ -201,11 +202,11 @@ PIXELS, STRIDE, LAST = "RGB images normalised", "3×3", "last stage"
 )  # fmt: skip
 def test_openmmlabs_config_says_the_input(meta, pixels, order, in_1x1, assumed):
     state = {f"backbone.layer1.0.conv{n}.weight": torch.zeros(1) for n in (1, 2, 3)}
-    loaded = Loaded(path=Path("x.pth"), content={"meta": meta, "state_dict": state}, meta=None)
-    found = SOURCES["openmmlab"].take(loaded, None)
-    assert (found.channel_order, found.stride_in_1x1) == (order, in_1x1)
-    assert found.pixel_mean == pytest.approx(pixels[0]) and found.pixel_std == pytest.approx(pixels[1])
-    clauses = [clause for clause in found.assumed.split(", ") if clause]
+    file = CheckpointFile(path=Path("x.pth"), content={"meta": meta, "state_dict": state}, meta=None)
+    found = FAMILIES["openmmlab"].extract(file, None)
+    assert (found.input.order, found.input.stride_in_1x1) == (order, in_1x1)
+    assert found.input.mean == pytest.approx(pixels[0]) and found.input.std == pytest.approx(pixels[1])
+    clauses = [clause for clause in found.input.assumed.split(", ") if clause]
     assert len(clauses) == len(assumed) and all(one in clause for one, clause in zip(assumed, clauses, strict=True))
 
 
@@ -213,9 +214,9 @@ def test_a_network_of_style_caffe_is_converted_with_its_stride_and_colours(scrat
     state = random_backbone("resnet50", 1)
     torch.save({"meta": {"config": MMDET_CAFFE}, "state_dict": under("backbone.", state)}, scratch / "x.pth")
     converted = convert(scratch / "x.pth")
-    assert (converted.stride_in_1x1, converted.channel_order, converted.assumed) == (True, "BGR", "")
-    assert converted.pixel_mean == pytest.approx(CAFFE[0]) and converted.pixel_std == pytest.approx(CAFFE[1])
-    assert set(converted.forward_difference) == {"c4", "fpn"} and converted.max_difference == 0
+    assert (converted.input.stride_in_1x1, converted.input.order, converted.input.assumed) == (True, "BGR", "")
+    assert converted.input.mean == pytest.approx(CAFFE[0]) and converted.input.std == pytest.approx(CAFFE[1])
+    assert set(converted.forward_difference) == set(MAPS) and converted.max_difference == 0
 
 
 @pytest.mark.parametrize("key", ["strides=(1, 2, 2, 1)", "dilations=(1, 1, 2, 4)"])
@@ -246,4 +247,4 @@ def test_resnet18_of_style_caffe_is_an_ordinary_one(backbone, tmp_path):
     """Basic blocks have no 1×1 convolution to have the stride in."""
     config = {"cfg": "model = dict(backbone=dict(style='caffe'))"}
     torch.save({"meta": config, "state_dict": under("backbone.", backbone)}, tmp_path / "x.pth")
-    assert not read_backbone(tmp_path / "x.pth").stride_in_1x1
+    assert not read_backbone(tmp_path / "x.pth").input.stride_in_1x1

@@ -1,12 +1,12 @@
-"""What a person is told of a file: inspect, the choice of network, and --source."""
+"""What a person is told of a file: inspect, the choice of network, and --family."""
 
 import pytest
 import torch
 from torchvision.models import resnet18
 
 from pretrain.common.errors import InputError
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import read_backbone
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.verify import verify
 
@@ -30,7 +30,7 @@ def test_a_known_file(backbone, tmp_path):
     torch.save(moco(backbone)[0], path)
     lines = inspect(path)
     assert lines[0] == "top-level keys: epoch, state_dict"
-    assert lines[2].startswith("source: moco (")
+    assert lines[2].startswith("family: moco (")
     assert lines[3] == "100 of the 100 tensors of a ResNet-18"
     assert "networks: query is taken; --network takes key" in lines
     assert lines[-1] == f"try: python -m transfer convert {path}"
@@ -41,7 +41,7 @@ def test_an_unknown_prefix(backbone, tmp_path):
     torch.save({"net": {f"trunk.{n}": v for n, v in backbone.items()}}, path)
     lines = inspect(path)
     assert "under 'net.trunk.': 120, looks like: ResNet-18" in lines
-    assert any(line.startswith("refused: ") and "not a checkpoint of any known source" in line for line in lines)
+    assert any(line.startswith("refused: ") and "not a checkpoint of any known family" in line for line in lines)
     assert lines[-1].endswith(f"try: python -m transfer convert {path} --prefix net.trunk.")
 
 
@@ -73,20 +73,20 @@ def test_networks_can_be_chosen_and_verified(backbone, tmp_path):
 
 def test_a_source_can_be_named(backbone, tmp_path):
     torch.save(backbone, tmp_path / "x.pth")
-    forced = convert(tmp_path / "x.pth", tmp_path / "forced.pkl", source="simclr")
-    assert (forced.source, forced.pixel_mean, forced.pixel_std) == ("simclr", (0.0,) * 3, (1.0,) * 3)
-    assert convert(tmp_path / "x.pth").source == "torchvision"
+    forced = convert(tmp_path / "x.pth", tmp_path / "forced.pkl", family="simclr")
+    assert (forced.family, forced.input.mean, forced.input.std) == ("simclr", (0.0,) * 3, (1.0,) * 3)
+    assert convert(tmp_path / "x.pth").family == "torchvision"
     assert summary(forced)[-1].endswith(f'{forced.path}"')
-    with pytest.raises(InputError, match="--source nonsense: there is no such source; there are superinfo, "):
-        convert(tmp_path / "x.pth", source="nonsense")
+    with pytest.raises(InputError, match="--family nonsense: there is no such family; there are superinfo, "):
+        convert(tmp_path / "x.pth", family="nonsense")
     for other in ("superinfo", "moco", "detectron2", "byol"):
         with pytest.raises(InputError, match=f"^{tmp_path}/x.pth: (nothing in it is laid out|not a usable)"):
-            convert(tmp_path / "x.pth", source=other)
+            convert(tmp_path / "x.pth", family=other)
 
 
 def test_a_file_without_the_marks_of_its_family_can_still_be_named(backbone, tmp_path):
     """A SimSiam network without its heads could be anybody's encoder."""
     torch.save({"state_dict": {f"encoder.{n}": v for n, v in backbone.items()}}, tmp_path / "x.pth")
     lines = inspect(tmp_path / "x.pth")
-    (named,) = [line.split("--source ")[1] for line in lines if line.startswith("if SimSiam wrote it, try: ")]
-    assert convert(tmp_path / "x.pth", source=named).mapped == 100
+    (named,) = [line.split("--family ")[1] for line in lines if line.startswith("if SimSiam wrote it, try: ")]
+    assert convert(tmp_path / "x.pth", family=named).mapped == 100

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.models import resnet18, resnet50
 
-from transfer.checkpoints.families import read_backbone
+from transfer.checkpoints.backbone import read_backbone
 
 pytestmark = pytest.mark.slow
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -70,13 +70,13 @@ def test_timm_hub_folder(scratch):
     model = stirred(timm.create_model("resnet18"))
     timm.models.save_for_hf(model, scratch, safe_serialization=True)
     backbone = read_backbone(scratch / "model.safetensors")
-    assert (backbone.source, backbone.architecture) == ("timm", "resnet18")
-    assert backbone.pixel_mean == model.pretrained_cfg["mean"] and "ImageNet" not in backbone.assumed
+    assert (backbone.family, backbone.architecture) == ("timm", "resnet18")
+    assert backbone.input.mean == model.pretrained_cfg["mean"] and "ImageNet" not in backbone.input.assumed
     agree(maps(backbone, resnet18), timm_maps(model))
 
 
 def test_timm_training_checkpoint(scratch):
-    """timm's own saver; the average is taken, as timm does when it loads such a file."""
+    """timm's own saver; the average is chosen, as timm does when it loads such a file."""
     timm = pytest.importorskip("timm")
     from timm.utils import CheckpointSaver, ModelEmaV2
 
@@ -88,7 +88,7 @@ def test_timm_training_checkpoint(scratch):
     saver = CheckpointSaver(model, optimizer, args, model_ema=ema, checkpoint_dir=str(scratch))
     saver.save_checkpoint(0, metric=1.0)
     backbone = read_backbone(scratch / "checkpoint-0.pth.tar")
-    assert (backbone.source, backbone.network, backbone.networks) == ("timm", "ema", ("ema", "model"))
+    assert (backbone.family, backbone.network, backbone.networks) == ("timm", "ema", ("ema", "model"))
     agree(maps(backbone, resnet18), timm_maps(ema.module))
 
 
@@ -114,8 +114,8 @@ def test_huggingface_folder(safe, head, scratch):
         config.save_pretrained(scratch)
         torch.save(model.state_dict(), scratch / "pytorch_model.bin")
     backbone = read_backbone(scratch / ("model.safetensors" if safe else "pytorch_model.bin"))
-    assert (backbone.source, backbone.architecture, backbone.stride_in_1x1) == ("huggingface", "resnet18", False)
-    assert "stride" not in backbone.assumed  # config.json says it
+    assert (backbone.family, backbone.architecture, backbone.input.stride_in_1x1) == ("huggingface", "resnet18", False)
+    assert "stride" not in backbone.input.assumed  # config.json says it
     with torch.inference_mode():
         agree(maps(backbone, resnet18), model(images(), output_hidden_states=True).hidden_states[1:])
 
@@ -156,8 +156,8 @@ def test_lightly_with_pytorch_lightning(method, scratch):
     trainer.strategy.connect(module)
     trainer.save_checkpoint(scratch / "last.ckpt")
     backbone = read_backbone(scratch / "last.ckpt")
-    taken = {"simclr": "backbone", "moco": "query", "byol": "online", "dino": "teacher"}[method]
-    assert (backbone.source, backbone.network) == ("lightly", taken)
+    chosen = {"simclr": "backbone", "moco": "query", "byol": "online", "dino": "teacher"}[method]
+    assert (backbone.family, backbone.network) == ("lightly", chosen)
     wanted = module.backbone.state_dict()
     assert all(torch.equal(backbone.state[name], wanted[name]) for name in wanted)
 
@@ -175,6 +175,6 @@ def test_vissls_own_trunk(scratch):
     content = {"classy_state_dict": {"base_model": {"model": {"trunk": model.state_dict(), "heads": {}}}}}
     torch.save(content, scratch / "model_final.torch")
     backbone = read_backbone(scratch / "model_final.torch")
-    assert (backbone.source, backbone.network) == ("vissl", "trunk")
+    assert (backbone.family, backbone.network) == ("vissl", "trunk")
     with torch.inference_mode():
         agree(maps(backbone, resnet50), model(images(), ["res2", "res3", "res4", "res5"]))

@@ -6,8 +6,8 @@ from torchvision.models import resnet18
 
 from pretrain.common.errors import InputError
 from transfer.__main__ import main
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert, summary
-from transfer.checkpoints.families import read_backbone
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.verify import verify
 
@@ -38,7 +38,7 @@ def test_what_inspect_says_to_try_converts_and_verifies(backbone, tmp_path, caps
     torch.save({"state_dict": under("net.trunk.", backbone) | {"net.head.weight": torch.zeros(3)}, "epoch": 1}, path)
     assert main(command_of(inspect(path))) == 0
     assert capsys.readouterr().err.splitlines()[-1].startswith("next: make benchmark CHECKPOINTS=")
-    converted = convert(path, source="prefix", network="state_dict.net.trunk.")
+    converted = convert(path, family="prefix", network="state_dict.net.trunk.")
     assert converted.dropped["state_dict.net.head.weight"] == "outside the prefix that was asked for"
     assert converted.mapped == 100 and any("bit for bit" in line for line in verify(converted.path, path))
     found = read_backbone(converted.path).state
@@ -121,8 +121,8 @@ def test_refused_uses(backbone, tmp_path):
     torch.save(backbone, path)
     with pytest.raises(InputError, match=r"no tensor's name starts with the prefix 'net\.'"):
         main(["convert", str(path), "--prefix", "net."])
-    with pytest.raises(InputError, match="leave --source and --network out"):
-        main(["convert", str(path), "--prefix", "net.", "--source", "moco"])
+    with pytest.raises(InputError, match="leave --family and --network out"):
+        main(["convert", str(path), "--prefix", "net.", "--family", "moco"])
     with pytest.raises(InputError, match=r"takes the converted \.pkl first"):
         verify(path)
     torch.save({name: value.double() for name, value in backbone.items()}, path)

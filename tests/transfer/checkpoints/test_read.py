@@ -28,7 +28,8 @@ from safetensors.torch import save_file
 
 from pretrain.common.errors import InputError
 from tests.transfer.layouts import haiku
-from transfer.checkpoints.families import detect, read_backbone, take
+from transfer.checkpoints.backbone import read_backbone
+from transfer.checkpoints.families import detect, extract
 from transfer.checkpoints.inspect import inspect
 from transfer.checkpoints.reading import safe_pickle, torch_files
 from transfer.checkpoints.reading.read import load_checkpoint
@@ -92,21 +93,21 @@ def test_harmless_objects_come_through_as_plain_data(kind, tmp_path):
         assert np.array_equal(found, wanted) and np.asarray(found).shape == wanted.shape
 
 
-def module_of_classes(name, source):
+def module_of_classes(name, family):
     module = types.ModuleType(name)
-    exec(source, module.__dict__)
+    exec(family, module.__dict__)
     return module
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "2", "4"])
 def test_classes_of_other_projects_are_never_imported(kind, tmp_path, monkeypatch):
     """As OmegaConf's nodes lie in a solo-learn or lightly checkpoint: objects with state, made without a call."""
-    source = (
+    family = (
         "class Node:\n def __init__(self): self.content = {'lr': 3}\n"
         " def __getstate__(self): return dict(vars(self))\n"
         " def __setstate__(self, state): raise AssertionError('ran')\n"
     )
-    module = module_of_classes("omegaconf.nodes", source)
+    module = module_of_classes("omegaconf.nodes", family)
     monkeypatch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
     monkeypatch.setitem(sys.modules, "omegaconf.nodes", module)
     WRITERS[kind]({"state_dict": STATE, "hyper_parameters": module.Node()}, tmp_path / "x")
@@ -144,13 +145,13 @@ def test_settings_do_not_cost_the_file(tmp_path):
 def test_methods_and_members_of_other_projects_are_described(kind, tmp_path, monkeypatch):
     """As mmengine's runner saves its HistoryBuffers; protocols before 4 write getattr(class, name)."""
     name = "mmengine.logging.history_buffer"
-    source = (
+    family = (
         "class HistoryBuffer:\n def mean(self): raise AssertionError('ran')\n"
         " def __init__(self): self._statistics_methods = {'mean': HistoryBuffer.mean}\n"
     )
     for parent in ("mmengine", "mmengine.logging"):
         monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-    monkeypatch.setitem(sys.modules, name, module := module_of_classes(name, source))
+    monkeypatch.setitem(sys.modules, name, module := module_of_classes(name, family))
     buffer = module.HistoryBuffer()
     WRITERS[kind]({"state_dict": STATE, "message_hub": {"loss": buffer}}, tmp_path / "x")
     monkeypatch.undo()
@@ -185,11 +186,11 @@ def test_byol_as_its_own_code_saves_it(tmp_path):
     online, target = ({name: torch.randn(shape) for name, shape in shapes.items()} for _ in range(2))
     haiku.write(tmp_path / "x.pkl", online, target, dill.dumps)
     assert b"dill._dill" in (tmp_path / "x.pkl").read_bytes()
-    loaded = load_checkpoint(tmp_path / "x.pkl")
-    source, _ = detect(loaded)
-    assert source.name == "byol"
-    assert equal(take(source, loaded, "online").state, online)
-    assert equal(take(source, loaded, "target").state, target)
+    file = load_checkpoint(tmp_path / "x.pkl")
+    family, _ = detect(file)
+    assert family.name == "byol"
+    assert equal(extract(family, file, "online").state, online)
+    assert equal(extract(family, file, "target").state, target)
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5"])

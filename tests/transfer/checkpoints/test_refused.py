@@ -130,7 +130,7 @@ CASES = {
     ),
     "unknown prefix": (
         lambda p, s: torch.save({"state_dict": {f"net.trunk.{n}": v for n, v in s.items()}}, p),
-        r"not a checkpoint of any known source \(keys: net\.trunk\.conv1\.weight",
+        r"not a checkpoint of any known family \(keys: net\.trunk\.conv1\.weight",
     ),
     "two networks": (lambda p, s: torch.save({"state_dict": s, "model": s}, p), 'both "state_dict" and "model"'),
 }

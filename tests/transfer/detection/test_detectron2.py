@@ -14,9 +14,10 @@ from PIL import Image
 from benchmarks.tasks.compute.features import View, build_backbone, eval_transform
 from pretrain.common.errors import InputError
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
-from transfer.checkpoints import key_map, verify, weights
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints import key_map, verify
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone
 from transfer.detection.checks import detector_names
 from transfer.detection.config import build_cfg, detector_cfg
 
@@ -34,16 +35,16 @@ def without_counters(state):
 def test_round_trip_is_bitwise(converted, full_state):
     backbone = read_backbone(converted.path)
     wanted = without_counters(bare(full_state))
-    assert backbone.source == "detectron2" and backbone.state.keys() == wanted.keys()
+    assert backbone.family == "detectron2" and backbone.state.keys() == wanted.keys()
     assert all(torch.equal(backbone.state[name].view(torch.int32), wanted[name].view(torch.int32)) for name in wanted)
-    assert (backbone.pixel_mean, backbone.pixel_std) == (IMAGENET_MEAN, IMAGENET_STD)
-    assert backbone.assumed == converted.assumed
+    assert (backbone.input.mean, backbone.input.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert backbone.input.assumed == converted.input.assumed
 
 
 def test_a_pkl_without_its_proof_is_assumed_to_be_torchvisions(converted, scratch):
     (scratch / "x.pkl").write_bytes(converted.path.read_bytes())
     backbone = read_backbone(scratch / "x.pkl")
-    assert backbone.channel_order == "RGB" and "ImageNet" in backbone.assumed
+    assert backbone.input.order == "RGB" and "ImageNet" in backbone.input.assumed
     assert "by transfer-benchmark" in backbone.reason
 
 
@@ -113,8 +114,8 @@ def test_detectrons_blobs_arrive_as_detectron2_itself_loads_them(full_state, scr
     # detectron2's checkpointer makes it 1, which is off by its epsilon; the file means x · scale + offset.
     variances = np.concatenate([arrays[name] for name in places if name.endswith("running_var")])
     np.testing.assert_allclose(1 / np.sqrt(variances + np.float32(1e-5)), 1, rtol=1e-7, atol=0)
-    assert (converted.channel_order, converted.stride_in_1x1, converted.source) == ("BGR", True, "detectron2")
-    assert "122.7717" in converted.assumed and "scale and offset alone" in converted.assumed
+    assert (converted.input.order, converted.input.stride_in_1x1, converted.family) == ("BGR", True, "detectron2")
+    assert "122.7717" in converted.input.assumed and "scale and offset alone" in converted.input.assumed
     assert converted.dropped["conv1_w_momentum"].startswith("state of the optimiser") and "fc6_w" in converted.dropped
 
 
@@ -129,7 +130,7 @@ def test_one_missing_statistic_is_not_made_up(full_state, scratch):
 def test_msras_conventions_reach_the_detector(msra, scratch):
     converted = convert(msra, scratch / "out.pkl")
     assert converted.max_difference < 1e-5 and set(converted.dropped) == {"conv1_b", "fc1000_w", "fc1000_b"}
-    assert "MSRA" in converted.assumed and (converted.channel_order, converted.stride_in_1x1) == ("BGR", True)
+    assert "MSRA" in converted.input.assumed and (converted.input.order, converted.input.stride_in_1x1) == ("BGR", True)
     cfg = build_cfg(
         protocol="coco_fpn_1x", profile="paper", converted=converted, train=("a",), test=("b",), num_classes=3,
         mask_format="polygon", seed=0, output_dir=scratch, num_gpus=0, opts=[],
@@ -138,7 +139,7 @@ def test_msras_conventions_reach_the_detector(msra, scratch):
     assert (cfg.INPUT.FORMAT, cfg.MODEL.RESNETS.STRIDE_IN_1X1) == ("BGR", True)
     assert any("proved: res2" in line for line in verify.verify(converted.path, msra))
     again = read_backbone(converted.path)  # and from the converted file, whose proof says so
-    assert (again.channel_order, again.stride_in_1x1, again.pixel_std) == ("BGR", True, converted.pixel_std)
+    assert (again.input.order, again.input.stride_in_1x1, again.input.std) == ("BGR", True, converted.input.std)
 
 
 def test_frozen_features_see_what_detectron2_sees(msra, scratch):
@@ -185,7 +186,7 @@ def test_backbone_of_a_whole_detector(protocol, architecture, norm, wrapped, scr
     assert len(backbone.state) - len(places) == (len(key_map.counters(architecture)) if norm == "BN" else 0)
     used = set(places.values()) | {name for name in state if name.endswith("num_batches_tracked")}
     assert set(backbone.dropped) - {"iteration", "optimizer"} >= {n for n in state if n not in used}
-    assert "detection head" in backbone.dropped.values() and "ImageNet" in backbone.assumed
+    assert "detection head" in backbone.dropped.values() and "ImageNet" in backbone.input.assumed
 
 
 def test_input_of_a_detector_is_what_its_config_says(scratch):
@@ -194,10 +195,13 @@ def test_input_of_a_detector_is_what_its_config_says(scratch):
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT = MSRA_MEAN, MSRA_STD, "BGR"
     (scratch / "config.yaml").write_text(cfg.dump())
     backbone = read_backbone(scratch / "model_final.pth")
-    assert (backbone.channel_order, backbone.stride_in_1x1) == ("BGR", True) and "config.yaml" in backbone.assumed
-    assert [255 * value for value in backbone.pixel_mean] == pytest.approx(MSRA_MEAN)
+    assert (backbone.input.order, backbone.input.stride_in_1x1) == (
+        "BGR",
+        True,
+    ) and "config.yaml" in backbone.input.assumed
+    assert [255 * value for value in backbone.input.mean] == pytest.approx(MSRA_MEAN)
     (scratch / "config.yaml").write_text("MODEL: [")
-    assert read_backbone(scratch / "model_final.pth").channel_order == "RGB"
+    assert read_backbone(scratch / "model_final.pth").input.order == "RGB"
 
 
 @pytest.mark.parametrize(
@@ -213,8 +217,8 @@ def test_old_detectors_hold_their_pixel_statistics(mean, std, order, in_1x1, scr
     state |= {"pixel_mean": torch.tensor(mean).view(3, 1, 1), "pixel_std": torch.tensor(std).view(3, 1, 1)}
     torch.save({"model": state}, scratch / "x.pth")
     backbone = read_backbone(scratch / "x.pth")
-    assert (backbone.channel_order, backbone.stride_in_1x1) == (order, in_1x1)
-    assert [255 * value for value in backbone.pixel_std] == pytest.approx(std)
+    assert (backbone.input.order, backbone.input.stride_in_1x1) == (order, in_1x1)
+    assert [255 * value for value in backbone.input.std] == pytest.approx(std)
 
 
 def test_model_zoo_detectors_are_msras(scratch):
@@ -223,12 +227,12 @@ def test_model_zoo_detectors_are_msras(scratch):
     content = {"model": arrays, "__author__": "Detectron2 Model Zoo"}
     (scratch / "model_final_1.pkl").write_bytes(pickle.dumps(content))
     backbone = read_backbone(scratch / "model_final_1.pkl")
-    assert backbone.channel_order == "BGR"
+    assert backbone.input.order == "BGR"
     assert backbone.dropped["decoder.weight"] == "of the detector, not of its backbone"
 
 
 def test_what_is_not_the_backbones_and_not_known_is_named(converted, scratch):
-    (scratch / "x.pkl").write_bytes(weights.pickled(converted.arrays() | {"res6.0.conv1.weight": np.zeros(1)}))
+    (scratch / "x.pkl").write_bytes(proofs.pickled(converted.arrays() | {"res6.0.conv1.weight": np.zeros(1)}))
     with pytest.raises(InputError, match=re.escape("not mapped res6.0.conv1.weight")):
         read_backbone(scratch / "x.pkl")
 

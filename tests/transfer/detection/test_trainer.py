@@ -17,8 +17,8 @@ from PIL import Image
 
 from benchmarks.tasks.compute.features import build_backbone
 from pretrain.common.errors import InputError, RunError
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone
 from transfer.detection import checks, resume, trainer
 from transfer.detection.config import build_cfg, protocol_cfg
 from transfer.detection.trainer import flat_metrics, train_and_test
@@ -395,7 +395,9 @@ def _tuned_backbone_can_be_evaluated(path, converted):
     backbone, again = read_backbone(path), convert(path, path.with_name("tuned.pkl"))
     for name, array in again.arrays().items():
         assert np.array_equal(array, state[f"backbone.bottom_up.{name}"].numpy())
-    assert "config.yaml" in backbone.assumed and backbone.pixel_mean == pytest.approx(converted.pixel_mean, abs=1e-6)
+    assert "config.yaml" in backbone.input.assumed and backbone.input.mean == pytest.approx(
+        converted.input.mean, abs=1e-6
+    )
     assert any(not np.array_equal(array, again.arrays()[name]) for name, array in converted.arrays().items())
     assert build_backbone(backbone)(torch.zeros(1, 3, 64, 64)).shape == (1, 2048)
 

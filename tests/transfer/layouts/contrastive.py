@@ -27,7 +27,7 @@ def pycontrast_memory(first, second):
         "epoch": 200,
     }
     return Sample(
-        source="pycontrast", content=content, networks={"query": first}, dropped=("head.0.", "head_jig.", "contrast")
+        family="pycontrast", content=content, networks={"query": first}, dropped=("head.0.", "head_jig.", "contrast")
     )
 
 
@@ -43,7 +43,7 @@ def pycontrast_moco(first, second):
         "amp": {"loss_scaler0": {"loss_scale": 65536.0, "unskipped": 12}},
     }
     return Sample(
-        source="pycontrast", content=content, networks={"query": first, "ema": second}, dropped=("head.", "amp")
+        family="pycontrast", content=content, networks={"query": first, "ema": second}, dropped=("head.", "amp")
     )
 
 
@@ -53,7 +53,7 @@ def pycontrast_released(first, second):
     d = width(first)
     state = under("encoder.", first) | linear("linear.0", 128, d) | linear("jigsaw.fc1", 128, d)
     return Sample(
-        source="pycontrast",
+        family="pycontrast",
         content={"opt": argparse.Namespace(head="mlp"), "model": under("module.", state), "epoch": 200},
         networks={"query": first},
         dropped=("linear.", "jigsaw."),
@@ -84,7 +84,7 @@ def moco_v1(first, second):
         "optimizer": optimizer(),
     }
     return Sample(
-        source="moco",
+        family="moco",
         content=content,
         networks={"query": first, "key": second},
         dropped=("encoder_q.fc.weight", "encoder_k.fc.bias", "queue", "queue_ptr", "optimizer"),
@@ -98,7 +98,7 @@ def moco_v2_released(first, second):
     state = under("encoder_q.", first) | linear("encoder_q.fc.0", d, d) | linear("encoder_q.fc.2", 128, d)
     content = {"epoch": 800, "arch": "resnet50", "state_dict": under("module.", state)}
     return Sample(
-        source="moco", content=content, networks={"query": first}, dropped=("encoder_q.fc.0.", "encoder_q.fc.2.")
+        family="moco", content=content, networks={"query": first}, dropped=("encoder_q.fc.0.", "encoder_q.fc.2.")
     )
 
 
@@ -116,7 +116,7 @@ def moco_v3(first, second):
         "scaler": {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "_growth_tracker": 3},
     }
     return Sample(
-        source="moco-v3",
+        family="moco-v3",
         content=content,
         networks={"base": first, "momentum": second},
         dropped=("base_encoder.fc.0.", "momentum_encoder.fc.", "predictor.", "scaler"),
@@ -135,7 +135,7 @@ def _infocl(state):
 def infocl_simclr(first, second):
     d = width(first)
     content = _infocl(first) | linear("projector.0", d, d) | linear("projector.2", 128, d)
-    return Sample(source="infocl", content=content, networks={"encoder": first}, dropped=("projector.",))
+    return Sample(family="infocl", content=content, networks={"encoder": first}, dropped=("projector.",))
 
 
 @sample
@@ -144,7 +144,7 @@ def infocl_byol(first, second):
     d = width(first)
     content = _infocl(first) | mlp("projector", d, 4096, 128, bias=True, last_bias=True)
     content |= mlp("predictor", 128, 4096, 128, bias=True, last_bias=True)
-    return Sample(source="infocl", content=content, networks={"encoder": first}, dropped=("projector.", "predictor."))
+    return Sample(family="infocl", content=content, networks={"encoder": first}, dropped=("projector.", "predictor."))
 
 
 # SimCLR in torch: Separius/SimCLRv2-Pytorch:convert.py, resnet.py; sthalles/SimCLR:simclr.py, models/resnet_simclr.py;
@@ -171,7 +171,7 @@ def simclr_v2_converted(first, second):
     state = OrderedDict((_simclr_v2_name(name), value) for name, value in first.items()) | linear("fc", 1000, 2048)
     head = linear("layers.0", 2048, 2048, False) | norm("layers.1", 2048)
     return Sample(
-        source="simclr",
+        family="simclr",
         content={"resnet": state, "head": head},
         networks={"resnet": first},
         dropped=("head", "fc."),
@@ -185,7 +185,7 @@ def simclr_sthalles(first, second):
     state = under("backbone.", first) | linear("backbone.fc.0", d, d) | linear("backbone.fc.2", 128, d)
     content = {"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": optimizer()}
     return Sample(
-        source="simclr", content=content, networks={"backbone": first}, dropped=("backbone.fc.0.",), pixels=UNIT
+        family="simclr", content=content, networks={"backbone": first}, dropped=("backbone.fc.0.",), pixels=UNIT
     )
 
 
@@ -193,7 +193,7 @@ def simclr_sthalles(first, second):
 def simclr_spijkervet(first, second):
     d = width(first)
     content = under("encoder.", first) | linear("projector.0", d, d, False) | linear("projector.2", 64, d, False)
-    return Sample(source="simclr", content=content, networks={"encoder": first}, dropped=("projector.",), pixels=UNIT)
+    return Sample(family="simclr", content=content, networks={"encoder": first}, dropped=("projector.",), pixels=UNIT)
 
 
 # zdaxie/PixPro: main_pretrain.py (save_checkpoint), contrast/models/PixPro.py
@@ -214,7 +214,7 @@ def pixpro(first, second):
         "epoch": 400,
     }
     return Sample(
-        source="pixpro",
+        family="pixpro",
         content=content,
         networks={"encoder": first, "momentum": second},
         dropped=("projector.", "projector_k.", "value_transform.", "scheduler"),
@@ -235,7 +235,7 @@ def msf(first, second):
     state |= {"queue_ptr": zeros(1, dtype=torch.int64)}
     content = {"opt": argparse.Namespace(arch="resnet50"), "state_dict": state, "optimizer": optimizer(), "epoch": 200}
     return Sample(
-        source="msf",
+        family="msf",
         content=content,
         networks={"query": first, "target": second},
         dropped=("encoder_q.fc.0.", "predict_q.3.", "queue", "labels", "opt"),
@@ -262,7 +262,7 @@ def slotcon(first, second):
         "epoch": 200,
     }
     return Sample(
-        source="slotcon",
+        family="slotcon",
         content=content,
         networks={"momentum": first, "encoder": second},
         dropped=("projector_q.mlp.0.", "center", "grouping_k.", "predictor_slot.", "scheduler"),

@@ -36,14 +36,14 @@ def _vissl(trunk, loss=None, heads=None):
 @sample
 def vissl_trunk(first, second):
     content = _vissl(under("_feature_blocks.", first))
-    return Sample(source="vissl", content=content, networks={"trunk": first}, dropped=("heads", "optimizer", "config"))
+    return Sample(family="vissl", content=content, networks={"trunk": first}, dropped=("heads", "optimizer", "config"))
 
 
 @sample
 def vissl_frozen(first, second):
     """A trunk that was evaluated with frozen features (FEATURE_EVAL_SETTINGS): wrapped once more."""
     content = _vissl(under("base_model._feature_blocks.", first))
-    return Sample(source="vissl", content=content, networks={"trunk": first}, dropped=("heads",))
+    return Sample(family="vissl", content=content, networks={"trunk": first}, dropped=("heads",))
 
 
 @sample
@@ -53,7 +53,7 @@ def vissl_dino(first, second):
     content = _vissl(under("_feature_blocks.", second), loss)
     content["loss"] = {}
     return Sample(
-        source="vissl",
+        family="vissl",
         content=content,
         networks={"teacher": first, "trunk": second},
         dropped=("heads", "center", "momentum_teacher.heads."),
@@ -63,19 +63,19 @@ def vissl_dino(first, second):
 @sample
 def vissl_model_state_dict(first, second):
     content = {"model_state_dict": under("_feature_blocks.", first)}
-    return Sample(source="vissl", content=content, networks={"trunk": first})
+    return Sample(family="vissl", content=content, networks={"trunk": first})
 
 
 @sample
 def vissl_bare(first, second):
     content = under("_feature_blocks.", first)
-    return Sample(source="vissl", content=content, networks={"trunk": first})
+    return Sample(family="vissl", content=content, networks={"trunk": first})
 
 
 @sample
 def vissl_exported(first, second):
     """What convert_vissl_to_torchvision.py writes is torchvision's own layout."""
-    return Sample(source="torchvision", content=dict(first), networks={"model": first})
+    return Sample(family="torchvision", content=dict(first), networks={"model": first})
 
 
 # facebookresearch/swav: src/resnet50.py, main_swav.py, main_deepclusterv2.py
@@ -93,7 +93,7 @@ def swav(first, second):
         "amp": {"loss_scaler0": {"loss_scale": 1.0, "unskipped": 2}},
     }
     return Sample(
-        source="swav", content=content, networks={"model": first}, dropped=("projection_head.", "prototypes.")
+        family="swav", content=content, networks={"model": first}, dropped=("projection_head.", "prototypes.")
     )
 
 
@@ -105,7 +105,7 @@ def deepcluster_v2_released(first, second):
     for n in range(3):
         state |= linear(f"prototypes.prototypes{n}", 3000, 128, False)
     return Sample(
-        source="swav", content=under("module.", state), networks={"model": first}, dropped=("prototypes.prototypes2.",)
+        family="swav", content=under("module.", state), networks={"model": first}, dropped=("prototypes.prototypes2.",)
     )
 
 
@@ -114,7 +114,7 @@ def swav_without_prototypes(first, second):
     """--nmb_prototypes 0: src/resnet50.py then makes no such layer."""
     state = first | linear("projection_head", 128, width(first))
     return Sample(
-        source="swav",
+        family="swav",
         content={"epoch": 8, "state_dict": under("module.", state), "optimizer": optimizer()},
         networks={"model": first},
         dropped=("projection_head.",),
@@ -130,14 +130,14 @@ def barlow_twins(first, second):
     state = under("backbone.", first) | mlp("projector", d, 8192, 8192, 8192) | norm("bn", 8192, affine=False)
     content = {"epoch": 1000, "model": under("module.", state), "optimizer": optimizer()}
     return Sample(
-        source="barlow-twins", content=content, networks={"backbone": first}, dropped=("projector.", "bn.running_mean")
+        family="barlow-twins", content=content, networks={"backbone": first}, dropped=("projector.", "bn.running_mean")
     )
 
 
 @sample
 def barlow_twins_bare(first, second):
     """resnet50.pth: nothing in it says where it is from."""
-    return Sample(source="torchvision", content=OrderedDict(first), networks={"model": first})
+    return Sample(family="torchvision", content=OrderedDict(first), networks={"model": first})
 
 
 @sample
@@ -145,7 +145,7 @@ def vicreg(first, second):
     d = width(first)
     state = under("backbone.", first) | mlp("projector", d, 8192, 8192, 8192, bias=True)
     content = {"epoch": 1000, "model": under("module.", state), "optimizer": optimizer()}
-    return Sample(source="vicreg", content=content, networks={"backbone": first}, dropped=("projector.",))
+    return Sample(family="vicreg", content=content, networks={"backbone": first}, dropped=("projector.",))
 
 
 @sample
@@ -155,7 +155,7 @@ def simsiam(first, second):
     state |= mlp("predictor", 2048, 512, 2048, last_bias=True)
     content = {"epoch": 100, "arch": "resnet50", "state_dict": under("module.", state), "optimizer": optimizer()}
     return Sample(
-        source="simsiam", content=content, networks={"encoder": first}, dropped=("encoder.fc.6.", "predictor.")
+        family="simsiam", content=content, networks={"encoder": first}, dropped=("encoder.fc.6.", "predictor.")
     )
 
 
@@ -186,7 +186,7 @@ def dino(first, second):
     content = _dino(student, under("module.", under("backbone.", first) | head))
     content["fp16_scaler"] = {"scale": 65536.0, "_growth_tracker": 0}
     return Sample(
-        source="dino",
+        family="dino",
         content=content,
         networks={"teacher": first, "student": second},
         dropped=("head.mlp.0.", "optimizer", "dino_loss", "args", "fp16_scaler"),
@@ -198,14 +198,14 @@ def dino_unwrapped_teacher(first, second):
     head = _dino_head(width(first))
     content = _dino(under("module.", under("backbone.", second) | head), under("backbone.", first) | head)
     return Sample(
-        source="dino", content=content, networks={"teacher": first, "student": second}, dropped=("head.mlp.0.",)
+        family="dino", content=content, networks={"teacher": first, "student": second}, dropped=("head.mlp.0.",)
     )
 
 
 @sample
 def dino_backbone(first, second):
     """dino_resnet50_pretrain.pth: the teacher's backbone, bare."""
-    return Sample(source="torchvision", content=OrderedDict(first), networks={"model": first})
+    return Sample(family="torchvision", content=OrderedDict(first), networks={"model": first})
 
 
 # facebookresearch/VICRegL: main_vicregl.py, utils.py (checkpoint)
@@ -219,7 +219,7 @@ def _vicregl(first, local, whole):
     content = {"epoch": 299, "model": under("module.", state), "optimizer": optimizer()}
     heads = ["maps_projector."] * local + ["projector."] * whole
     return Sample(
-        source="vicregl", content=content, networks={"backbone": first}, dropped=("classifier.weight", *heads)
+        family="vicregl", content=content, networks={"backbone": first}, dropped=("classifier.weight", *heads)
     )
 
 
@@ -265,7 +265,7 @@ def _paws(first, predicts):
         "amp": {"scale": 65536.0},
     }
     heads = ("fc.fc1.", "fc.bn2.", *(["pred.bn1.", "pred.fc2."] if predicts else []))
-    return Sample(source="paws", content=content, networks={"encoder": first}, dropped=(*heads, "opt", "temperature"))
+    return Sample(family="paws", content=content, networks={"encoder": first}, dropped=(*heads, "opt", "temperature"))
 
 
 @sample

@@ -26,7 +26,7 @@ def densecl(first, second):
         "optimizer": optimizer(),
     }
     return Sample(
-        source="openmmlab",
+        family="openmmlab",
         content=content,
         networks={"online": first, "momentum": second},
         dropped=("encoder_q.0.", "encoder_k.1.", "queue2"),
@@ -37,7 +37,7 @@ def densecl(first, second):
 def densecl_extracted(first, second):
     """After extract_backbone_weights.py: torchvision's names beside the author's."""
     content = {"state_dict": dict(first), "author": "DenseCL"}
-    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("author",))
+    return Sample(family="torchvision", content=content, networks={"model": first}, dropped=("author",))
 
 
 @sample
@@ -49,7 +49,7 @@ def mmselfsup_byol(first, second):
     state |= under("neck.", neck) | under("head.predictor.", neck)
     content = {"meta": {"mmselfsup_version": "0.9.1", "epoch": 200}, "state_dict": state, "optimizer": optimizer()}
     return Sample(
-        source="openmmlab",
+        family="openmmlab",
         content=content,
         networks={"online": first, "momentum": second},
         dropped=("online_net.1.", "head.predictor.", "neck."),
@@ -73,7 +73,7 @@ def mmpretrain_byol(first, second):
         "param_schedulers": [{"last_step": 200}],
     }
     return Sample(
-        source="openmmlab",
+        family="openmmlab",
         content=content,
         networks={"online": first, "momentum": second},
         dropped=("neck.", "head.predictor.", "target_net.steps", "target_net.1.", "data_preprocessor."),
@@ -98,7 +98,7 @@ def timm_training(first, second):
         "metric": 78.1,
     }
     return Sample(
-        source="timm",
+        family="timm",
         content=content,
         networks={"ema": first, "model": second},
         dropped=("fc.weight", "optimizer", "args", "metric"),
@@ -109,7 +109,7 @@ def timm_training(first, second):
 def timm_bare(first, second):
     """resnet50 of timm has torchvision's names."""
     content = OrderedDict(first) | linear("fc", 1000, width(first))
-    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("fc.weight",))
+    return Sample(family="torchvision", content=content, networks={"model": first}, dropped=("fc.weight",))
 
 
 # huggingface/transformers: models/resnet/modeling_resnet.py
@@ -130,14 +130,14 @@ def _huggingface_name(name):
 @sample
 def huggingface_model(first, second):
     content = OrderedDict((_huggingface_name(name), value) for name, value in first.items())
-    return Sample(source="huggingface", content=content, networks={"model": first})
+    return Sample(family="huggingface", content=content, networks={"model": first})
 
 
 @sample
 def huggingface_classifier(first, second):
     content = OrderedDict(("resnet." + _huggingface_name(name), value) for name, value in first.items())
     content |= linear("classifier.1", 1000, width(first))
-    return Sample(source="huggingface", content=content, networks={"model": first}, dropped=("classifier.1.",))
+    return Sample(family="huggingface", content=content, networks={"model": first}, dropped=("classifier.1.",))
 
 
 # torch: optim/swa_utils.py; microsoft/DeepSpeed: deepspeed/runtime/engine.py; kuangliu/pytorch-cifar: main.py
@@ -146,19 +146,19 @@ def huggingface_classifier(first, second):
 @sample
 def averaged_model(first, second):
     content = {"n_averaged": zeros(dtype=torch.int64)} | under("module.", first | linear("fc", 1000, width(first)))
-    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("n_averaged", "fc.weight"))
+    return Sample(family="torchvision", content=content, networks={"model": first}, dropped=("n_averaged", "fc.weight"))
 
 
 @sample
 def deepspeed(first, second):
     content = {"module": dict(first), "optimizer": None, "ds_version": "0.12.3", "dp_world_size": 8}
-    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("ds_version",))
+    return Sample(family="torchvision", content=content, networks={"model": first}, dropped=("ds_version",))
 
 
 @sample
 def pytorch_cifar(first, second):
     content = {"net": under("module.", first), "acc": 95.1, "epoch": 199}
-    return Sample(source="torchvision", content=content, networks={"model": first}, dropped=("acc", "epoch"))
+    return Sample(family="torchvision", content=content, networks={"model": first}, dropped=("acc", "epoch"))
 
 
 @sample
@@ -167,7 +167,7 @@ def compiled_inside(first, second):
     state = under("module.encoder_q._orig_mod.", first) | under("module.encoder_k._orig_mod.", second)
     state |= {"module.queue": zeros(128, 8), "module.queue_ptr": zeros(1, dtype=torch.int64)}
     return Sample(
-        source="moco",
+        family="moco",
         content={"state_dict": state},
         networks={"query": first, "key": second},
         dropped=("queue", "queue_ptr"),

@@ -14,7 +14,7 @@ def solo_learn_simclr(first, second):
     state |= linear("projector.0", 2048, d) | linear("projector.2", 128, 2048)
     content = lightning(state, hparams_name="kwargs", hyper_parameters={"backbone": "resnet50", "num_classes": 100})
     return Sample(
-        source="solo-learn", content=content, networks={"online": first}, dropped=("classifier.", "projector.")
+        family="solo-learn", content=content, networks={"online": first}, dropped=("classifier.", "projector.")
     )
 
 
@@ -30,7 +30,7 @@ def solo_learn_moco(first, second):
     state |= linear("momentum_classifier", 100, d)
     cfg = OmegaConf.create({"method": "mocov2plus", "data": {"num_classes": 100}, "optimizer": {"lr": [0.3, 0.4]}})
     return Sample(
-        source="solo-learn",
+        family="solo-learn",
         content=lightning(state, hyper_parameters={"cfg": cfg}),
         networks={"online": first, "momentum": second},
         dropped=("classifier.", "projector.", "momentum_projector.", "momentum_classifier.", "queue"),
@@ -44,7 +44,7 @@ def solo_learn_old(first, second):
     state = under("encoder.", first) | linear("classifier", 100, d) | mlp("projector", d, 2048, 256)
     state |= under("momentum_encoder.", second) | mlp("momentum_projector", d, 2048, 256)
     return Sample(
-        source="solo-learn",
+        family="solo-learn",
         content=lightning(state, hyper_parameters={"encoder": "resnet50"}),
         networks={"online": first, "momentum": second},
         dropped=("classifier.", "projector."),
@@ -68,7 +68,7 @@ def lightly_simclr(first, second):
     d = width(first)
     state = under("backbone.", first) | _heads("projection_head", d) | linear("online_classifier.linear", 1000, d)
     return Sample(
-        source="lightly",
+        family="lightly",
         content=_lightly(state),
         networks={"backbone": first},
         dropped=("projection_head.", "online_classifier."),
@@ -84,7 +84,7 @@ def lightly_moco(first, second):
     state |= {"criterion.memory_bank.bank_ptr": zeros(1, dtype=torch.int64)}
     state |= linear("online_classifier.linear", 1000, d)
     return Sample(
-        source="lightly",
+        family="lightly",
         content=_lightly(state),
         networks={"query": first, "key": second},
         dropped=("projection_head.", "key_projection_head.", "criterion.memory_bank.bank"),
@@ -98,7 +98,7 @@ def lightly_moco_inverted(first, second):
     state = under("backbone.", first) | _heads("projection_head", d)
     state |= under("query_backbone.", second) | _heads("query_projection_head", d)
     return Sample(
-        source="lightly",
+        family="lightly",
         content=_lightly(state),
         networks={"key": first, "query": second},
         dropped=("query_projection_head.",),
@@ -111,7 +111,7 @@ def lightly_byol(first, second):
     state = under("backbone.", first) | _heads("projection_head", d) | _heads("prediction_head", 256)
     state |= under("teacher_backbone.", second) | _heads("teacher_projection_head", d)
     return Sample(
-        source="lightly",
+        family="lightly",
         content=_lightly(state),
         networks={"online": first, "teacher": second},
         dropped=("prediction_head.", "teacher_projection_head."),
@@ -130,7 +130,7 @@ def lightly_dino(first, second):
     state |= under("student_backbone.", second) | under("student_projection_head.", head)
     state |= {"criterion.center": zeros(1, 1, 65536)} | linear("online_classifier.linear", 1000, d)
     return Sample(
-        source="lightly",
+        family="lightly",
         content=_lightly(state),
         networks={"teacher": first, "student": second},
         dropped=("projection_head.", "student_projection_head.", "criterion.center"),
@@ -143,5 +143,5 @@ def lightly_swav(first, second):
     state = under("backbone.", first) | _heads("projection_head", d) | linear("prototypes.heads.0", 3000, 128, False)
     state |= {f"queues.{n}.bank": zeros(3840, 128) for n in (0, 1)}
     return Sample(
-        source="lightly", content=_lightly(state), networks={"backbone": first}, dropped=("prototypes.", "queues.")
+        family="lightly", content=_lightly(state), networks={"backbone": first}, dropped=("prototypes.", "queues.")
     )

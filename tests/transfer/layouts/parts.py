@@ -16,7 +16,7 @@ PUBLISHED = "built from the published code"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-    source: str  # the source that must recognise it
+    family: str  # the family that must recognise it
     content: Any  # what the project hands to torch.save
     networks: dict[str, dict]  # name → backbone, the published choice first
     dropped: tuple[str, ...] = ()  # parts of keys that must be reported as left out

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from transfer.checkpoints.families.base import CLASSIFIER, HEAD, PUBLISHED_CODE
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 
 BARLOW_TWINS = Layout(
     name="barlow-twins",
@@ -18,7 +18,7 @@ BARLOW_TWINS = Layout(
     networks={"backbone": "backbone."},
     drop={"projector.": HEAD, "bn.": HEAD},
     marks=("projector.", "bn."),
-).source()
+).family()
 
 VICREG = Layout(
     name="vicreg",
@@ -29,7 +29,7 @@ VICREG = Layout(
     drop={"projector.": HEAD},
     marks=("projector.",),
     absent=("bn.", "maps_projector.", "classifier."),
-).source()
+).family()
 
 _VICREGL = Layout(
     name="vicregl",
@@ -40,4 +40,4 @@ _VICREGL = Layout(
     drop={"projector.": HEAD, "maps_projector.": HEAD, "classifier.": CLASSIFIER},
     marks=("maps_projector.",),  # its training divides red by 0.228, its evaluation by ImageNet's 0.229, as here
 )
-VICREGL = either(_VICREGL, dataclasses.replace(_VICREGL, marks=("projector.", "classifier."), absent=("bn.",)))
+VICREGL = first_match(_VICREGL, dataclasses.replace(_VICREGL, marks=("projector.", "classifier."), absent=("bn.",)))

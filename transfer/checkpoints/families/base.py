@@ -16,10 +16,8 @@ from torch import Tensor
 
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
-from transfer.checkpoints import key_map
-from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, Loaded
-from transfer.checkpoints.weights import NOTHING_GIVEN, Given, InputConvention
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints.reading.read import MAX_LETTERS, MAX_TENSORS, CheckpointFile
 
 CLASSIFIER = "classifier, not part of the backbone"
 HEAD = "projection or prediction head, not part of the backbone"
@@ -30,6 +28,7 @@ PIXELS_ASSUMED = "RGB images normalised with ImageNet's mean and std"
 STRIDE_ASSUMED = "the stride in the 3×3 convolutions"
 LAST_STAGE_ASSUMED = "a last stage of stride 2"
 IMAGENET_ASSUMED = ", ".join((PIXELS_ASSUMED, STRIDE_ASSUMED, LAST_STAGE_ASSUMED))
+IMAGENET_INPUT = PixelInput(assumed=IMAGENET_ASSUMED)
 PUBLISHED_CODE = "layout from the published code, no released file seen"
 WRITTEN_IN_TEST = "written by the library itself in a test"
 # Of DistributedDataParallel and AveragedModel, torch.compile, FSDP, and activation checkpointing.
@@ -37,66 +36,28 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Taken:
-    """The backbone as a source read it, under torchvision's names and without the classifier, not yet checked."""
+class RawBackbone:
+    """The backbone as a family read it, under torchvision's names and without the classifier, not yet checked."""
 
     state: dict[str, Any]
     dropped: dict[str, str]  # key in the file → why it was left out
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN  # for inputs in [0, 1]
-    pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"  # or BGR; mean, std and the first convolution's weights are in this order
-    stride_in_1x1: bool = False  # True: the stride is in a bottleneck's first convolution (MSRA), not in its second
-    assumed: str = ""  # what of this the file does not say
+    input: PixelInput = PixelInput()  # noqa: RUF009  # it is frozen
     networks: tuple[str, ...] = ()  # all that the file offers, e.g. ("query", "ema")
     network: str = ""  # the one taken; "" where a family has but one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``take`` then reads it.
+class Family:
+    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``extract`` then reads it.
 
-    ``take(loaded, network)``: None is the published choice; InputError naming the choices for one that is not there.
+    ``extract(file, network)``: None is the published choice; InputError naming the choices for one that is not there.
     """
 
     name: str
     title: str  # one line for the table in the documentation
     known_from: str  # where the layout is known from: "repository:file", and PUBLISHED_CODE or WRITTEN_IN_TEST
-    recognise: Callable[[Loaded], str | None]
-    take: Callable[[Loaded, str | None], Taken]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A checked ResNet: finite float32 tensors under torchvision's names, and the file's counters if any."""
-
-    state: dict[str, Tensor]
-    source: str
-    reason: str  # why the file was taken for one of this source
-    assumed: str  # what the source takes for granted because the file does not say it
-    architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
-    dropped: dict[str, str]
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    channel_order: str
-    stride_in_1x1: bool  # False: the stride is in the 3×3 convolution, as in torchvision
-    sha256: str  # weights_digest of ``state``
-    meta: dict[str, Any] | None
-    networks: tuple[str, ...] = ()
-    network: str = ""
-    given: Given = NOTHING_GIVEN
-
-    @property
-    def input(self) -> InputConvention:
-        """How the network wants its images."""
-        return InputConvention.of(self)
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """pretrain.common.tensors.tensor_digest of all but BatchNorm's counters.
-
-    No forward pass reads those, and a file that has them and its conversion, which has not, are one checkpoint.
-    """
-    return tensor_digest({name: tensor for name, tensor in state.items() if not name.endswith(key_map.COUNTER)})
+    recognise: Callable[[CheckpointFile], str | None]
+    extract: Callable[[CheckpointFile, str | None], RawBackbone]
 
 
 def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:
@@ -120,7 +81,7 @@ def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dic
     return found
 
 
-def beside(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
+def others_on_path(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
     """{key: reason} of everything on the way along ``path`` that is not part of it; nested keys joined by a slash."""
     dropped: dict[str, str] = {}
     value, above = content, ""
@@ -155,9 +116,9 @@ def as_tensor(value: Any) -> Any:
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
 
 
-def config_beside(loaded: Loaded, name: str) -> dict[str, Any]:
+def config_beside(file: CheckpointFile, name: str) -> dict[str, Any]:
     """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
-    return read_mapping(loaded.path.with_name(name)) or {}
+    return read_mapping(file.path.with_name(name)) or {}
 
 
 def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -176,11 +137,11 @@ def longest(key: str, prefixes: Iterable[str]) -> str | None:
     return max((prefix for prefix in prefixes if key.startswith(prefix)), key=len, default=None)
 
 
-def choose(loaded: Loaded, present: tuple[str, ...], network: str | None) -> str:
+def choose(file: CheckpointFile, present: tuple[str, ...], network: str | None) -> str:
     """``network``, or the first of ``present`` if None. InputError naming the choices if it is not one of them."""
     if network is None or network in present:
         return network or present[0]
-    raise InputError(f"{loaded.path}: no network {network} in the file; --network takes {' or '.join(present)}")
+    raise InputError(f"{file.path}: no network {network} in the file; --network takes {' or '.join(present)}")
 
 
 def without_classifier(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, Source, Taken, choose
-from transfer.checkpoints.reading.read import Loaded
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints.families.base import BESIDE, HEAD, OUTSIDE, PUBLISHED_CODE, Family, RawBackbone, choose
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _FIELDS = ("online_params", "target_params", "online_state", "target_state", "opt_state")
 _NETWORKS = ("online", "target")
@@ -23,21 +24,25 @@ _INITIAL = re.compile(r"(?:.*/)?initial_(conv|batchnorm)((?:/~)?/(?:mean|var)_em
 _BLOCK = re.compile(
     r".*block_group_(\d)/~/block_(\d+)/~/(?:(conv|batchnorm)_(\d)|shortcut_(conv|batchnorm))((?:/~)?/(?:mean|var)_ema)?"
 )
+_ASSUMED = (
+    "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions; at stride 2 haiku pads a "
+    "pixel less on the left and top than torch, so that maps are shifted against the original's"
+)
 _NORM = {"scale": "weight", "offset": "bias"}
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """A pickle with BYOL's experiment state, in whose parameters haiku's first convolution is."""
-    parameters = _networks(loaded.content).get("online_params", {})
+    parameters = _networks(file.content).get("online_params", {})
     named_so = any(_INITIAL.fullmatch(module) for module in parameters)
     return "BYOL's experiment_state with haiku's parameters" if named_so else None
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The online network's ResNet, or the averaged target's."""
-    chosen = choose(loaded, _NETWORKS, network)
-    fields = _networks(loaded.content)
-    dropped = {key: BESIDE for key in loaded.content if key != "experiment_state"}
+    chosen = choose(file, _NETWORKS, network)
+    fields = _networks(file.content)
+    dropped = {key: BESIDE for key in file.content if key != "experiment_state"}
     state: dict[str, Tensor] = {}
     for field, modules in fields.items():
         of_chosen = field.startswith(f"{chosen}_")
@@ -46,13 +51,10 @@ def take(loaded: Loaded, network: str | None) -> Taken:
             state |= found
             if not found:
                 dropped[f"{field}/{module}"] = _reason(field, module, chosen)
-    return Taken(
+    return RawBackbone(
         state=state,
         dropped=dropped,
-        assumed=(
-            "RGB images normalised with ImageNet's mean and std, the stride in the 3×3 convolutions; at stride 2 haiku "
-            "pads a pixel less on the left and top than torch, so that maps are shifted against the original's"
-        ),
+        input=PixelInput(assumed=_ASSUMED),
         networks=_NETWORKS,
         network=chosen,
     )
@@ -122,7 +124,7 @@ def _reason(field: str, module: str, chosen: str) -> str:
     return HEAD if re.match(r"projector|predictor|classifier", module) else OUTSIDE
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="byol",
     title="BYOL, the pickle of its haiku code",
     known_from=(
@@ -130,5 +132,5 @@ SOURCE = Source(
         f"{PUBLISHED_CODE}; module names as haiku makes them"
     ),
     recognise=recognise,
-    take=take,
+    extract=extract,
 )

@@ -22,21 +22,21 @@ from torch import Tensor
 
 from pretrain.common.errors import printable
 from pretrain.common.files import read_text
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
-from transfer.checkpoints import architecture, key_map, weights
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints import architecture, converted, key_map
 from transfer.checkpoints.families.base import (
-    IMAGENET_ASSUMED,
+    IMAGENET_INPUT,
     PUBLISHED_CODE,
     WRITTEN_IN_TEST,
-    Source,
-    Taken,
+    Family,
+    RawBackbone,
     as_tensor,
-    beside,
     choose,
     find,
+    others_on_path,
     unwrap,
 )
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _NETWORK = "backbone"
 _PLACES = (("model",), ("blobs",), ())
@@ -95,21 +95,10 @@ _MOST_CHANNELS = 2048
 _AFFINE = "batch norms that scale and offset alone"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Input:
-    """What a network was trained on: as in Taken."""
-
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
-    pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"
-    stride_in_1x1: bool = False
-    assumed: str = IMAGENET_ASSUMED
-
-
-MSRA = Input(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in the first convolution
-    pixel_mean=(103.53 / 255, 116.28 / 255, 123.675 / 255),
-    pixel_std=(1 / 255, 1 / 255, 1 / 255),
-    channel_order="BGR",
+MSRA = PixelInput(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in the first convolution
+    mean=(103.53 / 255, 116.28 / 255, 123.675 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+    order="BGR",
     stride_in_1x1=True,
     assumed="MSRA's input: BGR images of 0 to 255 minus 103.53 116.28 123.675, the stride in the 1×1 convolutions",
 )
@@ -118,35 +107,35 @@ MSRA = Input(  # detectron2:config/defaults.py, MODEL_ZOO.md: BGR, the std is in
 # facebookresearch/Detectron:detectron/core/config.py; RESNETS.STRIDE_1X1 is true there.
 DETECTRON = dataclasses.replace(
     MSRA,
-    pixel_mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255),
+    mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255),
     assumed="Detectron's input: BGR images of 0 to 255 minus 102.9801 115.9465 122.7717, the stride in the 1×1 "
     "convolutions",
 )
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """A stem under detectron2's name, bare or in a detector, or under Caffe2's."""
-    state, _ = _state(loaded)
+    state, _ = _state(file)
     if "conv1_w" in state and "res2_0_branch2a_w" in state:
         return "Caffe2's names, as in MSRA's .pkl"
     for prefix in _PREFIXES:
         if f"{prefix}stem.conv1.weight" in state:
-            author = loaded.content.get("__author__")
+            author = file.content.get("__author__")
             by = f" by {printable(author[:60])}" if isinstance(author, str) else ""
             return f"keys {prefix}stem.* and {prefix}res2.*{by}" if prefix else f"keys stem.* and res2.*{by}"
     return None
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The backbone under torchvision's names, with res5 from wherever the detector has it."""
-    choose(loaded, (_NETWORK,), network)
-    state, path = _state(loaded)
+    choose(file, (_NETWORK,), network)
+    state, path = _state(file)
     ours = {key: _from_caffe2(key) for key in state} if "conv1_w" in state else dict.fromkeys(state, "")
     prefix = next((prefix for prefix in _PREFIXES if f"{prefix}stem.conv1.weight" in state), "")
     ours = {key: name or _without_detector(key, prefix) for key, name in ours.items()}
     table = _table(key_map.nearest(ours.values()))
     taken: dict[str, Any] = {}
-    dropped = beside(loaded.content, path)
+    dropped = others_on_path(file.content, path)
     for key, value in state.items():
         reason = next((why for start, why in _REASONS.items() if key.startswith(start)), None)
         if key.endswith(_MOMENTUM):
@@ -159,11 +148,11 @@ def take(loaded: Loaded, network: str | None) -> Taken:
             dropped[key] = reason
         else:
             taken[f"{prefix}{ours[key]}, no name of detectron2's"] = value  # architecture.problems says "not mapped"
-    how = dataclasses.asdict(_input(loaded, state))
+    images = _input(file, state)
     if "conv1_w" in state and not any(name.endswith(".running_mean") for name in taken):
         taken |= _statistics(taken)
-        how["assumed"] = f"{how['assumed']}, {_AFFINE}"
-    return Taken(state=taken, dropped=dropped, networks=(_NETWORK,), network=_NETWORK, **how)
+        images = dataclasses.replace(images, assumed=f"{images.assumed}, {_AFFINE}")
+    return RawBackbone(state=taken, dropped=dropped, input=images, networks=(_NETWORK,), network=_NETWORK)
 
 
 def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -174,9 +163,9 @@ def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
     return means | {f"{name}.running_var": torch.ones_like(value) - _EPSILON for name, value in norms.items()}
 
 
-def _state(loaded: Loaded) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _state(file: CheckpointFile) -> tuple[dict[str, Any], tuple[str, ...]]:
     for path in _PLACES:
-        found = find(loaded.content, path)
+        found = find(file.content, path)
         if found:
             return unwrap(found)[0], path
     return {}, ()
@@ -205,31 +194,30 @@ def _table(architecture: str) -> dict[str, str]:
     return table | counters
 
 
-def _input(loaded: Loaded, state: Mapping[str, Any]) -> Input:
-    proof = weights.usable(loaded.path) if loaded.path.suffix == ".pkl" else None
+def _input(file: CheckpointFile, state: Mapping[str, Any]) -> PixelInput:
+    proof = converted.usable(file.path) if file.path.suffix == ".pkl" else None
     if proof:
-        fields = {field.name: getattr(proof, field.name) for field in dataclasses.fields(Input)}
-        return Input(**fields)
-    from_config = _from_config(loaded)
+        return proof.input
+    from_config = _from_config(file)
     if from_config:
         return from_config
-    if "blobs" in loaded.content:
+    if "blobs" in file.content:
         return DETECTRON
-    if "conv1_w" in state or loaded.content.get("__author__") == "Detectron2 Model Zoo":
+    if "conv1_w" in state or file.content.get("__author__") == "Detectron2 Model Zoo":
         return MSRA
     mean, std = state.get("pixel_mean"), state.get("pixel_std")
     shapes = architecture.shapes_of({"mean": mean, "std": std}).values()
-    return _from_pixels(mean, std) if [math.prod(shape) for shape in shapes] == [3, 3] else Input()
+    return _from_pixels(mean, std) if [math.prod(shape) for shape in shapes] == [3, 3] else IMAGENET_INPUT
 
 
-def _from_config(loaded: Loaded) -> Input | None:
+def _from_config(file: CheckpointFile) -> PixelInput | None:
     """What the config.yaml in a detector's folder says; None without one, or if it is not detectron2's."""
     try:
-        model = yaml.safe_load(read_text(config := loaded.path.with_name("config.yaml"), _LARGEST_CONFIG))
-        return Input(
-            pixel_mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
-            pixel_std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),
-            channel_order=reprlib.repr(model["INPUT"]["FORMAT"]).strip("'"),
+        model = yaml.safe_load(read_text(config := file.path.with_name("config.yaml"), _LARGEST_CONFIG))
+        return PixelInput(
+            mean=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_MEAN"]),
+            std=tuple(float(value) / 255 for value in model["MODEL"]["PIXEL_STD"]),
+            order=reprlib.repr(model["INPUT"]["FORMAT"]).strip("'"),
             stride_in_1x1=bool(model["MODEL"]["RESNETS"]["STRIDE_IN_1X1"]),
             assumed=f"the input that {config.name} beside the file says",
         )
@@ -237,21 +225,21 @@ def _from_config(loaded: Loaded) -> Input | None:
         return None
 
 
-def _from_pixels(mean: Any, std: Any) -> Input:
+def _from_pixels(mean: Any, std: Any) -> PixelInput:
     """Old detectors keep what they subtract and divide by: a larger blue than red is MSRA's order turned around."""
     means, stds = (tuple(float(value) / 255 for value in np.asarray(values).reshape(-1)) for values in (mean, std))
     order = "BGR" if means[0] < means[-1] else "RGB"
     in_1x1 = order == "BGR" and max(stds) < 2 / 255
-    return Input(
-        pixel_mean=means,
-        pixel_std=stds,
-        channel_order=order,
+    return PixelInput(
+        mean=means,
+        std=stds,
+        order=order,
         stride_in_1x1=in_1x1,
         assumed=f"{order} images, stride in the {'1×1' if in_1x1 else '3×3'} convolutions: from the file's pixel mean",
     )
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="detectron2",
     title="detectron2's .pkl and whole detectors (ours, MSRA's, the model zoo's, Detectron's)",
     known_from=(
@@ -260,5 +248,5 @@ SOURCE = Source(
         f"{WRITTEN_IN_TEST}"
     ),
     recognise=recognise,
-    take=take,
+    extract=extract,
 )

@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from transfer.checkpoints.families.base import CLASSIFIER, WRITTEN_IN_TEST, Taken, config_beside
-from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints.families.base import CLASSIFIER, WRITTEN_IN_TEST, RawBackbone, config_beside
+from transfer.checkpoints.families.layout import Layout, first_match
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _KINDS = {"convolution": "conv", "normalization": "bn"}
 
@@ -39,24 +40,24 @@ _MODEL = Layout(
 _CLASSIFIER = dataclasses.replace(
     _MODEL, networks={"model": "resnet."}, drop={"classifier.": CLASSIFIER}, marks=("resnet.embedder.embedder.",)
 )
-_ANY = either(_MODEL, _CLASSIFIER)
+_ANY = first_match(_MODEL, _CLASSIFIER)
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The network, with what the json files beside it say of stride, mean and std."""
-    taken = _ANY.take(loaded, network)
-    config, images = (config_beside(loaded, name) for name in ("config.json", "preprocessor_config.json"))
+    raw = _ANY.extract(file, network)
+    config, images = (config_beside(file, name) for name in ("config.json", "preprocessor_config.json"))
     changes: dict[str, Any] = {}
     assumed = ["RGB images"]
     if isinstance(images.get("image_mean"), list) and isinstance(images.get("image_std"), list):
-        changes |= {f"pixel_{key}": tuple(map(float, images[f"image_{key}"])) for key in ("mean", "std")}
+        changes |= {key: tuple(map(float, images[f"image_{key}"])) for key in ("mean", "std")}
     else:
         assumed = ["RGB images normalised with ImageNet's mean and std"]
     if "downsample_in_bottleneck" in config:
         changes["stride_in_1x1"] = config["downsample_in_bottleneck"] is True
     else:
         assumed.append("the stride in the 3×3 convolutions")
-    return dataclasses.replace(taken, **changes, assumed=", ".join(assumed))
+    return dataclasses.replace(raw, input=PixelInput(**changes, assumed=", ".join(assumed)))
 
 
-SOURCE = dataclasses.replace(_ANY, take=take)
+FAMILY = dataclasses.replace(_ANY, extract=extract)

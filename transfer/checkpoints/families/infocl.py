@@ -5,7 +5,7 @@ from __future__ import annotations
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
 from transfer.checkpoints.families.layout import Layout
 
-SOURCE = Layout(
+FAMILY = Layout(
     name="infocl",
     title="InfoCL",
     known_from=(
@@ -19,4 +19,4 @@ SOURCE = Layout(
         (r"(layer\d\.\d+)\.ds_bn1\.(.+)", r"\1.downsample.1.\2"),
     ),
     marks=("encoder.layer2.0.ds_conv1.",),
-).source()
+).family()

@@ -11,25 +11,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pretrain.common.errors import InputError
-from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import (
     BESIDE,
     CLASSIFIER,
-    IMAGENET_ASSUMED,
-    Source,
-    Taken,
-    beside,
+    IMAGENET_INPUT,
+    Family,
+    RawBackbone,
     choose,
     find,
     longest,
+    others_on_path,
     unwrap,
 )
-from transfer.checkpoints.reading.read import MAX_TENSORS, Loaded
+from transfer.checkpoints.reading.read import MAX_TENSORS, CheckpointFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A family as a table entry; ``source()`` makes the Source.
+    """A family as a table entry; ``family()`` makes the Family.
 
     Keys are compared without the wrappers' parts in them (base.WRAPPERS). Where a network is in a mapping of its own, a
     slash says so: the prefix "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so
@@ -46,20 +46,17 @@ class Layout:
     rename: tuple[tuple[str, str], ...] = ()  # regexes on a whole key without the prefix → torchvision's; all applied
     marks: tuple[str, ...] = ()  # key prefixes that a file has, in the state dict or at its top level
     absent: tuple[str, ...] = ()  # key prefixes that it has not, since they are a neighbour's
-    pixel_mean: tuple[float, ...] = IMAGENET_MEAN
-    pixel_std: tuple[float, ...] = IMAGENET_STD
-    channel_order: str = "RGB"
-    assumed: str = IMAGENET_ASSUMED
+    input: PixelInput = IMAGENET_INPUT
 
-    def source(self) -> Source:
-        """The family as SOURCES has it."""
-        return Source(
-            name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, take=self.take
+    def family(self) -> Family:
+        """The family as FAMILIES has it."""
+        return Family(
+            name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, extract=self.extract
         )
 
-    def recognise(self, loaded: Loaded) -> str | None:
-        """Why ``loaded`` belongs to this family: the first place with all marks and a network; None without one."""
-        places = self._places(loaded)
+    def recognise(self, file: CheckpointFile) -> str | None:
+        """Why ``file`` belongs to this family: the first place with all marks and a network; None without one."""
+        places = self._places(file)
         if not places:
             return None
         path, (flat, wrapped) = next(iter(places.items()))
@@ -74,41 +71,38 @@ class Layout:
             f"keys {', '.join(seen) or 'named as torchvision does'}{where}{f', without {wrapped}' if wrapped else ''}"
         )
 
-    def take(self, loaded: Loaded, network: str | None) -> Taken:
+    def extract(self, file: CheckpointFile, network: str | None) -> RawBackbone:
         """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
 
         Also of a file without the marks, for who says what it is.
         """
-        places = self._places(loaded) or dataclasses.replace(self, marks=(), absent=())._places(loaded)
+        places = self._places(file) or dataclasses.replace(self, marks=(), absent=())._places(file)
         if not places:
-            raise InputError(f"{loaded.path}: nothing in it is laid out as in {self.title}")
+            raise InputError(f"{file.path}: nothing in it is laid out as in {self.title}")
         if len(places) > 1:
             both = " and ".join(map(_shown, places))
-            raise InputError(f"{loaded.path}: a network in both {both}; save the one you mean by itself")
+            raise InputError(f"{file.path}: a network in both {both}; save the one you mean by itself")
         path, (flat, _) = next(iter(places.items()))
         present = self._present(flat)
-        chosen = choose(loaded, present, network)
+        chosen = choose(file, present, network)
         state, dropped = self._split(flat, present, chosen)
-        return Taken(
+        return RawBackbone(
             state=state,
-            dropped=beside(loaded.content, path) | dropped,
-            pixel_mean=self.pixel_mean,
-            pixel_std=self.pixel_std,
-            channel_order=self.channel_order,
-            assumed=self.assumed,
+            dropped=others_on_path(file.content, path) | dropped,
+            input=self.input,
             networks=present,
             network=chosen,
         )
 
-    def _places(self, loaded: Loaded) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
+    def _places(self, file: CheckpointFile) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
         """Path → (flat keys, which wrappers were taken out of them) wherever the marks and a network are."""
         found = {}
         for path in self.inside:
-            state = find(loaded.content, path)
+            state = find(file.content, path)
             if state is None:
                 continue
             flat, wrapped = self._flat(state)
-            keys = [*flat, *map(str, loaded.content)]
+            keys = [*flat, *map(str, file.content)]
             marked = all(_any_starts(keys, mark) for mark in self.marks)
             if marked and not any(_any_starts(keys, mark) for mark in self.absent) and self._present(flat):
                 found[path] = flat, wrapped
@@ -158,21 +152,21 @@ class Layout:
         return state, dropped
 
 
-def either(*layouts: Layout) -> Source:
-    """One source of several layouts of a family; the first that recognises a file takes it. The first one names it.
+def first_match(*layouts: Layout) -> Family:
+    """One family of several layouts of a family; the first that recognises a file takes it. The first one names it.
 
     The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
     """
 
-    def recognise(loaded: Loaded) -> str | None:
-        return next((reason for layout in layouts if (reason := layout.recognise(loaded))), None)
+    def recognise(file: CheckpointFile) -> str | None:
+        return next((reason for layout in layouts if (reason := layout.recognise(file))), None)
 
-    def take(loaded: Loaded, network: str | None) -> Taken:
+    def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
         unmarked = [dataclasses.replace(layout, marks=(), absent=()) for layout in reversed(layouts)]
-        fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(loaded)), layouts[0])
-        return fitting.take(loaded, network)
+        fitting = next((layout for layout in (*layouts, *unmarked) if layout.recognise(file)), layouts[0])
+        return fitting.extract(file, network)
 
-    return dataclasses.replace(layouts[0].source(), recognise=recognise, take=take)
+    return dataclasses.replace(layouts[0].family(), recognise=recognise, extract=extract)
 
 
 def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> tuple[dict[str, Any], str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from transfer.checkpoints.families.base import CLASSIFIER, HEAD, OUTSIDE
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 
 _ONE = Layout(
     name="lightly",
@@ -30,7 +30,7 @@ def _two(evaluated: str, name: str, prefix: str) -> Layout:
     return dataclasses.replace(_ONE, networks={evaluated: "backbone.", name: prefix}, marks=(prefix,))
 
 
-SOURCE = either(
+FAMILY = first_match(
     _two("teacher", "student", "student_backbone."),
     _two("key", "query", "query_backbone."),
     _two("query", "key", "key_backbone."),

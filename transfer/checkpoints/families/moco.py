@@ -14,7 +14,7 @@ MOCO = Layout(
     drop={"encoder_q.fc.": HEAD, "encoder_k.fc.": HEAD, "queue": QUEUE},
     marks=("encoder_q.",),
     absent=("encoder_t.",),  # MSF
-).source()
+).family()
 
 MOCO_V3 = Layout(
     name="moco-v3",
@@ -24,7 +24,7 @@ MOCO_V3 = Layout(
     networks={"base": "base_encoder.", "momentum": "momentum_encoder."},
     drop={"base_encoder.fc.": HEAD, "momentum_encoder.fc.": HEAD, "predictor.": HEAD},
     marks=("base_encoder.",),
-).source()
+).family()
 
 SIMSIAM = Layout(
     name="simsiam",
@@ -34,4 +34,4 @@ SIMSIAM = Layout(
     networks={"encoder": "encoder."},
     drop={"encoder.fc.": HEAD, "predictor.": HEAD},
     marks=("predictor.", "encoder.fc."),
-).source()
+).family()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from pretrain.common.errors import InputError
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families import mmconfig
 from transfer.checkpoints.families.base import (
     HEAD,
@@ -21,10 +22,10 @@ from transfer.checkpoints.families.base import (
     PUBLISHED_CODE,
     QUEUE,
     STRIDE_ASSUMED,
-    Taken,
+    RawBackbone,
 )
-from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.families.layout import Layout, first_match
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _AGAIN = "the online network once more"
 _LARGEST = 1e6  # of pixel statistics; also, no float can be made of any int
@@ -51,7 +52,7 @@ _ONE = Layout(
     marks=("meta",),
 )
 
-_ANY = either(
+_ANY = first_match(
     *(
         dataclasses.replace(_ONE, networks={"online": "backbone.", "momentum": prefix}, marks=(prefix,))
         for prefix in _MOMENTUM
@@ -60,32 +61,32 @@ _ANY = either(
 )
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The network, with what the config says of stride and input. InputError for other strides of its stages."""
-    taken, config = _ANY.take(loaded, network), mmconfig.read(loaded.content.get("meta"))
+    raw, config = _ANY.extract(file, network), mmconfig.read(file.content.get("meta"))
     model = config.get("model")
     backbone = model.get("backbone") if isinstance(model, dict) else None
     changes, assumed = _pixels(config), []
     if not changes:
         assumed.append(PIXELS_ASSUMED)
     if isinstance(backbone, dict):
-        changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in taken.state
+        changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in raw.state
         for key, usual in (("strides", ["1", "2", "2", "2"]), ("dilations", ["1"] * 4)):
             given = backbone.get(key)
             # Only numbers are spelled out: parts of a pickle can be shared 2^60 times.
             shown = [f"{one}" if isinstance(one, int) else "?" for one in given[:8]] if _several(given) else []
             if shown != usual[: len(shown)]:
                 raise InputError(
-                    f"{loaded.path}: its config says {key} {', '.join(shown)}: detectron2's C4 and FPN detectors have "
+                    f"{file.path}: its config says {key} {', '.join(shown)}: detectron2's C4 and FPN detectors have "
                     "only stages of stride 1, 2, 2 and 2 without dilation"
                 )
     else:
         assumed += [STRIDE_ASSUMED, LAST_STAGE_ASSUMED]
-    return dataclasses.replace(taken, **changes, assumed=", ".join(assumed))
+    return dataclasses.replace(raw, input=PixelInput(**changes, assumed=", ".join(assumed)))
 
 
 def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean, std and order of the channels as in Taken; {} where the config does not say them."""
+    """Mean, std and order of the channels as in PixelInput; {} where the config does not say them."""
     model = config.get("model")
     inside = model.get("data_preprocessor") if isinstance(model, dict) else None
     for place in (inside, config.get("data_preprocessor")):  # of mmengine: off unless it is said
@@ -104,7 +105,7 @@ def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _statistics(place: Mapping[str, Any], to_rgb: bool, scale: float) -> dict[str, Any]:
     mean, std = (tuple(value / scale for value in place[key]) for key in ("mean", "std"))
-    return {"pixel_mean": mean, "pixel_std": std, "channel_order": "RGB" if to_rgb else "BGR"}
+    return {"mean": mean, "std": std, "order": "RGB" if to_rgb else "BGR"}
 
 
 def _three(values: Any) -> bool:
@@ -116,4 +117,4 @@ def _several(values: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(values, (list, tuple))
 
 
-SOURCE = dataclasses.replace(_ANY, take=take)
+FAMILY = dataclasses.replace(_ANY, extract=extract)

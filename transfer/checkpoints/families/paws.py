@@ -5,7 +5,7 @@ from __future__ import annotations
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
 from transfer.checkpoints.families.layout import Layout
 
-SOURCE = Layout(
+FAMILY = Layout(
     name="paws",
     title="PAWS, SuNCEt",
     known_from=f"facebookresearch/suncet:src/paws_train.py, src/suncet_train.py, src/resnet.py; {PUBLISHED_CODE}",
@@ -13,4 +13,4 @@ SOURCE = Layout(
     networks={"encoder": ""},
     drop={"fc.": HEAD, "pred.": HEAD},
     marks=("fc.fc1.",),
-).source()
+).family()

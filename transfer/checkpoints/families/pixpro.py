@@ -5,7 +5,7 @@ from __future__ import annotations
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
 from transfer.checkpoints.families.layout import Layout
 
-SOURCE = Layout(
+FAMILY = Layout(
     name="pixpro",
     title="PixPro",
     known_from=(
@@ -17,4 +17,4 @@ SOURCE = Layout(
     drop={"projector": HEAD, "predictor.": HEAD, "value_transform.": HEAD},
     marks=("encoder_k.", "projector_k."),
     absent=("grouping_k.",),  # SlotCon
-).source()
+).family()

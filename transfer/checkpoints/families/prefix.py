@@ -1,6 +1,6 @@
 """Whatever network is under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
 
-For files that no other source knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
+For files that no other family knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
 mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it lie
 torchvision's names, or the numbers of ``nn.Sequential(*list(resnet.children())[:-1])``.
 """
@@ -14,16 +14,16 @@ from typing import Any
 from pretrain.common.errors import InputError
 from pretrain.common.shell import command, file_word
 from transfer.checkpoints.families.base import (
-    IMAGENET_ASSUMED,
+    IMAGENET_INPUT,
     WRITTEN_IN_TEST,
-    Source,
-    Taken,
+    Family,
+    RawBackbone,
     flatten,
     under,
     unwrap,
     without_classifier,
 )
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 OUTSIDE = "outside the prefix that was asked for"
 FIRST = "layer1.0.conv1.weight"
@@ -55,24 +55,24 @@ def prefixes(flat: Iterable[str]) -> list[str]:
     return sorted(sizes, key=lambda prefix: (bool(_FOLLOWER.search(prefix)), -sizes[prefix]))
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The tensors under ``network``, the prefix, without the wrappers in their names. InputError if there are none."""
-    flat = flatten(loaded.content)
+    flat = flatten(file.content)
     inner = named(unwrap(under(flat, network))[0]) if network is not None else {}
     if not inner:
         raise InputError(
-            f"{loaded.path}: no tensor's name starts with the prefix {network!r}; "
-            f"see: {command('transfer', 'inspect', file_word(loaded.path))}"
+            f"{file.path}: no tensor's name starts with the prefix {network!r}; "
+            f"see: {command('transfer', 'inspect', file_word(file.path))}"
         )
     state, dropped = without_classifier(inner)
     outside = {key: OUTSIDE for key in flat if not key.startswith(str(network))}
-    return Taken(state=state, dropped=dropped | outside, network=str(network), assumed=IMAGENET_ASSUMED)
+    return RawBackbone(state=state, dropped=dropped | outside, network=str(network), input=IMAGENET_INPUT)
 
 
-SOURCE = Source(
+FAMILY = Family(
     name="prefix",
     title="any other file, by `--prefix`",
     known_from=f"the user; {WRITTEN_IN_TEST}",
-    recognise=lambda loaded: None,
-    take=take,
+    recognise=lambda file: None,
+    extract=extract,
 )

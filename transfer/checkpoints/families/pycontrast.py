@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE, Taken, find, unwrap
+from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE, RawBackbone, find, unwrap
 from transfer.checkpoints.families.layout import Layout
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _LAYOUT = Layout(
     name="pycontrast",
@@ -26,24 +26,24 @@ _LAYOUT = Layout(
 )
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """The layout above, or CMC's two encoders."""
-    return "keys encoder1.* and encoder2.*, as CMC has them" if _is_cmc(loaded) else _LAYOUT.recognise(loaded)
+    return "keys encoder1.* and encoder2.*, as CMC has them" if _is_cmc(file) else _LAYOUT.recognise(file)
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The query encoder, or the averaged one (ema). InputError for CMC."""
-    if _is_cmc(loaded):
+    if _is_cmc(file):
         raise InputError(
-            f"{loaded.path}: PyContrast's CMC has two ResNets of half the width (encoder1, encoder2) on one and two "
+            f"{file.path}: PyContrast's CMC has two ResNets of half the width (encoder1, encoder2) on one and two "
             "channels of another colour space; that cannot become a backbone of detectron2's"
         )
-    return _LAYOUT.take(loaded, network)
+    return _LAYOUT.extract(file, network)
 
 
-def _is_cmc(loaded: Loaded) -> bool:
-    state, _ = unwrap(find(loaded.content, ("model",)) or {})
+def _is_cmc(file: CheckpointFile) -> bool:
+    state, _ = unwrap(find(file.content, ("model",)) or {})
     return all(any(key.startswith(prefix) for key in state) for prefix in ("encoder1.", "encoder2."))
 
 
-SOURCE = dataclasses.replace(_LAYOUT.source(), recognise=recognise, take=take)
+FAMILY = dataclasses.replace(_LAYOUT.family(), recognise=recognise, extract=extract)

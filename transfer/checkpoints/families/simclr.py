@@ -1,15 +1,16 @@
 """SimCLR in torch: conversions of the TensorFlow checkpoints, and two reimplementations.
 
 None of them normalises its images, so their pixel mean is 0 and their std 1 for values in [0, 1]. SimCLR v1's
-conversion has torchvision's names and nothing that tells: name it with ``--source simclr``.
+conversion has torchvision's names and nothing that tells: name it with ``--family simclr``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 
 _BLOCK = r"net\.([1-4])\.blocks\.(\d+)\."
 _PARTS = {
@@ -33,9 +34,11 @@ _V2 = Layout(
         (r"net\.0\.1\.0\.(.+)", r"bn1.\1"),
         *((rf"{_BLOCK}{theirs}\.([a-z_]+)", rf"layer\1.\2.{ours}.\3") for theirs, ours in _PARTS.items()),
     ),
-    pixel_mean=(0.0, 0.0, 0.0),
-    pixel_std=(1.0, 1.0, 1.0),
-    assumed="RGB images in [0, 1], not normalised, the stride in the 3×3 convolutions",
+    input=PixelInput(
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        assumed="RGB images in [0, 1], not normalised, the stride in the 3×3 convolutions",
+    ),
 )
 _STHALLES = dataclasses.replace(
     _V2,
@@ -57,6 +60,6 @@ _SPIJKERVET = dataclasses.replace(
 )
 _V1 = dataclasses.replace(_V2, inside=(("state_dict",), ()), networks={"model": ""}, rename=())
 
-SOURCE = dataclasses.replace(
-    either(_V2, _STHALLES, _SPIJKERVET, _V1), recognise=either(_V2, _STHALLES, _SPIJKERVET).recognise
+FAMILY = dataclasses.replace(
+    first_match(_V2, _STHALLES, _SPIJKERVET, _V1), recognise=first_match(_V2, _STHALLES, _SPIJKERVET).recognise
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
 from transfer.checkpoints.families.layout import Layout
 
-SOURCE = Layout(
+FAMILY = Layout(
     name="slotcon",
     title="SlotCon",
     known_from=(
@@ -21,4 +21,4 @@ SOURCE = Layout(
         "center": "mean of earlier assignments, not weights",
     },
     marks=("grouping_k.", "encoder_k."),
-).source()
+).family()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from transfer.checkpoints.families.base import CLASSIFIER, HEAD, OUTSIDE, PUBLISHED_CODE, QUEUE
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 
 _NEW = Layout(
     name="solo-learn",
@@ -26,4 +26,4 @@ _OLD = dataclasses.replace(
     _NEW, networks={"online": "encoder.", "momentum": "momentum_encoder."}, absent=("backbone.",)
 )
 
-SOURCE = either(_NEW, _OLD)
+FAMILY = first_match(_NEW, _OLD)

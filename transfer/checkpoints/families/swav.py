@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE
-from transfer.checkpoints.families.layout import Layout, either
+from transfer.checkpoints.families.layout import Layout, first_match
 
 _WITH_PROTOTYPES = Layout(
     name="swav",
@@ -21,4 +21,4 @@ _WITH_PROTOTYPES = Layout(
 )
 _WITHOUT = dataclasses.replace(_WITH_PROTOTYPES, marks=("projection_head.", "conv1."))  # nmb_prototypes 0
 
-SOURCE = either(_WITH_PROTOTYPES, _WITHOUT)
+FAMILY = first_match(_WITH_PROTOTYPES, _WITHOUT)

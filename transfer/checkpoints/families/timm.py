@@ -11,9 +11,10 @@ import re
 from typing import Any
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.families.base import WRITTEN_IN_TEST, Taken, config_beside
-from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from pretrain.common.pixels import PixelInput
+from transfer.checkpoints.families.base import WRITTEN_IN_TEST, RawBackbone, config_beside
+from transfer.checkpoints.families.layout import Layout, first_match
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _TRAINED = Layout(
     name="timm",
@@ -25,44 +26,41 @@ _TRAINED = Layout(
     marks=("arch", "version"),
 )
 _HUB = dataclasses.replace(_TRAINED, networks={"model": ""}, marks=())
-_ANY = either(_TRAINED, _HUB)
+_ANY = first_match(_TRAINED, _HUB)
 _BLURRED = re.compile(r"resnet(?:blur|aa)")
 
 
-def recognise(loaded: Loaded) -> str | None:
+def recognise(file: CheckpointFile) -> str | None:
     """A training checkpoint, or torchvision's names beside a config.json that names timm's model."""
-    config = _config(loaded)
-    if config and _HUB.recognise(loaded):
+    config = _config(file)
+    if config and _HUB.recognise(file):
         return f"config.json beside it describes timm's {config.get('architecture')}"
-    return _TRAINED.recognise(loaded)
+    return _TRAINED.recognise(file)
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The averaged network if there is one; pixel mean and std of config.json if it has them.
 
     InputError for one that blurs before it goes to smaller maps: its tensors do not show that.
     """
-    taken = _ANY.take(loaded, network)
-    config = _config(loaded)
-    name = config.get("architecture") or loaded.content.get("arch")
+    raw = _ANY.extract(file, network)
+    config = _config(file)
+    name = config.get("architecture") or file.content.get("arch")
     if isinstance(name, str) and _BLURRED.match(name):
-        raise InputError(f"{loaded.path}: timm's {name} blurs between its stages: detectron2 has no such network")
+        raise InputError(f"{file.path}: timm's {name} blurs between its stages: detectron2 has no such network")
     mean, std = (config.get(key) for key in ("mean", "std"))
     if not (isinstance(mean, list) and isinstance(std, list)):
-        return taken
-    return dataclasses.replace(
-        taken,
-        pixel_mean=tuple(map(float, mean)),
-        pixel_std=tuple(map(float, std)),
-        assumed="RGB images, the stride in the 3×3 convolutions",
-    )
+        return raw
+    assumed = "RGB images, the stride in the 3×3 convolutions"
+    images = PixelInput(mean=tuple(map(float, mean)), std=tuple(map(float, std)), assumed=assumed)
+    return dataclasses.replace(raw, input=images)
 
 
-def _config(loaded: Loaded) -> dict[str, Any]:
+def _config(file: CheckpointFile) -> dict[str, Any]:
     """``pretrained_cfg`` of a config.json in timm's form, with its "architecture"; {} if there is none."""
-    config = config_beside(loaded, "config.json")
+    config = config_beside(file, "config.json")
     known = config.get("pretrained_cfg")
     return {**known, "architecture": config.get("architecture")} if isinstance(known, dict) else {}
 
 
-SOURCE = dataclasses.replace(_TRAINED.source(), recognise=recognise, take=take)
+FAMILY = dataclasses.replace(_TRAINED.family(), recognise=recognise, extract=extract)

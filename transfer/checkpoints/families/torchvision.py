@@ -10,7 +10,7 @@ from __future__ import annotations
 from transfer.checkpoints.families.base import WRITTEN_IN_TEST
 from transfer.checkpoints.families.layout import Layout
 
-SOURCE = Layout(
+FAMILY = Layout(
     name="torchvision",
     title="torchvision's ResNets, and any bare ResNet under its names",
     known_from=f"torchvision:models/resnet.py, {WRITTEN_IN_TEST}",
@@ -18,4 +18,4 @@ SOURCE = Layout(
     networks={"model": ""},
     drop={"n_averaged": "how many networks were averaged, not weights"},
     marks=("conv1.", "layer1."),
-).source()
+).family()

@@ -10,9 +10,9 @@ import dataclasses
 import reprlib
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE, Taken, find
-from transfer.checkpoints.families.layout import Layout, either
-from transfer.checkpoints.reading.read import Loaded
+from transfer.checkpoints.families.base import HEAD, PUBLISHED_CODE, RawBackbone, find
+from transfer.checkpoints.families.layout import Layout, first_match
+from transfer.checkpoints.reading.read import CheckpointFile
 
 _BLOCKS = "_feature_blocks."
 _FROZEN = f"base_model.{_BLOCKS}"  # of a trunk that was evaluated with frozen features
@@ -34,7 +34,7 @@ _BARE = dataclasses.replace(
     _TRAINED, inside=(("model_state_dict",), ()), networks={"trunk": _BLOCKS}, drop={"heads.": HEAD}
 )
 
-_ANY = either(
+_ANY = first_match(
     dataclasses.replace(_TRAINED, networks={"teacher": _TEACHER, **_TRAINED.networks}, marks=(_TEACHER,)),
     _TRAINED,
     dataclasses.replace(_TRAINED, networks={"trunk": f"{_MODEL}/trunk/{_FROZEN}"}),
@@ -43,16 +43,16 @@ _ANY = either(
 )
 
 
-def take(loaded: Loaded, network: str | None) -> Taken:
+def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The trunk or the teacher. InputError where the config in the file says that the last stage has stride 1."""
-    settings = find(loaded.content, ("config", "MODEL", "TRUNK", "RESNETS")) or {}
-    taken = _ANY.take(loaded, network)
+    settings = find(file.content, ("config", "MODEL", "TRUNK", "RESNETS")) or {}
+    raw = _ANY.extract(file, network)
     if settings.get("LAYER4_STRIDE", 2) != 2:
         raise InputError(
-            f"{loaded.path}: its config says LAYER4_STRIDE {reprlib.repr(settings['LAYER4_STRIDE'])}: "
+            f"{file.path}: its config says LAYER4_STRIDE {reprlib.repr(settings['LAYER4_STRIDE'])}: "
             "detectron2 has only a last stage of stride 2 in C4 and FPN"
         )
-    return taken
+    return raw
 
 
-SOURCE = dataclasses.replace(_ANY, take=take)
+FAMILY = dataclasses.replace(_ANY, extract=extract)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.reading.safe_pickle import PlainArray, PlainUnpickler, Source
+from transfer.checkpoints.reading.safe_pickle import LimitedStream, PlainArray, PlainUnpickler
 
 
 def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
@@ -27,19 +27,19 @@ def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
 
 def parse_detectron2_pkl(data: bytes, path: Path) -> dict[str, Any]:
     """As read_detectron2_pkl, for the bytes of ``path``."""
-    return _parse(lambda: Source(io.BytesIO(data), len(data)), path)
+    return _parse(lambda: LimitedStream(io.BytesIO(data), len(data)), path)
 
 
-def _mapped(path: Path) -> Source:
+def _mapped(path: Path) -> LimitedStream:
     """The file as a stream that takes no memory."""
     with path.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    return Source(mapped, len(mapped))
+    return LimitedStream(mapped, len(mapped))
 
 
-def _parse(source: Callable[[], Source], path: Path) -> dict[str, Any]:
+def _parse(limited: Callable[[], LimitedStream], path: Path) -> dict[str, Any]:
     try:
-        content = PlainUnpickler(source()).load()
+        content = PlainUnpickler(limited()).load()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything

@@ -31,7 +31,7 @@ DEPTH = 6  # of nested mappings that are looked into; the sources look into five
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Loaded:
+class CheckpointFile:
     """A checkpoint file as it lies on disk: the top-level mapping, and the meta.json beside it if there is one."""
 
     path: Path
@@ -54,7 +54,7 @@ def find_checkpoint(path: Path | str) -> Path:
     return path
 
 
-def load_checkpoint(path: Path | str) -> Loaded:
+def load_checkpoint(path: Path | str) -> CheckpointFile:
     """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code.
 
     In the mappings of the content, arrays are tensors, pickled modules their state dicts, and names can be printed.
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path | str) -> Loaded:
             else "truncated, damaged or hostile"
         )
         raise InputError(f"{path}: {what} ({one_line(error)})") from None
-    return Loaded(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
+    return CheckpointFile(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -130,17 +130,17 @@ class PlainDtype:
         return np.dtype(self.order + self.spec) if self.spec else None
 
 
-class Source:
+class LimitedStream:
     """A stream that pickles are read from, and what they may still take."""
 
     def __init__(self, stream: IO[bytes] | Any, size: int) -> None:
         self.stream = stream
         self.left = {"operations": MAX_OPERATIONS, "copies": _COPIES * size + _SPARE, "keys": MAX_KEY_PARTS}
 
-    def inside(self, data: bytes) -> Source:
+    def inside(self, data: bytes) -> LimitedStream:
         """A file in the file, which shares what they may take."""
         self.spend("copies", len(data))
-        inner = Source(io.BytesIO(data), 0)
+        inner = LimitedStream(io.BytesIO(data), 0)
         inner.left = self.left
         return inner
 
@@ -160,26 +160,26 @@ class PlainUnpickler(pickle._Unpickler):
     owned: tuple[type, ...] = ()  # types beside those of this module whose objects only a file makes
     known: ClassVar[dict[str, Call]]  # what calls do, see below
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source.stream, encoding="latin1")
-        self.source = source
+    def __init__(self, limited: LimitedStream) -> None:
+        super().__init__(limited.stream, encoding="latin1")
+        self.limited = limited
 
     def load(self) -> Any:
         """The object whose pickle is next in the stream. InputError or any other error for a damaged one."""
-        self.read, self.readline = self.source.stream.read, self.source.stream.readline
+        self.read, self.readline = self.limited.stream.read, self.limited.stream.readline
         self.stack: list[Any] = []
         self.metastack: list[list[Any]] = []
         self.append = self.stack.append
         dispatch = self.dispatch
         try:
-            for count in range(self.source.left["operations"]):
+            for count in range(self.limited.left["operations"]):
                 if (operation := self.read(1)[0]) == pickle.STOP[0]:
-                    self.source.spend("operations", count)
+                    self.limited.spend("operations", count)
                     return self.stack.pop()
                 dispatch[operation](self)
         except IndexError as error:
             raise EOFError("it ends before its end, or is damaged") from error
-        return self.source.spend("operations", MAX_OPERATIONS + 1)
+        return self.limited.spend("operations", MAX_OPERATIONS + 1)
 
     def pop_mark(self) -> list[Any]:
         """What has been put on the stack since the last mark."""
@@ -196,7 +196,7 @@ class PlainUnpickler(pickle._Unpickler):
         return self._named(full, self.known.get(full) or (record if _is_recorded(full) else _refuse))
 
     def _named(self, name: str, call: Call) -> Named:
-        self.source.spend("copies", len(name))
+        self.limited.spend("copies", len(name))
         return Named(name, call)
 
     def call(self, target: Any, args: Any) -> Any:
@@ -219,7 +219,7 @@ class PlainUnpickler(pickle._Unpickler):
             while parts:
                 part = parts.pop()
                 inner = part if type(part) in (tuple, frozenset) else ()
-                self.source.spend("keys", 1 + len(inner))
+                self.limited.spend("keys", 1 + len(inner))
                 if type(part) is int and part.bit_length() > 1000:
                     raise InputError("a key is a number of more than 1000 bits, which no checkpoint has; refused")
                 parts.extend(inner)
@@ -233,7 +233,7 @@ class PlainUnpickler(pickle._Unpickler):
         self.append(self.read(int.from_bytes(self.read(8), "little")))
 
     def _empty_set(self) -> None:
-        self.source.spend("copies", _OBJECT_SIZE)
+        self.limited.spend("copies", _OBJECT_SIZE)
         self.append(set())
 
     def _frozenset(self) -> None:
@@ -301,11 +301,11 @@ class PlainUnpickler(pickle._Unpickler):
         target = self.stack[-1]
         if isinstance(target, Inert):
             for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
-                self.source.spend("copies", _ENTRY_SIZE * len(part) if isinstance(part, dict) else 0)
+                self.limited.spend("copies", _ENTRY_SIZE * len(part) if isinstance(part, dict) else 0)
             target.fill(state)
         elif isinstance(target, PlainArray):
             target.__setstate__(state)
-            self.source.spend("copies", target.nbytes)
+            self.limited.spend("copies", target.nbytes)
         elif isinstance(target, PlainDtype):
             target.__setstate__(state)
         elif type(target) not in _CONTAINERS and not isinstance(target, self.owned):  # whose attributes are not kept
@@ -368,7 +368,7 @@ class PlainUnpickler(pickle._Unpickler):
         items = args[0] if args else ()
         if not isinstance(items, (list, tuple, set, frozenset, dict)):
             return record(self, name, args)
-        self.source.spend("copies", 8 * len(items))
+        self.limited.spend("copies", 8 * len(items))
         kind = {"tuple": tuple, "set": set, "frozenset": frozenset}.get(name.rpartition(".")[2], list)
         if kind in (set, frozenset):
             self._require_keys(items)
@@ -378,7 +378,7 @@ class PlainUnpickler(pickle._Unpickler):
         """A dict or OrderedDict of a dict or of pairs; of a defaultdict, whose first argument makes values, none."""
         made: dict[Any, Any] = OrderedDict() if name.endswith("OrderedDict") else {}
         pairs = next((value for value in args if isinstance(value, (dict, list, tuple))), ())
-        self.source.spend("copies", _ENTRY_SIZE * len(pairs))
+        self.limited.spend("copies", _ENTRY_SIZE * len(pairs))
         pairs = [*pairs.items()] if isinstance(pairs, dict) else [(key, value) for key, value in pairs]
         self._require_keys(key for key, _ in pairs)
         made.update(pairs)
@@ -388,7 +388,7 @@ class PlainUnpickler(pickle._Unpickler):
         """(class, base, the base's content): how protocols 0 and 1 have every object."""
         cls, _, content = args
         made = self.call(cls, ())
-        self.source.spend("copies", _ENTRY_SIZE * len(content) if isinstance(content, (dict, list, tuple)) else 0)
+        self.limited.spend("copies", _ENTRY_SIZE * len(content) if isinstance(content, (dict, list, tuple)) else 0)
         if isinstance(made, Inert) and isinstance(content, dict):
             made.update(content)
         elif isinstance(made, Inert) and isinstance(content, (list, tuple)):
@@ -406,7 +406,7 @@ class PlainUnpickler(pickle._Unpickler):
         text, encoding = args if len(args) == 2 else (*args, "latin1")
         if not (isinstance(text, str) and isinstance(encoding, str) and encoding in ("latin1", "latin-1")):
             raise InputError(f"the pickle asks for {name} of something else than bytes; refused")
-        self.source.spend("copies", len(text))
+        self.limited.spend("copies", len(text))
         return codecs.latin_1_encode(text)[0]
 
     def _complex(self, name: str, args: tuple[Any, ...]) -> Any:
@@ -437,7 +437,7 @@ class PlainUnpickler(pickle._Unpickler):
     def _array(self, state: Any) -> PlainArray:
         array = PlainArray((0,), "b")
         array.__setstate__(state)
-        self.source.spend("copies", array.nbytes)
+        self.limited.spend("copies", array.nbytes)
         return array
 
     def _named_tuple(self, name: str, args: tuple[Any, ...]) -> Named:
@@ -451,7 +451,7 @@ class PlainUnpickler(pickle._Unpickler):
 
 def record(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Inert:
     """The call as a mapping, not made."""
-    unpickler.source.spend("copies", _OBJECT_SIZE)
+    unpickler.limited.spend("copies", _OBJECT_SIZE)
     return Inert.of(name, args)
 
 

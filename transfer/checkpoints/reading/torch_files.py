@@ -22,7 +22,15 @@ from torch import Tensor
 
 from pretrain.common.errors import InputError
 from transfer.checkpoints.reading.file_format import zip_parts
-from transfer.checkpoints.reading.safe_pickle import Call, Named, PlainArray, PlainUnpickler, Source, is_shape, record
+from transfer.checkpoints.reading.safe_pickle import (
+    Call,
+    LimitedStream,
+    Named,
+    PlainArray,
+    PlainUnpickler,
+    is_shape,
+    record,
+)
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the older format (torch:serialization.py)
 _STORAGES = {
@@ -82,7 +90,7 @@ def read_zip(path: Path) -> Any:
         return storages[key]
 
     start, size = places[f"{root}data.pkl"]
-    return TorchUnpickler(Source(io.BytesIO(mapped[start : start + size]), len(mapped)), storage).load()
+    return TorchUnpickler(LimitedStream(io.BytesIO(mapped[start : start + size]), len(mapped)), storage).load()
 
 
 def _place(info: zipfile.ZipInfo, mapped: mmap.mmap) -> tuple[int, int]:
@@ -114,7 +122,7 @@ def _checksum(stream: io.BufferedReader, start: int, size: int) -> int:
     return found
 
 
-def read_legacy(source: Source, whole: torch.UntypedStorage) -> Any:
+def read_legacy(limited: LimitedStream, whole: torch.UntypedStorage) -> Any:
     """The object in torch's older format: four pickles, keys, and the storages' bytes. ``whole``: the same file."""
     storages: dict[Any, Storage] = {}
     views: dict[Any, Storage] = {}
@@ -122,7 +130,7 @@ def read_legacy(source: Source, whole: torch.UntypedStorage) -> Any:
     def storage(dtype: torch.dtype, key: Any, location: Any, count: int, view: Any = None) -> Storage:
         if key not in storages:
             size = _bytes_of(count, dtype, whole.nbytes())
-            source.spend("copies", size)
+            limited.spend("copies", size)
             storages[key] = Storage(torch.UntypedStorage(size), dtype)
         if view is None:
             return storages[key]
@@ -134,20 +142,20 @@ def read_legacy(source: Source, whole: torch.UntypedStorage) -> Any:
             views[view_key] = Storage(storages[key].data[first:last], dtype)
         return views[view_key]
 
-    if TorchUnpickler(source).load() != MAGIC or TorchUnpickler(source).load() != VERSION:
+    if TorchUnpickler(limited).load() != MAGIC or TorchUnpickler(limited).load() != VERSION:
         raise InputError("not of a version of torch's older format that there is")
-    TorchUnpickler(source).load()  # about the machine
-    content = TorchUnpickler(source, storage).load()
-    keys = TorchUnpickler(source).load()
+    TorchUnpickler(limited).load()  # about the machine
+    content = TorchUnpickler(limited, storage).load()
+    keys = TorchUnpickler(limited).load()
     for key in keys:
         _require_key(key)
         found = storages.pop(key).data
-        source.stream.seek(8, io.SEEK_CUR)  # the number of elements again
-        start = source.stream.tell()
+        limited.stream.seek(8, io.SEEK_CUR)  # the number of elements again
+        start = limited.stream.tell()
         if start + found.nbytes() > whole.nbytes():
             raise EOFError("it ends before its end")
         found.copy_(whole[start : start + found.nbytes()])
-        source.stream.seek(found.nbytes(), io.SEEK_CUR)
+        limited.stream.seek(found.nbytes(), io.SEEK_CUR)
     if storages:
         raise InputError(f"{len(storages)} tensors have no numbers; the file is damaged")
     return content
@@ -157,10 +165,10 @@ def read_stream(path: Path, *, legacy: bool) -> Any:
     """The object in a file of torch's older format, or in a pickle as Python's own module writes it."""
     with path.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-    source = Source(mapped, len(mapped))
+    limited = LimitedStream(mapped, len(mapped))
     if legacy:
-        return read_legacy(source, torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage())
-    return TorchUnpickler(source).load()
+        return read_legacy(limited, torch.frombuffer(mapped, dtype=torch.uint8).untyped_storage())
+    return TorchUnpickler(limited).load()
 
 
 def _require_key(key: Any) -> None:
@@ -184,8 +192,8 @@ class TorchUnpickler(PlainUnpickler):
 
     owned = (Tensor,)
 
-    def __init__(self, source: Source, storage: Callable[..., Storage] | None = None) -> None:
-        super().__init__(source)
+    def __init__(self, limited: LimitedStream, storage: Callable[..., Storage] | None = None) -> None:
+        super().__init__(limited)
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
@@ -214,7 +222,7 @@ class TorchUnpickler(PlainUnpickler):
         tensor = torch.empty(0, dtype=dtype).set_(storage.data, offset, tuple(size), tuple(stride))
         if isinstance(bits, dict) and bits:
             _bytes_of(tensor.numel(), dtype, storage.data.nbytes())  # it is copied, and strides of 0 make it endless
-            self.source.spend("copies", tensor.numel() * dtype.itemsize)
+            self.limited.spend("copies", tensor.numel() * dtype.itemsize)
             tensor = tensor.conj().resolve_conj() if bits.get("conj") else tensor
             tensor = -tensor if bits.get("neg") else tensor
         return tensor
@@ -232,7 +240,7 @@ class TorchUnpickler(PlainUnpickler):
         data = to_tensor(data) if isinstance(data, PlainArray) else data
         if data.numel() * data.element_size() > data.untyped_storage().nbytes():
             raise InputError("a tensor is larger than its storage; refused")
-        self.source.spend("copies", data.numel() * dtype.itemsize)
+        self.limited.spend("copies", data.numel() * dtype.itemsize)
         return data.to(dtype)
 
     def _meta(self, name: str, args: tuple[Any, ...]) -> Tensor:
@@ -254,7 +262,7 @@ class TorchUnpickler(PlainUnpickler):
         return torch._empty_affine_quantized(tuple(size), scale=1.0, zero_point=0, dtype=storage.dtype)
 
     def _size(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.source.spend("copies", 8 * len(args[0]))
+        self.limited.spend("copies", 8 * len(args[0]))
         return tuple(args[0])
 
     def _layout(self, _: str, args: tuple[Any, ...]) -> Any:
@@ -264,7 +272,7 @@ class TorchUnpickler(PlainUnpickler):
     def _storage_in_bytes(self, name: str, args: tuple[Any, ...]) -> Any:
         """A file of the older format in a pickle that Python's own module wrote."""
         data = args[0]
-        inner = self.source.inside(data)
+        inner = self.limited.inside(data)
         return read_legacy(inner, torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage())
 
 

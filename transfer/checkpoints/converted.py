@@ -16,7 +16,9 @@ import numpy as np
 
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256, replacing, write_json
+from pretrain.common.pixels import PixelInput
 from pretrain.common.provenance import git_state, package_versions, utc_now
+from transfer.checkpoints.given import NOTHING_GIVEN, Given
 from transfer.checkpoints.reading.detectron2_pkl import parse_detectron2_pkl, read_detectron2_pkl
 from transfer.detection.detectron2_version import detectron2_origin
 
@@ -27,101 +29,27 @@ READABLE = (3, 4, VERSION)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InputConvention:
-    """How a network wants its images: the same tensors under another one are another checkpoint.
-
-    ``pixel_mean`` and ``pixel_std`` are for inputs in [0, 1], in ``channel_order`` (RGB or BGR).
-    """
-
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    channel_order: str
-    stride_in_1x1: bool
-
-    @classmethod
-    def of(cls, network: Any) -> InputConvention:
-        """That of anything with these four attributes; 123.675/255 and 0.485 are one number."""
-        return cls(
-            pixel_mean=tuple(round(float(value), 8) for value in network.pixel_mean),
-            pixel_std=tuple(round(float(value), 8) for value in network.pixel_std),
-            channel_order=network.channel_order,
-            stride_in_1x1=bool(network.stride_in_1x1),
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Given:
-    """What the user says of a checkpoint because its file does not show it, or shows it otherwise.
-
-    ``drop``: how the names of tensors begin that are no part of the ResNet. Of the input, None is what the source says;
-    otherwise as in InputConvention. InputError for pixel statistics of another range than [0, 1].
-    """
-
-    drop: tuple[str, ...] = ()
-    stride_in_1x1: bool | None = None
-    pixel_mean: tuple[float, ...] | None = None
-    pixel_std: tuple[float, ...] | None = None
-    channel_order: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("pixel_mean", 0.0), ("pixel_std", 1e-6)):
-            values = getattr(self, name)
-            if values and not all(least <= value <= 1 for value in values):
-                raise InputError(
-                    f"--{name.replace('_', '-')} {' '.join(f'{value:g}' for value in values)}: it is for images in "
-                    "[0, 1]; divide what is for 0 to 255 by 255"
-                )
-
-    @classmethod
-    def read(cls, value: dict[str, Any]) -> Given:
-        """From a proof's JSON."""
-        plain: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
-        return cls(**plain)
-
-    def input(self) -> dict[str, Any]:
-        """What is said of the input, by its name in InputConvention."""
-        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "drop"}
-        return {name: value for name, value in said.items() if value is not None}
-
-    def words(self) -> list[str]:
-        """As flags of ``python -m transfer convert``."""
-        words = [word for prefix in self.drop for word in ("--drop", prefix)]
-        for name, value in self.input().items():
-            flag = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                words += [f"--{flag}", *([value] if isinstance(value, str) else [f"{one:.8g}" for one in value])]
-        return words
-
-
-NOTHING_GIVEN = Given()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertedWeights:
-    """A backbone in detectron2's format. Exists only when every tensor mapped and the forward pass agreed."""
+    """A backbone in detectron2's format and its proof.
+
+    Written only after every tensor was mapped and detectron2 reproduced torchvision's feature maps.
+    """
 
     path: Path  # of the .pkl
     sha256: str  # of the .pkl file's bytes
-    source: str
-    source_reason: str
-    assumed: str  # what the source takes for granted because the file does not say it; "" if nothing
+    family: str
+    reason: str  # why the file was taken for one of this family
     source_path: Path
     source_sha256: str  # of the source's tensors, as Backbone.sha256
     file_sha256: str  # of the source file's bytes
-    networks: tuple[str, ...]  # that the source file offers; () for what is not a choice
+    networks: tuple[str, ...]  # in the source file; () where a family has but one
     network: str  # the one that was taken
     architecture: str
     mapped: int
     expected: int
     dropped: dict[str, str]
-    pixel_mean: tuple[float, ...]  # for inputs in [0, 1]
-    pixel_std: tuple[float, ...]
-    channel_order: str
-    stride_in_1x1: bool
-    # build ("c4", "fpn") → "res2" … "res5" → relative to the largest value
-    forward_difference: dict[str, dict[str, float]]
+    input: PixelInput
+    forward_difference: dict[str, float]  # "res2" … "res5" → largest difference, relative to the map's largest value
     given: Given = NOTHING_GIVEN
     version: int = VERSION
 
@@ -131,14 +59,9 @@ class ConvertedWeights:
         return self.path.with_suffix(".json")
 
     @property
-    def input(self) -> InputConvention:
-        """How the network wants its images."""
-        return InputConvention.of(self)
-
-    @property
     def max_difference(self) -> float:
         """The largest of the forward differences."""
-        return max(value for maps in self.forward_difference.values() for value in maps.values())
+        return max(self.forward_difference.values())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The tensors under detectron2's names, read without running code. InputError if the file was changed."""
@@ -171,13 +94,27 @@ def load(path: Path) -> ConvertedWeights | None:
         value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if value.get("author") != AUTHOR or value.get("version") not in READABLE:
             return None
-        value.setdefault("given", {})  # before version 5
+        value = _in_todays_fields(value) if "input" not in value else value
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
-        fields |= {"path": path, "source_path": Path(fields["source_path"]), "given": Given.read(fields["given"])}
-        fields |= {key: tuple(fields[key]) for key in ("pixel_mean", "pixel_std", "networks")}
+        fields |= {"path": path, "source_path": Path(fields["source_path"]), "networks": tuple(fields["networks"])}
+        fields |= {"given": Given.read(fields["given"]), "input": PixelInput.from_json(fields["input"])}
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return ConvertedWeights(**fields)
+
+
+def _in_todays_fields(value: dict[str, Any]) -> dict[str, Any]:
+    """A proof from before its input was one field; with one forward difference per build (C4, FPN) then."""
+    names = {"mean": "pixel_mean", "std": "pixel_std", "order": "channel_order"}
+    images = {now: value[before] for now, before in names.items()}
+    builds = list(value["forward_difference"].values())
+    return value | {
+        "input": images | {"stride_in_1x1": value["stride_in_1x1"], "assumed": value["assumed"]},
+        "family": value["source"],
+        "reason": value["source_reason"],
+        "forward_difference": {name: max(maps[name] for maps in builds) for name in builds[0]},
+        "given": value.get("given", {}),  # from version 5 on
+    }
 
 
 def usable(path: Path) -> ConvertedWeights | None:

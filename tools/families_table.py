@@ -1,9 +1,9 @@
 """What the converter makes of every family's checkpoint, as a markdown table, and what a conversion costs.
 
-    python -m tools.sources_table                                      # every file with a ResNet-50: some minutes
-    python -m tools.sources_table moco-v1 byol --architecture resnet18 # some of them, smaller
-    python -m tools.sources_table --cost                               # time and memory beside the plain rename loop's
-    python -m tools.sources_table --cost --copies 21                   # the same of a file of 2 GB
+    python -m tools.families_table                                      # every file with a ResNet-50: some minutes
+    python -m tools.families_table moco-v1 byol --architecture resnet18 # some of them, smaller
+    python -m tools.families_table --cost                               # time and memory beside the plain rename loop's
+    python -m tools.families_table --cost --copies 21                   # the same of a file of 2 GB
 
 The files are those of tests/transfer/layouts, built from the published code of each project. Each is written to a
 temporary folder, converted, and read back from the .pkl. Exit status 1 if one of them is not what it should be.
@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from pretrain.common.errors import InputError
+from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert
-from transfer.checkpoints.families import read_backbone
 
 layouts: Any = importlib.import_module("tests.transfer.layouts")  # the tests' code is not typed
-COLUMNS = ("file", "source", "network", "mapped", "C4", "FPN", "round trip", "seconds", "made")
+COLUMNS = ("file", "family", "network", "mapped", "difference", "round trip", "seconds", "made")
 BYOL = "byol"
 _BYOL_MADE = "built from the published code, pickled as haiku pickles"
 
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     for name in options.files or every:
         row = _row(name, first, second)
         _print_row(row)
-        whole = whole and row[6] == "bitwise"
+        whole = whole and row[5] == "bitwise"
     return 0 if whole else 1
 
 
@@ -68,17 +68,14 @@ def _row(name: str, first: dict[str, Tensor], second: dict[str, Tensor]) -> tupl
         try:
             converted = convert(path, Path(folder) / "out.pkl")
         except InputError as error:
-            return name, f"refused: {error}", "", "", "", "", "", "", made
+            return name, f"refused: {error}", "", "", "", "", "", made
         seconds = time.perf_counter() - start
-        differences = [
-            f"{max(converted.forward_difference[build].values()):.2g}" if build in converted.forward_difference else "–"
-            for build in ("c4", "fpn")
-        ]
         back = read_backbone(converted.path).state
         same = all(torch.equal(back[key], first[key]) for key in back)
+        difference = f"{converted.max_difference:.2g}"
         mapped = f"{converted.mapped}/{converted.expected}"
         arrived = "bitwise" if same and len(back) == converted.expected else "no"
-        return name, converted.source, converted.network, mapped, *differences, arrived, f"{seconds:.1f}", made
+        return name, converted.family, converted.network, mapped, difference, arrived, f"{seconds:.1f}", made
 
 
 def _write(name: str, path: Path, first: dict[str, Tensor], second: dict[str, Tensor]) -> str:
@@ -108,17 +105,17 @@ def _cost(architecture: str, copies: int) -> int:
 
 
 def _in_its_own_process(what: str, path: Path, target: Path, size: int) -> tuple[str, ...]:
-    code = "import sys; from tools.sources_table import measure; measure(*sys.argv[1:])"
+    code = "import sys; from tools.families_table import measure; measure(*sys.argv[1:])"
     arguments = [sys.executable, "-c", code, what, str(path), str(target)]
     found = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
     seconds, kilobytes = float(found[0]), int(found[1])
     return what, f"{seconds:.2f}", f"{kilobytes / 1024:.0f}", f"{kilobytes * 1024 / size:.2f}"
 
 
-def measure(what: str, source: str, target: str) -> None:
+def measure(what: str, family: str, target: str) -> None:
     """Print the seconds that one of WAYS takes, and by how many KiB it raises the process's peak memory."""
     before, start = _peak_kib(), time.perf_counter()
-    WAYS[what](Path(source), Path(target))
+    WAYS[what](Path(family), Path(target))
     print(time.perf_counter() - start, _peak_kib() - before)
 
 
@@ -128,10 +125,10 @@ def _peak_kib() -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def plain_loop(source: Path, target: Path) -> None:
+def plain_loop(family: Path, target: Path) -> None:
     """The rename loop of detectron2's tools/convert-torchvision-to-d2.py and its copies: no check, nothing counted."""
     arrays = {}
-    for name, value in torch.load(source, map_location="cpu")["model"].items():
+    for name, value in torch.load(family, map_location="cpu")["model"].items():
         name = name if "layer" in name else f"stem.{name}"
         for n in (1, 2, 3, 4):
             name = name.replace(f"layer{n}", f"res{n + 1}").replace(f"bn{n}", f"conv{n}.norm")
