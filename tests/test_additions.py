@@ -97,11 +97,11 @@ ADDITIONS = {
         from benchmarks import suites
         from benchmarks.suites import Row, Suite, SuiteColumn
         from pretrain import methods, presets
-        from pretrain.methods import Method
+        from pretrain.methods import Method, MethodConfig
 
 
         @dataclasses.dataclass(frozen=True, kw_only=True)
-        class MeanColorConfig:
+        class MeanColorConfig(MethodConfig):
             """No settings."""
 
 
@@ -125,8 +125,8 @@ ADDITIONS = {
         presets.register("smoke-meancolor", dataclasses.replace(smoke, method=MeanColorConfig(), steps=2))
         suites.register(Suite(
             name="colors", title="mean colour beside nothing", profile="smoke",
-            rows=(Row(label="nothing", preset="smoke-random"),
-                  Row(label="color", preset="smoke-meancolor", flags=("--batch-size", "8"), seeds=(0, 1))),
+            rows=(Row(label="nothing", preset="smoke-random", flags=("--backbone", "resnet18")),
+                  Row(label="color", preset="smoke-meancolor", flags=("--backbone", "resnet18"), seeds=(0, 1))),
             columns=(SuiteColumn(task="knn"), SuiteColumn(task="linear")),
         ))
         ''',
