@@ -78,9 +78,10 @@ def _migrate(store: ResultsStore, path: Path, kept: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     kept.mkdir(parents=True, exist_ok=True)
     if files_of(path).is_dir():
-        files = sorted(one.name for one in files_of(path).iterdir())
-        record = dataclasses.replace(record, files=tuple(files))
         files_of(path).rename(files_of(target))
+    if files_of(target).is_dir():  # also one that a killed migration had moved
+        files = sorted(one.name for one in files_of(target).iterdir())
+        record = dataclasses.replace(record, files=tuple(files))
     write_json(target, dataclasses.asdict(record))
     path.rename(kept / path.name)
     return True

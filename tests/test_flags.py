@@ -15,7 +15,7 @@ _DIAGNOSE = (
 )
 FLAGS = {
     "benchmarks suite": "checkpoint num-gpus opts workers",
-    "benchmarks run": "checkpoint data num-gpus opts profile protocol rerun seed task workers",
+    "benchmarks run": "checkpoint data num-gpus opts profile rerun seed task workers",
     "benchmarks tables": "data name",
     "benchmarks show": "count output",
     "benchmarks sheet": "output",
