@@ -20,7 +20,6 @@ USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
 Pretrain a ResNet without its classifier on a folder of images: one subfolder a class, or flat for methods that need no
 labels. The same command continues an interrupted run and returns at once from a finished one.
 `python -m pretrain PRESET --help` lists the settings.
-`python -m pretrain diagnose CHECKPOINT --data FOLDER` measures predictive and superfluous nats of a checkpoint.
 
 Several GPUs, of which each takes a part of the batch:
   torchrun --nproc-per-node=8 -m pretrain PRESET --data FOLDER      (nodes: --nnodes, --rdzv-endpoint)
@@ -56,10 +55,6 @@ def main(argv: list[str]) -> int:
         print(usage())
         return 0 if argv else 2
     preset, *flags = argv
-    if preset == "diagnose":
-        from pretrain.information.diagnose import main as diagnose
-
-        return diagnose(flags)
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
     arguments = tyro.cli(

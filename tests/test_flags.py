@@ -24,7 +24,6 @@ FLAGS = {
     "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
     "benchmarks prepare imagenet": "drop-unreadable name seed val-fraction",
     "benchmarks diagnose": _DIAGNOSE,
-    "pretrain diagnose": _DIAGNOSE,
     "transfer convert": "channel-order drop network output pixel-mean pixel-std prefix source stride-in-1x1",
     "transfer verify": "detector",
     "transfer inspect": "",
