@@ -66,10 +66,10 @@ def main(argv: list[str]) -> int:
     steps = arguments.config.steps
     if steps is not None and any(flag.partition("=")[0] == "--epochs" for flag in flags):
         raise InputError(f"--epochs: {preset} counts steps ({steps}); give --steps N, or --steps None with --epochs")
-    from pretrain.runtime.distributed import joined, rank
+    from pretrain.runtime.distributed import process_group, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 
-    with joined():
+    with process_group():
         path = run(preset, arguments.config, arguments.data, arguments.resume)
         if rank() == 0:
             print(path)

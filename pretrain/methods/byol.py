@@ -17,7 +17,7 @@ from pretrain.information.objectives import spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import normalised_mlp, unit
 from pretrain.methods.memory import momentum_copy, update_momentum
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class BYOL(Method):
             update_momentum(self.target_backbone, self.backbone, tau)
             update_momentum(self.target_projector, self.projector, tau)
         with torch.no_grad():
-            t1, t2 = (gather_constant(self.target_projector(self.target_backbone(view))) for view in batch.views)
+            t1, t2 = (gather_no_grad(self.target_projector(self.target_backbone(view))) for view in batch.views)
         p1, p2 = (gather(self.predictor(self.projector(self.backbone(view)))) for view in batch.views)
         loss = regression_loss(p1, t2) + regression_loss(p2, t1)
         return {"loss": loss, "spread": spread(unit(t1)), "target_momentum": loss.new_tensor(tau)}

@@ -16,7 +16,7 @@ from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from pretrain.methods.heads import unit
 from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class CMC(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss, the sum of luminance's and chrominance's, and the mean score, in nats; spread of luminance."""
-        config, index = self.config, gather_constant(batch.index)
+        config, index = self.config, gather_no_grad(batch.index)
         h1, h2 = self.backbone(batch.views[0]).chunk(2, 1)
         z1, z2 = gather(unit(self.head1(h1))), gather(unit(self.head2(h2)))
         drawn = self.bank1.draw(config.negatives)

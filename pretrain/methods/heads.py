@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.augment.jigsaw import PATCHES
-from pretrain.runtime.distributed import share, world_size
+from pretrain.runtime.distributed import local_rows, world_size
 
 
 def projection_mlp(feature_dim: int, hidden_dim: int, dim: int, *, output_norm: bool = True) -> nn.Sequential:
@@ -54,7 +54,7 @@ class JigsawHead(nn.Module):
         """(9N, feature_dim), image by image, to (N, d)."""
         patches = self.each(features)
         patches = patches.view(len(patches) // PATCHES, PATCHES, -1)
-        order = share(torch.rand(len(patches) * world_size(), PATCHES, device=patches.device)).argsort(1)
+        order = local_rows(torch.rand(len(patches) * world_size(), PATCHES, device=patches.device)).argsort(1)
         return self.joined(patches.gather(1, order[..., None].expand_as(patches)).flatten(1))
 
 

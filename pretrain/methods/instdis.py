@@ -17,7 +17,7 @@ from pretrain.information.objectives import info_nce_stored, spread
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.heads import unit
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class InstDis(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss and score (log(1 + negatives) − loss, no bound) in nats; spread of the embeddings."""
-        config, index = self.config, gather_constant(batch.index)
+        config, index = self.config, gather_no_grad(batch.index)
         z = gather(unit(self.head(self.backbone(batch.views[0]))))
         negatives = self.bank.of(self.bank.draw(config.negatives))
         loss, score = info_nce_stored(z, self.bank.of(index), negatives, config.temperature)

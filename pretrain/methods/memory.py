@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.methods.heads import unit
-from pretrain.runtime.distributed import gather_constant, share
+from pretrain.runtime.distributed import gather_no_grad, local_rows
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,10 +38,10 @@ def shuffle(images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     processes: one alone normalises the same images whatever their order. The order comes from the global RNG, alike
     everywhere.
     """
-    everyone = gather_constant(images)
+    everyone = gather_no_grad(images)
     order = torch.randperm(len(everyone), device=images.device)
     back = order.argsort()
-    return share(everyone[order]), lambda rows: gather_constant(rows)[back]
+    return local_rows(everyone[order]), lambda rows: gather_no_grad(rows)[back]
 
 
 class Queue(nn.Module):

@@ -17,7 +17,7 @@ from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.heads import JigsawHead, unit
 from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PIRL(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms as InstDis', and the two losses that make up loss: view and jigsaw."""
-        config, index = self.config, gather_constant(batch.index)
+        config, index = self.config, gather_no_grad(batch.index)
         first, patches = batch.views
         z = gather(unit(self.head(self.backbone(first))))
         puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
