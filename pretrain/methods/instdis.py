@@ -13,9 +13,9 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Fraction, Positive, at_least
-from pretrain.information.objectives import info_nce_stored, spread
+from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.methods.heads import unit
+from pretrain.methods.heads import l2_normalize
 from pretrain.methods.memory import Bank
 from pretrain.runtime.distributed import gather, gather_no_grad
 
@@ -50,9 +50,9 @@ class InstDis(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss and score (log(1 + negatives) − loss, no bound) in nats; spread of the embeddings."""
         config, index = self.config, gather_no_grad(batch.index)
-        z = gather(unit(self.head(self.backbone(batch.views[0]))))
+        z = gather(l2_normalize(self.head(self.backbone(batch.views[0]))))
         negatives = self.bank.of(self.bank.draw(config.negatives))
-        loss, score = info_nce_stored(z, self.bank.of(index), negatives, config.temperature)
+        loss, score = info_nce_memory(z, self.bank.of(index), negatives, config.temperature)
         if self.training:
             self.bank.update(index, z, config.bank_momentum)
-        return {"loss": loss, "score": score.detach(), "spread": spread(z)}
+        return {"loss": loss, "score": score.detach(), "spread": embedding_std(z)}
