@@ -36,13 +36,13 @@ GRID: dict[str, tuple[str, tuple[str, ...]]] = {
     "csimclr": ("csimclr", ("0.5",)),  # their β = 1: superinfo.py
 }
 TASKS = {"linear": "top1", "knn": "top1"}
-TERMS = ("predictive", "superfluous12", "superfluous21", "excess12", "excess21", "spread", "snr")
+TERMS = ("predictive", "superfluous12", "superfluous21", "excess12", "excess21", "embedding_std", "snr")
 LAST = 0.1  # share of the logged steps whose mean is shown
 SHOWN = {
     "predictive": "predictive, nats",
     "superfluous": "superfluous, nats",
     "excess": "excess, nats",  # over the least that vmf's fixed noise allows
-    "spread": "spread of μ",
+    "embedding_std": "spread of μ",
     "snr": "snr",
 }
 COLUMNS = ("form", "λ", "linear top-1", "kNN top-1", *SHOWN.values())

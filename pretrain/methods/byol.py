@@ -52,7 +52,7 @@ class BYOL(Method):
         self.target_backbone, self.target_projector = momentum_copy(backbone), momentum_copy(self.projector)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss, both directions summed, in [0, 8]; spread of the targets; the target's momentum."""
+        """Terms: loss, both directions summed, in [0, 8]; embedding_std of the targets; target_momentum."""
         tau = target_momentum(self.config.target_momentum, progress)
         if self.training:
             update_momentum(self.target_backbone, self.backbone, tau)
@@ -61,4 +61,4 @@ class BYOL(Method):
             t1, t2 = (gather_no_grad(self.target_projector(self.target_backbone(view))) for view in batch.views)
         p1, p2 = (gather(self.predictor(self.projector(self.backbone(view)))) for view in batch.views)
         loss = regression_loss(p1, t2) + regression_loss(p2, t1)
-        return {"loss": loss, "spread": embedding_std(l2_normalize(t1)), "target_momentum": loss.new_tensor(tau)}
+        return {"loss": loss, "embedding_std": embedding_std(l2_normalize(t1)), "target_momentum": loss.new_tensor(tau)}

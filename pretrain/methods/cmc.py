@@ -39,7 +39,7 @@ class CMC(Method):
         self.bank1, self.bank2 = (Bank(sizes.num_images, config.dim) for _ in range(2))
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss, the sum of luminance's and chrominance's, and the mean score, in nats; spread of luminance."""
+        """Terms in nats: loss, luminance + chrominance, and the mean nce_score; embedding_std, of luminance."""
         config, index = self.config, gather_no_grad(batch.index)
         h1, h2 = self.backbone(batch.views[0]).chunk(2, 1)
         z1, z2 = gather(l2_normalize(self.head1(h1))), gather(l2_normalize(self.head2(h2)))
@@ -51,4 +51,4 @@ class CMC(Method):
             self.bank2.update(index, z2, config.bank_momentum)
         losses = {"luminance": loss1.detach(), "chrominance": loss2.detach()}
         score = (score1 + score2).detach() / 2
-        return {"loss": loss1 + loss2, **losses, "score": score, "spread": embedding_std(z1)}
+        return {"loss": loss1 + loss2, **losses, "nce_score": score, "embedding_std": embedding_std(z1)}

@@ -69,7 +69,7 @@ class CMCV2(Method):
             self.queue2.push(key2)
         losses = {"luminance": loss1.detach(), "chrominance": loss2.detach()}
         score = (score1 + score2).detach() / 2
-        return {"loss": loss1 + loss2, **losses, "score": score, "spread": embedding_std(z1)}
+        return {"loss": loss1 + loss2, **losses, "nce_score": score, "embedding_std": embedding_std(z1)}
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> tuple[Tensor, Tensor]:

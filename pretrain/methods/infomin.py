@@ -50,5 +50,5 @@ class InfoMin(MoCo):
         self.remember(keys)
         weight = self.config.jigsaw_weight
         loss = (1 - weight) * view + weight * jigsaw
-        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
-        return {"loss": loss, **terms, "spread": embedding_std(queries)}
+        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "nce_score": score.detach()}
+        return {"loss": loss, **terms, "embedding_std": embedding_std(queries)}

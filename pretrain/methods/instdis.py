@@ -48,11 +48,11 @@ class InstDis(Method):
         self.bank = Bank(sizes.num_images, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss and score (log(1 + negatives) − loss, no bound) in nats; spread of the embeddings."""
+        """Terms: loss and nce_score (log(1 + negatives) − loss, no bound) in nats; embedding_std."""
         config, index = self.config, gather_no_grad(batch.index)
         z = gather(l2_normalize(self.head(self.backbone(batch.views[0]))))
         negatives = self.bank.of(self.bank.draw(config.negatives))
         loss, score = info_nce_memory(z, self.bank.of(index), negatives, config.temperature)
         if self.training:
             self.bank.update(index, z, config.bank_momentum)
-        return {"loss": loss, "score": score.detach(), "spread": embedding_std(z)}
+        return {"loss": loss, "nce_score": score.detach(), "embedding_std": embedding_std(z)}

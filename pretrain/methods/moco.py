@@ -48,12 +48,12 @@ class MoCo(Method):
         self.queue = Queue(config.queue, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss and score (log(1 + queue) − loss, no bound) in nats; spread of the queries."""
+        """Terms: loss and nce_score (log(1 + queue) − loss, no bound) in nats; embedding_std of the queries."""
         keys = self.keys(batch.views[1])
         queries = gather(l2_normalize(self.head(self.backbone(batch.views[0]))))
         loss, score = info_nce_memory(queries, keys, self.queue.snapshot(), self.config.temperature)
         self.remember(keys)
-        return {"loss": loss, "score": score.detach(), "spread": embedding_std(queries)}
+        return {"loss": loss, "nce_score": score.detach(), "embedding_std": embedding_std(queries)}
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class MoCoV2SuperInfo(Method):
         self.queue = Queue(config.queue, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """In nats loss, nce, score (log(1 + queue) − nce, no bound), those of ``logged``; spreads of μ, z, h; snr."""
+        """Terms as SuperInfo's, but nce_score is log(1 + queue) − nce, no bound, and none is predictive."""
         config = self.config
         p2 = self.keys(batch.views[1])
         h = self.backbone(batch.views[0])
@@ -57,14 +57,14 @@ class MoCoV2SuperInfo(Method):
         nce, score = info_nce_memory(p1.directions(z1), keys, self.queue.snapshot(), 1 / config.kappa_b)
         if self.training:
             self.queue.push(keys)
-        terms = {"nce": nce.detach(), "score": score.detach(), "spread": embedding_std(p1.directions(p1.mu))}
-        terms["h_spread"] = embedding_std(l2_normalize(h))
+        terms = {"nce": nce.detach(), "nce_score": score.detach(), "embedding_std": embedding_std(p1.directions(p1.mu))}
+        terms["h_std"] = embedding_std(l2_normalize(h))
         if config.deterministic:
             return {"loss": nce, **terms}
         ramp, s12, s21 = config.ramp(progress), p1.cross_view(p2, z1), p2.cross_view(p1, z2)
         weight_a, weight_b = config.weights
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
-        terms |= {**logged(config.bound, p1, s12, s21), "z_spread": embedding_std(p1.directions(z1))}
+        terms |= {**logged(config.bound, p1, s12, s21), "z_std": embedding_std(p1.directions(z1))}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}
 
     @torch.no_grad()

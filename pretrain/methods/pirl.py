@@ -52,5 +52,5 @@ class PIRL(Method):
         if self.training:
             self.bank.update(index, z, config.bank_momentum)
         loss = (1 - config.jigsaw_weight) * view + config.jigsaw_weight * jigsaw
-        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
-        return {"loss": loss, **terms, "spread": embedding_std(z)}
+        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "nce_score": score.detach()}
+        return {"loss": loss, **terms, "embedding_std": embedding_std(z)}

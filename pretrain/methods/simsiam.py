@@ -46,9 +46,9 @@ class SimSiam(Method):
         self.predictor = mlp_bn(config.dim, config.predictor_dim, config.dim, bias=True)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss in [−1, 1], the mean of both directions (eq. 2); spread of the projections, 0 on collapse."""
+        """Terms: loss in [−1, 1], the mean of both directions (eq. 2); embedding_std, of the projections."""
         z1, z2 = (self.projector(self.backbone(view)) for view in batch.views)
         p1, p2 = gather(self.predictor(z1)), gather(self.predictor(z2))
         z1, z2 = gather(z1), gather(z2)
         loss = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
-        return {"loss": loss, "spread": embedding_std(l2_normalize(z1))}
+        return {"loss": loss, "embedding_std": embedding_std(l2_normalize(z1))}

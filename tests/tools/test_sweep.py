@@ -55,9 +55,9 @@ def test_the_table_puts_accuracy_beside_nats_and_says_what_collapsed(root, monke
         folder.mkdir()
         save_file(network(point), folder / "backbone.safetensors")
         (folder / "meta.json").write_text(json.dumps({"git": {"commit": "c" * 40, "dirty": True}}))
-        terms = {"predictive": 1.5, "spread": 0.9} if point.weight == sweep.DETERMINISTIC else {
+        terms = {"predictive": 1.5, "embedding_std": 0.9} if point.weight == sweep.DETERMINISTIC else {
             "predictive": 1.25, "superfluous12": 3.0, "superfluous21": 4.0, "excess12": 0.5, "excess21": 1.0,
-            "spread": 0.99, "snr": 2.0,
+            "embedding_std": 0.99, "snr": 2.0,
         }  # fmt: skip
         rows = [{"step": step, **(terms if step >= 18 else dict.fromkeys(terms, 100.0))} for step in range(20)]
         rows.append({"step": 19, "knn_top1": 30.0})

@@ -252,8 +252,8 @@ def test_the_log_says_what_the_noise_is():
     for form in FORMS:
         method, batch = built(small(parameterisation=form))
         named = set(method(batch, 0.5))
-        assert {"nce", "score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
-        assert {"spread", "z_spread", "h_spread", "lambda_ramp"} <= named
+        assert {"nce", "nce_score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
+        assert {"embedding_std", "z_std", "h_std", "lambda_ramp"} <= named
         assert ("sigma_at_bound" in named) == (form != "vmf")
         assert ({"excess12", "excess21"} <= named) == (form == "vmf")
 
