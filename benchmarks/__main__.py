@@ -5,7 +5,6 @@ python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
 python -m benchmarks show RECORD                           predictions of a detection run beside the truth
-python -m benchmarks diagnose CHECKPOINT --data FOLDER     predictive and superfluous nats of its features
 python -m benchmarks suite smoke|demo|paper|FILE.toml      all of it, what `make benchmark` runs
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
@@ -184,13 +183,6 @@ def show_main(argv: list[str]) -> int:
     return 0
 
 
-def diagnose_main(argv: list[str]) -> int:
-    """``diagnose``: see benchmarks/tasks/information.py."""
-    from benchmarks.tasks.compute.information import main
-
-    return main(argv)
-
-
 def prepare_main(argv: list[str]) -> int:
     """``prepare``: see benchmarks/data/prepare.py."""
     from benchmarks.data.prepare import main
@@ -211,7 +203,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run_main,
     "tables": tables_main,
     "show": show_main,
-    "diagnose": diagnose_main,
     "suite": suite_main,
 }
 

@@ -176,6 +176,8 @@ def check_data(plan: Plan, boxes_only: str) -> None:
             raise InputError(f"{task.name} needs masks, and data set {root.name} has boxes alone: run `{boxes_only}`")
         if task.images_per_class > 1:
             _require_images(task, root)
+        if task.check:
+            task.check(root, plan.profile)
 
 
 def _require_images(task: Task, root: DataRoot) -> None:

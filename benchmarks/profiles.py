@@ -30,6 +30,8 @@ class Profile:
     decays: tuple[float, ...]  # of linear evaluation, the largest first
     tolerance: float  # of its gradient
     neighbours: int  # k of kNN
+    information_images: int  # drawn for the estimate of information
+    information_dim: int  # of its z
     loader_workers: int  # at most, per job
     every_gpu: bool  # whether a detector takes all GPUs unless told otherwise; small batches do not divide
 
@@ -41,6 +43,8 @@ PROFILES: dict[str, Profile] = {
         decays=(1e-1, 1e-2, 1e-3),
         tolerance=1e-3,
         neighbours=20,  # its classes have 20 images
+        information_images=300,
+        information_dim=4,
         loader_workers=0,
         every_gpu=False,
     ),
@@ -50,6 +54,8 @@ PROFILES: dict[str, Profile] = {
         decays=HALF_DECADES,
         tolerance=1e-5,
         neighbours=20,
+        information_images=1000,
+        information_dim=16,
         loader_workers=0,
         every_gpu=False,
     ),
@@ -59,6 +65,8 @@ PROFILES: dict[str, Profile] = {
         decays=HALF_DECADES,
         tolerance=1e-5,
         neighbours=200,  # as lightly's ResNet-50 benchmark
+        information_images=1000,
+        information_dim=16,
         loader_workers=8,
         every_gpu=True,
     ),

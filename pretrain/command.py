@@ -20,7 +20,6 @@ USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
 Pretrain a ResNet without its classifier on a folder of images: one subfolder a class, or flat for methods that need no
 labels. The same command continues an interrupted run and returns at once from a finished one.
 `python -m pretrain PRESET --help` lists the settings.
-`python -m pretrain diagnose CHECKPOINT --data FOLDER` measures predictive and superfluous nats of a checkpoint.
 
 Several GPUs, of which each takes a part of the batch:
   torchrun --nproc-per-node=8 -m pretrain PRESET --data FOLDER      (nodes: --nnodes, --rdzv-endpoint)
@@ -72,15 +71,11 @@ def main(argv: list[str]) -> int:
         print(usage())
         return 0 if argv else 2
     preset, *flags = argv
-    if preset == "diagnose":
-        from pretrain.information.diagnose import main as diagnose
-
-        return diagnose(flags)
     arguments = parse(preset, flags)
-    from pretrain.runtime.distributed import joined, rank
+    from pretrain.runtime.distributed import process_group, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 
-    with joined():
+    with process_group():
         path = run(preset, arguments.config, arguments.data, arguments.resume)
         if rank() == 0:
             print(path)

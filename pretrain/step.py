@@ -23,7 +23,7 @@ from pretrain.runtime.optimizers import set_learning_rate
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def for_processes(method: nn.Module, resolved: Resolved, device: torch.device) -> nn.Module:
+def wrap_ddp(method: nn.Module, resolved: Resolved, device: torch.device) -> nn.Module:
     """``method`` as the loop calls it: compiled where asked, gradients averaged over the processes where several.
 
     BatchNorm then takes the statistics of all GPUs, unless the method shuffles over GPUs; on CPUs, where torch has no

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pretrain.common.files import digest
 
 if TYPE_CHECKING:
+    from benchmarks.data.root import DataRoot
     from benchmarks.run import Context
 
 Kind = Literal["frozen", "finetune", "detection"]
@@ -88,7 +89,8 @@ class Task:
     ``kind``: on frozen features, by fine-tuning the network, or by training a detector around it. ``layout`` is the
     section of a data root that it reads, of which it takes ``images_per_class`` training images. Raise ``version`` with
     any change that moves its numbers. A deterministic task runs once and prints n = 1. ``metrics[0]`` is the primary
-    one. ``settings`` and ``run`` import torch themselves. ``protocol`` is a detection task's file.
+    one. ``settings`` and ``run`` import torch themselves. ``check(root, profile)`` raises InputError for data that
+    it cannot run on, before anything is started. ``protocol`` is a detection task's file.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Task:
     run: Callable[[Context], Result]
     published: Published | None = None
     images_per_class: int = 1
+    check: Callable[[DataRoot, str], None] | None = None
     protocol: Path | None = None
 
     @property

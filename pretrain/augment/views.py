@@ -21,7 +21,7 @@ from pretrain.augment.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
 from pretrain.augment.randaugment import rand_augment
 from pretrain.common.ranges import LEAST, Count, Fraction, NonNegative, Range
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
-from pretrain.runtime.distributed import share, world_size
+from pretrain.runtime.distributed import local_rows, world_size
 
 AREA = Range(LEAST, 1, "two area fractions with 0 < low <= high <= 1")
 
@@ -91,7 +91,7 @@ class _Draws:
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         drawn = torch.rand(self.n * world_size(), *shape, device=self.device, generator=self.generator)
-        return share(drawn) * (high - low) + low
+        return local_rows(drawn) * (high - low) + low
 
     def chosen(self, probability: float) -> Tensor:
         return self.uniform(0, 1) < probability

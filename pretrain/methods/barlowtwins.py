@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.common.ranges import NonNegative, at_least
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.methods.heads import normalised_mlp
+from pretrain.methods.heads import mlp_bn
 from pretrain.runtime.distributed import gather
 
 
@@ -50,7 +50,7 @@ class BarlowTwins(Method):
 
     def __init__(self, config: BarlowTwinsConfig, backbone: nn.Module, sizes: Sizes) -> None:
         super().__init__(config, backbone, sizes)
-        self.projector = normalised_mlp(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
+        self.projector = mlp_bn(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss = invariance + λ · redundancy."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Positive, at_least
-from pretrain.information.objectives import info_nce_stored, spread
+from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
-from pretrain.methods.heads import plain_head, unit
+from pretrain.methods.heads import l2_normalize, mlp
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
 from pretrain.methods.moco import QueueConfig
 from pretrain.runtime.distributed import gather
@@ -36,12 +36,12 @@ class Heads(nn.Module):
     def __init__(self, config: CMCV2Config, feature_dim: int) -> None:
         super().__init__()
         widths = (feature_dim // 2, config.hidden_dim, config.dim)
-        self.head1, self.head2 = plain_head(*widths), plain_head(*widths)
+        self.head1, self.head2 = mlp(*widths), mlp(*widths)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         h1, h2 = features.chunk(2, 1)
-        return unit(self.head1(h1)), unit(self.head2(h2))
+        return l2_normalize(self.head1(h1)), l2_normalize(self.head2(h2))
 
 
 class CMCV2(Method):
@@ -62,14 +62,14 @@ class CMCV2(Method):
         temperature = self.config.temperature
         key1, key2 = self.keys(batch.views[1])
         z1, z2 = (gather(z) for z in self.heads(self.backbone(batch.views[0])))
-        loss1, score1 = info_nce_stored(z1, key2, self.queue2.snapshot(), temperature)
-        loss2, score2 = info_nce_stored(z2, key1, self.queue1.snapshot(), temperature)
+        loss1, score1 = info_nce_memory(z1, key2, self.queue2.snapshot(), temperature)
+        loss2, score2 = info_nce_memory(z2, key1, self.queue1.snapshot(), temperature)
         if self.training:
             self.queue1.push(key1)
             self.queue2.push(key2)
         losses = {"luminance": loss1.detach(), "chrominance": loss2.detach()}
         score = (score1 + score2).detach() / 2
-        return {"loss": loss1 + loss2, **losses, "score": score, "spread": spread(z1)}
+        return {"loss": loss1 + loss2, **losses, "nce_score": score, "embedding_std": embedding_std(z1)}
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pretrain.information import superfluous as bounds
 from pretrain.information import vmf
-from pretrain.information.objectives import spread
-from pretrain.methods.heads import unit
+from pretrain.information.objectives import embedding_std
+from pretrain.methods.heads import l2_normalize
 from pretrain.runtime.distributed import gather
 
 Bound = Literal["cross_view", "rate-normal", "rate-mixture"]
@@ -81,7 +81,7 @@ class VMF:
     def noise(self) -> dict[str, Tensor]:
         """ "snr" alone: the noise is fixed by κe. The mean of z is A μ, A = ``mean_resultant``; its variance 1 − A²."""
         resultant = vmf.mean_resultant(self.mu.shape[1], self.kappa_e)
-        return {"snr": (resultant * spread(self.mu)).square() / (1 - resultant**2)}
+        return {"snr": (resultant * embedding_std(self.mu)).square() / (1 - resultant**2)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,11 +112,11 @@ class Gaussian:
 
     def directions(self, z: Tensor) -> Tensor:
         """(N, d) unit anchors of the contrast."""
-        return unit(z)
+        return l2_normalize(z)
 
     def keys(self, z: Tensor) -> Tensor:
         """(N, d) directions of z, which the other view's anchors are compared with and a queue or bank stores."""
-        return unit(z)
+        return l2_normalize(z)
 
     def log_density(self, z: Tensor) -> Tensor:
         """(N,) log p(z of row i | row i)."""
@@ -156,7 +156,7 @@ def bounded(raw_mu: Tensor, raw_sigma: Tensor, low: float, high: float) -> Gauss
     with torch.autocast(raw_mu.device.type, enabled=False):
         s = raw_sigma.float().sigmoid()
         sigma = ((1 - s) * math.log(low) + s * math.log(high)).exp()
-        return Gaussian(mu=math.sqrt(raw_mu.shape[1]) * unit(raw_mu), sigma=sigma, low=low, high=high)
+        return Gaussian(mu=math.sqrt(raw_mu.shape[1]) * l2_normalize(raw_mu), sigma=sigma, low=low, high=high)
 
 
 Embedding = VMF | Gaussian

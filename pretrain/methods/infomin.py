@@ -11,9 +11,9 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Fraction, Positive, at_least
-from pretrain.information.objectives import info_nce_stored, spread
+from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.heads import JigsawHead, plain_head, unit
+from pretrain.methods.heads import JigsawHead, l2_normalize, mlp
 from pretrain.methods.moco import MoCo, QueueConfig
 from pretrain.runtime.distributed import gather
 
@@ -36,19 +36,19 @@ class InfoMin(MoCo):
 
     def __init__(self, config: InfoMinConfig, backbone: nn.Module, sizes: Sizes) -> None:
         widths = (sizes.feature_dim, config.hidden_dim, config.dim)
-        super().__init__(config, backbone, sizes, plain_head(*widths))
-        self.jigsaw_head = JigsawHead(plain_head(*widths), config.dim)
+        super().__init__(config, backbone, sizes, mlp(*widths))
+        self.jigsaw_head = JigsawHead(mlp(*widths), config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms as MoCo's, and the two losses that make up loss: view and jigsaw."""
         first, second, patches = batch.views
         keys, stored = self.keys(second), self.queue.snapshot()
-        queries = gather(unit(self.head(self.backbone(first))))
-        puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
-        view, score = info_nce_stored(queries, keys, stored, self.config.temperature)
-        jigsaw, _ = info_nce_stored(puzzled, keys, stored, self.config.temperature)
+        queries = gather(l2_normalize(self.head(self.backbone(first))))
+        puzzled = gather(l2_normalize(self.jigsaw_head(self.backbone(patches))))
+        view, score = info_nce_memory(queries, keys, stored, self.config.temperature)
+        jigsaw, _ = info_nce_memory(puzzled, keys, stored, self.config.temperature)
         self.remember(keys)
         weight = self.config.jigsaw_weight
         loss = (1 - weight) * view + weight * jigsaw
-        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
-        return {"loss": loss, **terms, "spread": spread(queries)}
+        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "nce_score": score.detach()}
+        return {"loss": loss, **terms, "embedding_std": embedding_std(queries)}

@@ -13,11 +13,11 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Fraction, Positive, at_least
-from pretrain.information.objectives import info_nce_stored, spread
+from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.methods.heads import unit
+from pretrain.methods.heads import l2_normalize
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class InstDis(Method):
         self.bank = Bank(sizes.num_images, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss and score (log(1 + negatives) − loss, no bound) in nats; spread of the embeddings."""
-        config, index = self.config, gather_constant(batch.index)
-        z = gather(unit(self.head(self.backbone(batch.views[0]))))
+        """Terms: loss and nce_score (log(1 + negatives) − loss, no bound) in nats; embedding_std."""
+        config, index = self.config, gather_no_grad(batch.index)
+        z = gather(l2_normalize(self.head(self.backbone(batch.views[0]))))
         negatives = self.bank.of(self.bank.draw(config.negatives))
-        loss, score = info_nce_stored(z, self.bank.of(index), negatives, config.temperature)
+        loss, score = info_nce_memory(z, self.bank.of(index), negatives, config.temperature)
         if self.training:
             self.bank.update(index, z, config.bank_momentum)
-        return {"loss": loss, "score": score.detach(), "spread": spread(z)}
+        return {"loss": loss, "nce_score": score.detach(), "embedding_std": embedding_std(z)}

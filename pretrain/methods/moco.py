@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Fraction, Positive, at_least
-from pretrain.information.objectives import info_nce_stored, spread
+from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.methods.heads import unit
+from pretrain.methods.heads import l2_normalize
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
 from pretrain.runtime.distributed import gather
 
@@ -48,12 +48,12 @@ class MoCo(Method):
         self.queue = Queue(config.queue, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss and score (log(1 + queue) − loss, no bound) in nats; spread of the queries."""
+        """Terms: loss and nce_score (log(1 + queue) − loss, no bound) in nats; embedding_std of the queries."""
         keys = self.keys(batch.views[1])
-        queries = gather(unit(self.head(self.backbone(batch.views[0]))))
-        loss, score = info_nce_stored(queries, keys, self.queue.snapshot(), self.config.temperature)
+        queries = gather(l2_normalize(self.head(self.backbone(batch.views[0]))))
+        loss, score = info_nce_memory(queries, keys, self.queue.snapshot(), self.config.temperature)
         self.remember(keys)
-        return {"loss": loss, "score": score.detach(), "spread": spread(queries)}
+        return {"loss": loss, "nce_score": score.detach(), "embedding_std": embedding_std(queries)}
 
     @torch.no_grad()
     def keys(self, images: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class MoCo(Method):
             update_momentum(self.key_backbone, self.backbone, self.config.momentum)
             update_momentum(self.key_head, self.head, self.config.momentum)
         mine, restore = shuffle(images)
-        return restore(unit(self.key_head(self.key_backbone(mine))))
+        return restore(l2_normalize(self.key_head(self.key_backbone(mine))))
 
     def remember(self, keys: Tensor) -> None:
         """In training, put ``keys`` into the queue."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from pretrain.common.ranges import Positive, at_least
 from pretrain.methods.base import Sizes
-from pretrain.methods.heads import plain_head
+from pretrain.methods.heads import mlp
 from pretrain.methods.moco import MoCo, QueueConfig
 
 
@@ -31,4 +31,4 @@ class MoCoV2(MoCo):
     config: MoCoV2Config
 
     def __init__(self, config: MoCoV2Config, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__(config, backbone, sizes, plain_head(sizes.feature_dim, config.hidden_dim, config.dim))
+        super().__init__(config, backbone, sizes, mlp(sizes.feature_dim, config.hidden_dim, config.dim))

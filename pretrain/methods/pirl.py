@@ -12,12 +12,12 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Fraction
-from pretrain.information.objectives import info_nce_stored, spread
+from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Method, Sizes
-from pretrain.methods.heads import JigsawHead, unit
+from pretrain.methods.heads import JigsawHead, l2_normalize
 from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,15 @@ class PIRL(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms as InstDis', and the two losses that make up loss: view and jigsaw."""
-        config, index = self.config, gather_constant(batch.index)
+        config, index = self.config, gather_no_grad(batch.index)
         first, patches = batch.views
-        z = gather(unit(self.head(self.backbone(first))))
-        puzzled = gather(unit(self.jigsaw_head(self.backbone(patches))))
+        z = gather(l2_normalize(self.head(self.backbone(first))))
+        puzzled = gather(l2_normalize(self.jigsaw_head(self.backbone(patches))))
         own, negatives = self.bank.of(index), self.bank.of(self.bank.draw(config.negatives))
-        view, score = info_nce_stored(z, own, negatives, config.temperature)
-        jigsaw, _ = info_nce_stored(puzzled, own, negatives, config.temperature)
+        view, score = info_nce_memory(z, own, negatives, config.temperature)
+        jigsaw, _ = info_nce_memory(puzzled, own, negatives, config.temperature)
         if self.training:
             self.bank.update(index, z, config.bank_momentum)
         loss = (1 - config.jigsaw_weight) * view + config.jigsaw_weight * jigsaw
-        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "score": score.detach()}
-        return {"loss": loss, **terms, "spread": spread(z)}
+        terms = {"view": view.detach(), "jigsaw": jigsaw.detach(), "nce_score": score.detach()}
+        return {"loss": loss, **terms, "embedding_std": embedding_std(z)}

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.common.ranges import Positive, at_least
-from pretrain.information.objectives import info_nce, nt_xent, spread
+from pretrain.information.objectives import embedding_std, info_nce, nt_xent
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.methods.heads import projection_mlp, unit
+from pretrain.methods.heads import l2_normalize, projection_mlp
 from pretrain.runtime.distributed import gather
 
 
@@ -38,11 +38,11 @@ class SimCLR(Method):
         self.head = projection_mlp(sizes.feature_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms in nats: loss, score (log(2N−1) − loss, no bound), predictive (log N − two-tower loss); and spread."""
+        """Terms: loss, nce_score (log(2N−1) − loss, no bound), predictive (log N − two-tower loss); embedding_std."""
         # Both views in one pass, so that BatchNorm's statistics tell them no more apart than their content does.
-        z1, z2 = (gather(z) for z in unit(self.head(self.backbone(torch.cat(batch.views)))).chunk(2))
+        z1, z2 = (gather(z) for z in l2_normalize(self.head(self.backbone(torch.cat(batch.views)))).chunk(2))
         loss, score = nt_xent(z1, z2, self.config.temperature)
         with torch.autocast(z1.device.type, enabled=False):
             similarity = (z1 @ z2.T).detach() / self.config.temperature
         _, predictive = info_nce(similarity, similarity.T)
-        return {"loss": loss, "score": score.detach(), "predictive": predictive, "spread": spread(z1)}
+        return {"loss": loss, "nce_score": score.detach(), "predictive": predictive, "embedding_std": embedding_std(z1)}

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.common.ranges import LEAST, Fraction, NonNegative, Positive, Range, at_least
-from pretrain.information.objectives import info_nce, nt_xent, spread
+from pretrain.information.objectives import embedding_std, info_nce, nt_xent
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, logged, superfluous
-from pretrain.methods.heads import projection_mlp, unit
+from pretrain.methods.heads import l2_normalize, projection_mlp
 
 KAPPA = Range(LEAST, 1e6, "above 0 and at most 1e6")
 
@@ -90,7 +90,7 @@ class StochasticHead(nn.Module):
         """p(z|v) of each row."""
         config = self.config
         if self.sigma is None:
-            return VMF(mu=unit(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
+            return VMF(mu=l2_normalize(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
         hidden = self.mean[:3](h)  # after the ReLU
         raw_mu, raw_sigma = self.mean[3:](hidden), self.sigma(hidden)
         return bounded(raw_mu, raw_sigma, config.sigma_min, config.sigma_max)
@@ -107,12 +107,12 @@ class SuperInfo(Method):
         self.head = StochasticHead(config, sizes.feature_dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: in nats loss, nce, score and predictive as SimCLR's, and those of ``logged``; spreads, snr.
+        """Terms: in nats loss, nce, nce_score and predictive as SimCLR's, and those of ``logged``; stds, snr.
 
         predictive = log N − two-tower loss is a lower bound on I(z1; z2) (vmf: I(z1; v2)) on the batch that is trained
         on; its cap is below κb nats (docs/information.md). With a rate bound both superfluous terms subtract the mean
-        of the two directions' InfoNCE: their mean is a bound, each alone is not. spread, z_spread and h_spread, in
-        [0, 1], are those of the directions of μ, z and h.
+        of the two directions' InfoNCE: their mean is a bound, each alone is not. embedding_std, z_std and
+        h_std, in [0, 1], are those of the directions of μ, z and h.
         """
         config = self.config
         h = self.backbone(torch.cat(batch.views))
@@ -127,11 +127,11 @@ class SuperInfo(Method):
         _, predictive = info_nce(*logits)
         terms = {
             "nce": nce.detach(),
-            "score": score.detach(),
+            "nce_score": score.detach(),
             "predictive": predictive,
-            # Of μ: a collapsed μ would still leave the sampling noise in z's own spread.
-            "spread": spread(p1.directions(p1.mu)),
-            "h_spread": spread(unit(h)),
+            # Of μ: a collapsed μ would still leave the sampling noise in z's own std.
+            "embedding_std": embedding_std(p1.directions(p1.mu)),
+            "h_std": embedding_std(l2_normalize(h)),
         }
         if config.deterministic:
             return {"loss": nce, **terms}
@@ -139,5 +139,5 @@ class SuperInfo(Method):
         s12, s21 = superfluous(config.bound, p1, p2, z1, bound), superfluous(config.bound, p2, p1, z2, bound)
         weight_a, weight_b = config.weights
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
-        terms |= {**logged(config.bound, p1, s12, s21), "z_spread": spread(anchors[0])}
+        terms |= {**logged(config.bound, p1, s12, s21), "z_std": embedding_std(anchors[0])}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}

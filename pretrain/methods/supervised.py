@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pretrain.common.errors import InputError
 from pretrain.common.ranges import Fraction
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,6 @@ class Supervised(Method):
         """Terms: loss (nats) and accuracy (share of the batch, in [0, 1])."""
         if batch.label is None:
             raise InputError("supervised pretraining needs labels")
-        logits, label = gather(self.classifier(self.backbone(batch.views[0])).float()), gather_constant(batch.label)
+        logits, label = gather(self.classifier(self.backbone(batch.views[0])).float()), gather_no_grad(batch.label)
         loss = F.cross_entropy(logits, label, label_smoothing=self.config.label_smoothing)
         return {"loss": loss, "accuracy": (logits.detach().argmax(1) == label).float().mean()}

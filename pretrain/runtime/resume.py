@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from pretrain.common.errors import RunError
 from pretrain.common.files import replacing
-from pretrain.runtime.distributed import from_first, rank
+from pretrain.runtime.distributed import broadcast_object, rank
 
 
 class Stateful(Protocol):
@@ -64,7 +64,7 @@ def load_state(folder: Path, parts: Mapping[str, Stateful]) -> int:
 
     A damaged save is named on stderr and the one before it is taken.
     """
-    path, state = from_first(_newest_usable(folder, parts) if rank() == 0 else (None, None))
+    path, state = broadcast_object(_newest_usable(folder, parts) if rank() == 0 else (None, None))
     if state is None:
         return 0
     try:

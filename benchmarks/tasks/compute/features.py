@@ -168,13 +168,13 @@ def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0)
     """Features of the imagenet layout's splits, ``{"train": …, "val": …}``."""
     section, found = root.section("imagenet"), {}
     for split in ("train", "val"):
-        images, labels = _labelled(root, split)
+        images, labels = labelled_images(root, split)
         x = features_of(backbone, images, section["fingerprint"], split, profile, workers)
         found[split] = Features(x, labels, len(section["classes"]))
     return found
 
 
-def _labelled(root: DataRoot, split: str) -> tuple[list[Path], np.ndarray]:
+def labelled_images(root: DataRoot, split: str) -> tuple[list[Path], np.ndarray]:
     """The images of a split and their classes' numbers (N,). InputError where they are not as prepared."""
     section, folder = root.section("imagenet"), root.folder("imagenet") / split
     # torchvision's ImageFolder has a shorter list of suffixes, and would pass over images that were prepared.

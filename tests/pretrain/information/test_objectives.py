@@ -45,7 +45,7 @@ def test_stored_candidates_are_the_double_loop(shared):
         keys = stored if shared else stored[i]
         scores = [float(anchor @ positives[i]) / 0.3, *(float(anchor @ key) / 0.3 for key in keys)]
         total += math.log(sum(math.exp(s) for s in scores)) - scores[0]
-    loss, score = objectives.info_nce_stored(anchors, positives, stored, 0.3)
+    loss, score = objectives.info_nce_memory(anchors, positives, stored, 0.3)
     assert float(loss) == pytest.approx(total / 5)
     assert float(loss + score) == pytest.approx(math.log(12))
 
@@ -53,7 +53,7 @@ def test_stored_candidates_are_the_double_loop(shared):
 def test_in_batch_keys_as_stored_candidates_are_the_two_tower_loss():
     """Anchor 0 against every other key in a queue is row 0 of the in-batch contrast."""
     z1, z2 = directions(6, 5, 2)
-    loss, _ = objectives.info_nce_stored(z1[:1], z2[:1], z2[1:], 0.2)
+    loss, _ = objectives.info_nce_memory(z1[:1], z2[:1], z2[1:], 0.2)
     row = F.cross_entropy(z1[:1] @ z2.T / 0.2, torch.zeros(1, dtype=torch.int64))
     assert float(loss) == pytest.approx(float(row))
 
@@ -116,9 +116,9 @@ def test_permutation_and_symmetry():
     towers = objectives.info_nce(z1 @ mu2.T, z2 @ mu1.T)[0]
     assert torch.allclose(towers, objectives.info_nce(z2 @ mu1.T, z1 @ mu2.T)[0])
     assert torch.allclose(towers, objectives.info_nce(z1[order] @ mu2[order].T, z2[order] @ mu1[order].T)[0])
-    stored = objectives.info_nce_stored(z1, z2, mu1, 0.3)[0]
-    assert torch.allclose(stored, objectives.info_nce_stored(z1[order], z2[order], mu1[order], 0.3)[0])
-    assert not torch.allclose(stored, objectives.info_nce_stored(z1, z2[order], mu1, 0.3)[0])
+    stored = objectives.info_nce_memory(z1, z2, mu1, 0.3)[0]
+    assert torch.allclose(stored, objectives.info_nce_memory(z1[order], z2[order], mu1[order], 0.3)[0])
+    assert not torch.allclose(stored, objectives.info_nce_memory(z1, z2[order], mu1, 0.3)[0])
 
 
 def test_gradients():
@@ -127,16 +127,16 @@ def test_gradients():
         lambda *v: objectives.nt_xent(v[0], v[1], 0.5, keys=(v[2], v[3])), (z1, z2, mu1, mu2)
     )
     assert torch.autograd.gradcheck(lambda a, b: objectives.info_nce(a @ b.T, b @ a.T), (z1, z2))
-    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_stored(a, b, c, 0.5), (z1, z2, mu1))
+    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_memory(a, b, c, 0.5), (z1, z2, mu1))
     bank = torch.stack([mu1, mu2, z1]).detach().requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_stored(a, b, c, 0.5), (z1, z2, bank))
+    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_memory(a, b, c, 0.5), (z1, z2, bank))
 
 
 def test_float32_inside_autocast():
     z1, z2 = directions(8, 32, 2, dtype=torch.float32)
 
     def losses():
-        return [objectives.nt_xent(z1, z2, 0.05)[0], objectives.info_nce_stored(z1, z2, z2, 0.05)[0]]
+        return [objectives.nt_xent(z1, z2, 0.05)[0], objectives.info_nce_memory(z1, z2, z2, 0.05)[0]]
 
     plain = losses()
     with torch.autocast("cpu", torch.bfloat16):
@@ -146,5 +146,5 @@ def test_float32_inside_autocast():
 
 def test_spread_runs_from_collapse_to_the_whole_sphere():
     same, (full,) = torch.ones(64, 16) / 4, directions(4096, 16, 1)
-    assert float(objectives.spread(same)) < 1e-3
-    assert float(objectives.spread(full)) == pytest.approx(1, abs=0.01)
+    assert float(objectives.embedding_std(same)) < 1e-3
+    assert float(objectives.embedding_std(full)) == pytest.approx(1, abs=0.01)

@@ -252,8 +252,8 @@ def test_the_log_says_what_the_noise_is():
     for form in FORMS:
         method, batch = built(small(parameterisation=form))
         named = set(method(batch, 0.5))
-        assert {"nce", "score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
-        assert {"spread", "z_spread", "h_spread", "lambda_ramp"} <= named
+        assert {"nce", "nce_score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
+        assert {"embedding_std", "z_std", "h_std", "lambda_ramp"} <= named
         assert ("sigma_at_bound" in named) == (form != "vmf")
         assert ({"excess12", "excess21"} <= named) == (form == "vmf")
 
@@ -298,7 +298,7 @@ def test_the_regulariser_on_a_queues_candidates(form):
     z = query.sample()
     keys = key.keys(key.sample())
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(12))
-    nce, _ = objectives.info_nce_stored(query.directions(z), keys, queue, 1 / config.kappa_b)
+    nce, _ = objectives.info_nce_memory(query.directions(z), keys, queue, 1 / config.kappa_b)
     loss = nce + config.ramp(0.5) * config.lambda_a * query.cross_view(key, z)
     loss.backward()
     assert loss.isfinite() and head.mean[0].weight.grad.abs().sum() > 0
