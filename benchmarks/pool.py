@@ -5,6 +5,7 @@ The processes fork from a server that has imported the heavy packages once, so t
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib
 import multiprocessing
@@ -178,7 +179,11 @@ def _end(running: Sequence[_Running]) -> None:
     for process in multiprocessing.active_children():
         process.kill()
         process.join()
-    # It may be importing still, and would see only then that nobody needs it.
+    _end_server()
+
+
+def _end_server() -> None:
+    """At once: it may be importing still, and would see only then that nobody needs it."""
     if server := getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None):
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGKILL)
@@ -240,6 +245,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, say_failures: bool = True, say_d
     context.set_forkserver_preload(PRELOAD)
     with signals_held():  # the server is not to end while jobs do, and a job unblocks them for itself
         forkserver.ensure_running()
+    atexit.register(_end_server)  # a signal may come between two calls of this function
     queue, follow_ups, ran = list(jobs), 0, Ran()  # the first ``follow_ups`` of the queue
     running: list[_Running] = []
     done: list[tuple[float, float]] = []
