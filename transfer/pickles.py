@@ -226,6 +226,7 @@ class PlainUnpickler(pickle._Unpickler):
                 part = parts.pop()
                 inner = part if type(part) in (tuple, frozenset) else ()
                 self.source.spend("keys", 1 + len(inner))
+                self.source.spend("copies", len(part) if isinstance(part, (str, bytes)) else 0)  # as in its repr
                 if type(part) is int and part.bit_length() > 1000:
                     raise InputError("a key is a number of more than 1000 bits, which no checkpoint has; refused")
                 parts.extend(inner)

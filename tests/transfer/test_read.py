@@ -308,6 +308,14 @@ def hostile(marker):
         "filling a class": (op_global("collections", "OrderedDict") + path + path + b"s", "no container of its own"),
         "shared parts in a key": (b"}" + b")" + doubled(b"\x86", 60) + b"Ns", "keys are deeper or longer"),
         "equal hashes": (b"}(" + b"N".join(map(number, equal_hashes)) + b"Nu", "keys are deeper or longer"),
+        "a long key of shared text": (
+            b"}" + text("x" * 1_000_000) + b"q\x000(" + b"h\x00" * 200 + b"tNs",
+            "copies are larger",
+        ),
+        "a class with a long name": (
+            text("a" * 1_000_000) + text("B") + b"\x93)R",
+            r"holds an object of a{5000,} … a+\.B, not a state dict",
+        ),
         "equal hashes in a set": (
             call("builtins", "set", b"](" + b"".join(map(number, equal_hashes)) + b"e"),
             "keys are deeper or longer",
