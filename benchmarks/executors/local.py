@@ -6,6 +6,7 @@ are GPUs, a job takes as many as it asks for and sees no others. Imports no torc
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import multiprocessing
 import os
@@ -82,6 +83,7 @@ class LocalExecutor:
         context.set_forkserver_preload(PRELOAD)
         with signals_held():  # the server is not to end while jobs do, and a job unblocks them for itself
             forkserver.ensure_running()
+        atexit.register(_end_server)  # a signal may come between two calls
         queue, follow_ups, done, outcome = list(jobs), 0, 0, Outcome()  # the first ``follow_ups`` of the queue
         running: list[_Running] = []
         try:
@@ -168,7 +170,11 @@ def _end(running: Sequence[_Running]) -> None:
     for process in multiprocessing.active_children():
         process.kill()
         process.join()
-    # It may be importing still, and would see only then that nobody needs it.
+    _end_server()
+
+
+def _end_server() -> None:
+    """At once: it may be importing still, and would see only then that nobody needs it."""
     if server := getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None):
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Jobs in processes."""
 
 import dataclasses
+import multiprocessing
 import os
 import re
 import resource
@@ -60,6 +61,7 @@ def gpus_seen(folder, name, other):
 
 
 def write_pid_and_nap(path, seconds):
+    lock = multiprocessing.RLock()  # noqa: F841 - as tqdm and loaders have, of which nothing is to be said at the end
     path.with_suffix(".tmp").write_text(str(os.getpid()))
     path.with_suffix(".tmp").rename(path)
     time.sleep(seconds)
@@ -291,6 +293,28 @@ def test_a_signal_ends_the_jobs_in_order_and_the_runner_in_one_line(tmp_path, nu
     said = process.communicate(timeout=30)[1].splitlines()
     assert process.returncode == status and len(said) == 1 and said[0].endswith("; the same command continues")
     assert all(map(gone, jobs)) and (tmp_path / "save.saved").exists()
+
+
+def test_the_server_ends_with_a_runner_that_a_signal_ends_between_jobs(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text(
+        f"open({str(tmp_path / 'importing')!r}, 'w'); import time; time.sleep(60)"
+    )
+    code = (
+        "import time; from benchmarks import pool; from pretrain.errors import run_cli\n"
+        "pool.PRELOAD = ['slow_to_import']\n"
+        "run_cli(lambda argv: (pool.run_jobs([], 1), time.sleep(60)))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until((tmp_path / "importing").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[1].startswith("stopped by SIGTERM")  # the server has its stderr too
+    assert process.returncode == 143
 
 
 def test_jobs_end_with_a_runner_that_was_killed(tmp_path):

@@ -27,6 +27,7 @@ from pretrain.common.errors import InputError
 
 MAX_OPERATIONS = 4_000_000  # of a pickle, some 3 s: three lists of numbers, one for each of ImageNet's images
 MAX_KEY_PARTS = 10_000  # of keys that are tuples, sets or complex: their hashes can be made equal, and take long
+MAX_MEMO = 1 << 32  # the memo's keys are below, as those in binary are: larger ones can have equal hashes
 MAX_ARGUMENTS = 16  # of the calls that are more than recorded
 MAX_DIMENSIONS = 64  # as numpy
 _COPIES = 4  # what a file may have copied in all, as a multiple of its size, beside _SPARE bytes
@@ -135,20 +136,25 @@ class LimitedStream:
 
     def __init__(self, stream: IO[bytes] | Any, size: int) -> None:
         self.stream = stream
-        self.left = {"operations": MAX_OPERATIONS, "copies": _COPIES * size + _SPARE, "keys": MAX_KEY_PARTS}
+        self.operations = iter(range(MAX_OPERATIONS))
+        self.left = {"copies": _COPIES * size + _SPARE, "keys": MAX_KEY_PARTS}
 
     def inside(self, data: bytes) -> LimitedStream:
         """A file in the file, which shares what they may take."""
         self.spend("copies", len(data))
         inner = LimitedStream(io.BytesIO(data), 0)
-        inner.left = self.left
+        inner.operations, inner.left = self.operations, self.left
         return inner
 
     def spend(self, what: str, amount: int) -> None:
-        """InputError where the file takes more of it than any checkpoint does: operations, bytes, parts of keys."""
+        """InputError where the file takes more of it than any checkpoint does: bytes, parts of keys."""
         self.left[what] -= amount
         if self.left[what] < 0:
-            raise InputError(f"its {what} are {_TOO[what]} than those of any checkpoint; refused")
+            raise _too(what)
+
+
+def _too(what: str) -> InputError:
+    return InputError(f"its {what} are {_TOO[what]} than those of any checkpoint; refused")
 
 
 class PlainUnpickler(pickle._Unpickler):
@@ -157,6 +163,7 @@ class PlainUnpickler(pickle._Unpickler):
     It is the one written in Python, whose operations can be replaced, and whose memo has no holes to fill.
     """
 
+    memo: dict[int, Any]
     owned: tuple[type, ...] = ()  # types beside those of this module whose objects only a file makes
     known: ClassVar[dict[str, Call]]  # what calls do, see below
 
@@ -172,14 +179,13 @@ class PlainUnpickler(pickle._Unpickler):
         self.append = self.stack.append
         dispatch = self.dispatch
         try:
-            for count in range(self.limited.left["operations"]):
+            for _ in self.limited.operations:
                 if (operation := self.read(1)[0]) == pickle.STOP[0]:
-                    self.limited.spend("operations", count)
                     return self.stack.pop()
                 dispatch[operation](self)
         except IndexError as error:
             raise EOFError("it ends before its end, or is damaged") from error
-        return self.limited.spend("operations", MAX_OPERATIONS + 1)
+        raise _too("operations")
 
     def pop_mark(self) -> list[Any]:
         """What has been put on the stack since the last mark."""
@@ -220,11 +226,18 @@ class PlainUnpickler(pickle._Unpickler):
                 part = parts.pop()
                 inner = part if type(part) in (tuple, frozenset) else ()
                 self.limited.spend("keys", 1 + len(inner))
+                self.limited.spend("copies", len(part) if isinstance(part, (str, bytes)) else 0)  # as in its repr
                 if type(part) is int and part.bit_length() > 1000:
                     raise InputError("a key is a number of more than 1000 bits, which no checkpoint has; refused")
                 parts.extend(inner)
 
     # The operations. Those that only push numbers, text and empty containers, or move things, are Python's.
+
+    def _put(self) -> None:
+        place = int(self.readline()[:-1])
+        if not 0 <= place < MAX_MEMO:
+            raise InputError(f"a place in the memo is not from 0 to {MAX_MEMO}; refused")
+        self.memo[place] = self.stack[-1]
 
     def _frame(self) -> None:
         self.read(8)  # frames only say how much to read ahead
@@ -320,6 +333,7 @@ class PlainUnpickler(pickle._Unpickler):
         **pickle._Unpickler.dispatch,
         **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _unknown),
         **dict.fromkeys((pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]), _unknown),
+        pickle.PUT[0]: _put,
         pickle.FRAME[0]: _frame,
         pickle.BYTEARRAY8[0]: _bytearray,
         pickle.EMPTY_SET[0]: _empty_set,
@@ -431,7 +445,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _scalar(self, name: str, args: tuple[Any, ...]) -> Any:
         dtype, data = args
-        data = codecs.latin_1_encode(data)[0] if isinstance(data, str) else data
+        data = self._encode(name, (data,)) if isinstance(data, str) else data
         return self._array((1, (), dtype, False, data)).item() if dtype.spec else record(self, name, args)
 
     def _array(self, state: Any) -> PlainArray:
