@@ -29,7 +29,7 @@ from transfer.checkpoints import architecture, converted, key_map
 from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-from transfer.checkpoints.reading.read import find_checkpoint
+from transfer.checkpoints.reading.file_format import find_checkpoint
 from transfer.detection.arrival import arrival
 from transfer.detection.config import protocol_cfg, resnet_keys
 

@@ -39,27 +39,12 @@ class CheckpointFile:
     meta: dict[str, Any] | None
 
 
-def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished run's folder."""
-    path = Path(path)
-    if path.is_dir():
-        found = path / "backbone.safetensors"
-        if not found.is_file():
-            raise InputError(f"{path}: {file_format.folder(path)}")
-        if not (path / "meta.json").is_file():
-            raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
-        return found
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return path
-
-
 def load_checkpoint(path: Path | str) -> CheckpointFile:
     """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code.
 
     In the mappings of the content, arrays are tensors, pickled modules their state dicts, and names can be printed.
     """
-    path = find_checkpoint(path)
+    path = file_format.find_checkpoint(path)
     readers: dict[str, Callable[[Path], Any]] = {
         file_format.SAFETENSORS: _read_safetensors,
         file_format.TORCH_ZIP: torch_files.read_zip,
