@@ -19,7 +19,7 @@ from torch import Tensor
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import read_mapping
 from transfer.checkpoints.reading import file_format, torch_files
-from transfer.checkpoints.reading.detectron2_pkl import one_line
+from transfer.checkpoints.reading.detectron2_pkl import first_sentence
 from transfer.checkpoints.reading.safe_pickle import Inert, PlainArray
 
 MAX_ENTRIES = 3_000_000
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path | str) -> CheckpointFile:
             if kind == file_format.SAFETENSORS
             else "truncated, damaged or hostile"
         )
-        raise InputError(f"{path}: {what} ({one_line(error)})") from None
+        raise InputError(f"{path}: {what} ({first_sentence(error)})") from None
     return CheckpointFile(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
 
 
