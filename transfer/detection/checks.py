@@ -43,7 +43,7 @@ def check_detector(arrays: Mapping[str, np.ndarray], stride_in_1x1: bool, protoc
     """Load ``arrays`` (of ``path``) into a protocol's detector as training does, and report what comes from the file.
 
     Two lines: the number of backbone tensors that equal the file's, and the freshly initialised parameters.
-    ``protocol`` is a name of ours or a YAML file. RunError if a tensor differs, InputError for a protocol that does not fit.
+    ``protocol`` is a name of ours or a YAML file. RunError if a tensor differs, InputError for an unfit protocol.
     """
     architecture = key_map.nearest(arrays)
     cfg = detector_cfg(protocol, architecture, stride_in_1x1)

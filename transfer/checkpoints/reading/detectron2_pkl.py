@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.reading.safe_pickle import LimitedStream, PlainArray, PlainUnpickler
+from transfer.checkpoints.reading.pickle_values import LimitedStream, PlainArray
+from transfer.checkpoints.reading.safe_pickle import PlainUnpickler
 
 
 def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import read_mapping
-from transfer.checkpoints.reading import file_format, torch_files
+from transfer.checkpoints.reading import file_format, torch_files, torch_unpickler
 from transfer.checkpoints.reading.detectron2_pkl import first_sentence
-from transfer.checkpoints.reading.safe_pickle import Inert, PlainArray
+from transfer.checkpoints.reading.pickle_values import Inert, PlainArray
 
 MAX_ENTRIES = 3_000_000
 MAX_TENSORS = 20_000  # each is compared with the names of all families, some 4 s; a ResNet-152 has 932
@@ -106,7 +106,7 @@ def _make_plain(content: dict[Any, Any]) -> None:
         for mapping in level:
             for key, value in mapping.items():
                 if isinstance(value, PlainArray):
-                    mapping[key] = torch_files.to_tensor(value)
+                    mapping[key] = torch_unpickler.to_tensor(value)
                 elif isinstance(value, Inert):
                     mapping[key] = _state_dict(value) or value
             if any(isinstance(key, str) and not key.isprintable() for key in mapping):
