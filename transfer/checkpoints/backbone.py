@@ -60,9 +60,15 @@ def read_backbone(
     offending keys, and a command that works if there is one: an unknown architecture or stem, missing, unmapped or
     misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
     """
+    return require_backbone(load_checkpoint(path), family, network, given)
+
+
+def require_backbone(
+    file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
+) -> Backbone:
+    """As read_backbone, of a file that has been read."""
     from transfer.checkpoints.advice import advice
 
-    file = load_checkpoint(path)
     try:
         return backbone_of(file, family, network, given)
     except InputError as error:

@@ -23,7 +23,7 @@ from transfer.checkpoints.architecture import first_few
 from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.checkpoints.given import NOTHING_GIVEN, Given
-from transfer.checkpoints.reading.read import find_checkpoint
+from transfer.checkpoints.reading.file_format import find_checkpoint
 
 COUNTERS_DROPPED = "batch counter, without counterpart in detectron2"
 
@@ -127,7 +127,8 @@ def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
     return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
 
 
-def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
+def prove(backbone: Backbone, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """The tensors under detectron2's names, and how far its maps are from torchvision's. InputError over the limit."""
     from transfer.checkpoints import verify
 
     arrays = renamed(backbone)
@@ -136,31 +137,52 @@ def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeigh
     except InputError as error:
         raise InputError(f"{checkpoint}: {error}") from None
     verify.require_agreement(difference, str(checkpoint))
+    return arrays, difference
+
+
+def _write(backbone: Backbone, checkpoint: Path, target: Path) -> ConvertedWeights:
+    arrays, difference = prove(backbone, checkpoint)
     try:
         sha256 = proofs.write_pkl(target, proofs.pickled(arrays))
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from None
-    converted = ConvertedWeights(
+    converted = proof_of(backbone, checkpoint, file_sha256(checkpoint), target, sha256, difference)
+    converted.save()
+    return converted
+
+
+def proof_of(
+    backbone: Backbone,
+    checkpoint: Path,
+    file_sha256: str,
+    target: Path,
+    sha256: str,
+    difference: dict[str, float],
+    safetensors_sha256: str = "",
+) -> ConvertedWeights:
+    """The proof of ``target``, a .pkl with this sha256; with "" that of a backbone for features alone."""
+    mapped = key_map.to_detectron2(backbone.architecture) if sha256 else backbone.state
+    counters = [name for name in backbone.state if name.endswith(key_map.COUNTER)] if sha256 else []
+    return ConvertedWeights(
         path=target,
         sha256=sha256,
         family=backbone.family,
         reason=backbone.reason,
         source_path=checkpoint.resolve(),
         source_sha256=backbone.sha256,
-        file_sha256=file_sha256(checkpoint),
+        file_sha256=file_sha256,
         networks=backbone.networks,
         network=backbone.network,
         architecture=backbone.architecture,
-        mapped=len(arrays),
-        expected=len(key_map.to_detectron2(backbone.architecture)),
-        dropped=backbone.dropped
-        | {name: COUNTERS_DROPPED for name in key_map.counters(backbone.architecture) if name in backbone.state},
+        mapped=len(mapped),
+        expected=len(mapped),
+        dropped=backbone.dropped | dict.fromkeys(counters, COUNTERS_DROPPED),
         input=backbone.input,
         forward_difference=difference,
         given=backbone.given,
+        meta=backbone.meta,
+        safetensors_sha256=safetensors_sha256,
     )
-    converted.save()
-    return converted
 
 
 def _target(checkpoint: Path, out: Path | str | None, backbone: Backbone) -> Path:

@@ -26,6 +26,7 @@ AUTHOR = "transfer-benchmark (python -m transfer convert)"
 VERSION = 5  # of the conversion; raised when the same input would give another output or a stronger proof
 # 3: source_sha256 has the counters in it. 4: nothing could be given, and OpenMMLab's config was not read.
 READABLE = (3, 4, VERSION)
+STORED_PKL, STORED_TENSORS = "model.pkl", "backbone.safetensors"  # names in the store, see store.py
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,17 +52,19 @@ class ConvertedWeights:
     input: PixelInput
     forward_difference: dict[str, float]  # "res2" … "res5" → largest difference, relative to the map's largest value
     given: Given = NOTHING_GIVEN
+    meta: dict[str, Any] | None = None  # meta.json of a pretraining run of this project
+    safetensors_sha256: str = ""  # of the bytes of the store's backbone.safetensors; "" for a .pkl outside of the store
     version: int = VERSION
 
     @property
     def json_path(self) -> Path:
         """The proof beside the weights."""
-        return self.path.with_suffix(".json")
+        return proof_path(self.path)
 
     @property
     def max_difference(self) -> float:
         """The largest of the forward differences."""
-        return max(self.forward_difference.values())
+        return max(self.forward_difference.values(), default=0.0)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The tensors under detectron2's names, read without running code. InputError if the file was changed."""
@@ -88,13 +91,20 @@ class ConvertedWeights:
         )
 
 
+def proof_path(path: Path) -> Path:
+    """Where the proof of a .pkl is: ``<stem>.json`` beside it, ``proof.json`` in the store."""
+    stored = path.name == STORED_PKL and path.with_name(STORED_TENSORS).exists()
+    return path.with_name("proof.json") if stored else path.with_suffix(".json")
+
+
 def load(path: Path) -> ConvertedWeights | None:
     """What the .json beside ``path`` (a .pkl) says; None if there is none of ours that can be read."""
     try:
-        value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        value = json.loads(proof_path(path).read_text(encoding="utf-8"))
         if value.get("author") != AUTHOR or value.get("version") not in READABLE:
             return None
         value = _in_todays_fields(value) if "input" not in value else value
+        value = {"meta": None, "safetensors_sha256": ""} | value
         fields = {field.name: value[field.name] for field in dataclasses.fields(ConvertedWeights)}
         fields |= {"path": path, "source_path": Path(fields["source_path"]), "networks": tuple(fields["networks"])}
         fields |= {"given": Given.read(fields["given"]), "input": PixelInput.from_json(fields["input"])}

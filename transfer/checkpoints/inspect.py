@@ -20,7 +20,8 @@ from transfer.checkpoints.families import FAMILIES, extract
 from transfer.checkpoints.families.base import flatten, under
 from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-from transfer.checkpoints.reading.read import CheckpointFile, find_checkpoint, load_checkpoint
+from transfer.checkpoints.reading.file_format import find_checkpoint
+from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
 
 
 def inspect(path: Path) -> list[str]:

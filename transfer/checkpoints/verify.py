@@ -29,8 +29,8 @@ from transfer.checkpoints import architecture, converted, key_map
 from transfer.checkpoints.backbone import Backbone, read_backbone
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.checkpoints.reading.detectron2_pkl import read_detectron2_pkl
-from transfer.checkpoints.reading.read import find_checkpoint
-from transfer.detection.arrival import arrival
+from transfer.checkpoints.reading.file_format import find_checkpoint
+from transfer.detection.checks import check_detector
 from transfer.detection.config import protocol_cfg, resnet_keys
 
 LIMIT = 1e-5
@@ -171,7 +171,7 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
     known = backbone or proof
     found.append(_same_maps(path, arrays, network, known))
     stride_in_1x1 = known is not None and known.input.stride_in_1x1
-    return found + (arrival(arrays, stride_in_1x1, detector, path) if detector else [])
+    return found + (check_detector(arrays, stride_in_1x1, detector, path) if detector else [])
 
 
 def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:

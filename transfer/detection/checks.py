@@ -1,22 +1,31 @@
-"""Did the weights arrive? Checks on a detector after detectron2's DetectionCheckpointer has loaded converted weights.
+"""Check that detectron2's DetectionCheckpointer really loaded the converted weights into a detector.
 
-The checkpointer matches names by their longest common suffix, skips shapes that differ, and logs what is missing;
-training then goes on from scratch. Here each of these stops the run.
+    python -m transfer verify FILE.pkl --detector PROTOCOL
+
+The checkpointer matches names by their longest common suffix, skips shapes that differ, and logs missing names;
+training then starts from scratch. Here each of these stops the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import collections
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from pretrain.common.errors import RunError
-from transfer.checkpoints import key_map
+from transfer.checkpoints import converted, key_map
 from transfer.checkpoints.architecture import first_few
+from transfer.detection.config import detector_cfg
 
 # What a detector has beside the backbone: RPN, heads, FPN layers, and the batch norm after res5 of the C4 head.
 OWN_PARTS = ("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_")
@@ -30,7 +39,47 @@ def detector_names(model: nn.Module, architecture: str) -> dict[str, str]:
     return {name: f"roi_heads.{name}" if name.startswith("res5.") else f"backbone.{name}" for name in wanted}
 
 
-def require_arrival(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Path | str) -> int:
+def check_detector(arrays: Mapping[str, np.ndarray], stride_in_1x1: bool, protocol: str, path: Path | str) -> list[str]:
+    """Load ``arrays`` (of ``path``) into a protocol's detector as training does, and report what comes from the file.
+
+    Two lines: the number of backbone tensors that equal the file's, and the freshly initialised parameters.
+    ``protocol`` is a name of ours or a YAML file. RunError if a tensor differs, InputError for an unfit protocol.
+    """
+    architecture = key_map.nearest(arrays)
+    cfg = detector_cfg(protocol, architecture, stride_in_1x1)
+    model = build_model(cfg)
+    with tempfile.TemporaryDirectory() as folder, _without_log():
+        copy = Path(folder) / "weights.pkl"  # detectron2 would run what is in the file; in the copy are arrays alone
+        copy.write_bytes(converted.pickled(dict(arrays)))
+        DetectionCheckpointer(model).load(str(copy))
+    count = assert_backbone_loaded(model, arrays, path)
+    here = set(detector_names(model, architecture).values())
+    own = [name for name, _ in model.named_parameters() if name not in here]
+    return [
+        f"proved: all {count} backbone tensors of {cfg.TRANSFER.PROTOCOL}'s detector equal the file bit for bit after "
+        "DetectionCheckpointer has loaded it",
+        f"not from the file, trained from scratch: {len(own)} parameters: {_grouped(own)}",
+    ]
+
+
+def _grouped(parameters: list[str]) -> str:
+    """Names without their last part but one, with how many of each."""
+    modules = (".".join(name.split(".")[:2]) if "res5" not in name else "roi_heads.res5.norm" for name in parameters)
+    return ", ".join(f"{module}.* ({count})" for module, count in collections.Counter(modules).items())
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """The checkpointer warns of each missing parameter; the second line of ``check_detector`` is shorter."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def assert_backbone_loaded(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Path | str) -> int:
     """Number of backbone tensors of ``model``, all equal to ``arrays`` (of ``path``) bit for bit. RunError otherwise.
 
     RunError also when the model has a tensor that is neither the backbone's nor of OWN_PARTS.
@@ -55,7 +104,7 @@ def require_arrival(model: nn.Module, arrays: Mapping[str, np.ndarray], path: Pa
     return len(places)
 
 
-def require_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
+def assert_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
     """Names of the backbone's trainable parameters: exactly those that FREEZE_AT and NORM say, or RunError."""
     places = detector_names(model, f"resnet{cfg.MODEL.RESNETS.DEPTH}")
     wanted = {

@@ -34,7 +34,7 @@ from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError, RunError, in_one_line
 from pretrain.common.files import write_json
 from transfer.checkpoints.converted import ConvertedWeights
-from transfer.detection.checks import require_arrival, require_trainable
+from transfer.detection.checks import assert_backbone_loaded, assert_trainable
 from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
 from transfer.detection.predictions import KeepPredictions
 from transfer.detection.progress import Progress
@@ -182,8 +182,8 @@ def _start(trainer: Trainer, arrays: dict[str, np.ndarray], resume: bool) -> dic
         facts["resumed_at"] = trainer.start_iter
     else:
         DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-        facts["tensors_equal"] = require_arrival(model, arrays, cfg.MODEL.WEIGHTS)
-    facts["trainable_backbone_tensors"] = len(require_trainable(model, cfg))
+        facts["tensors_equal"] = assert_backbone_loaded(model, arrays, cfg.MODEL.WEIGHTS)
+    facts["trainable_backbone_tensors"] = len(assert_trainable(model, cfg))
     return facts
 
 

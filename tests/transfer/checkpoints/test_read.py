@@ -31,9 +31,9 @@ from tests.transfer.layouts import haiku
 from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.families import detect, extract
 from transfer.checkpoints.inspect import inspect
-from transfer.checkpoints.reading import safe_pickle, torch_files
+from transfer.checkpoints.reading import pickle_values, torch_files
+from transfer.checkpoints.reading.pickle_values import Inert
 from transfer.checkpoints.reading.read import load_checkpoint
-from transfer.checkpoints.reading.safe_pickle import Inert
 
 STATE = {"conv1.weight": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
 VALUES = [
@@ -429,7 +429,7 @@ def test_attributes_cannot_hide_a_mappings_own(holder, tmp_path):
 
 
 def test_operations_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(safe_pickle, "MAX_OPERATIONS", 1000)
+    monkeypatch.setattr(pickle_values, "MAX_OPERATIONS", 1000)
     for count in (900, 1100):
         (tmp_path / "x").write_bytes(pickle.dumps({"a": [None] * count}, 2))
         if count < 1000:
@@ -439,7 +439,7 @@ def test_operations_are_bounded(tmp_path, monkeypatch):
 
 
 def test_operations_of_nested_pickles_count_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, "MAX_OPERATIONS", 1000)
+    monkeypatch.setattr(pickle_values, "MAX_OPERATIONS", 1000)
     inner = call("os", "system", text("true"))  # refused in another way, if it is reached
     for _ in range(3):
         buffer = tmp_path / "inner"

@@ -258,8 +258,8 @@ def test_converted_file_loads_with_only_rpn_and_heads_missing(protocol, converte
         assert parts == heads | {"roi_heads.box_head"} | {
             f"backbone.fpn_{kind}{level}" for kind in ("lateral", "output") for level in (2, 3, 4, 5)
         }
-    assert checks.require_arrival(model, converted.arrays(), converted.path) == 265
-    assert len(checks.require_trainable(model, cfg)) == 159  # 53 weights, 53 scales, 53 offsets
+    assert checks.assert_backbone_loaded(model, converted.arrays(), converted.path) == 265
+    assert len(checks.assert_trainable(model, cfg)) == 159  # 53 weights, 53 scales, 53 offsets
     _one_bit_off_is_seen(model, converted)
     _frozen_parameter_is_seen(model, cfg)
 
@@ -269,20 +269,20 @@ def _one_bit_off_is_seen(model, converted):
     tensor = model.state_dict()[place]
     tensor[7] = torch.nextafter(tensor[7], torch.tensor(9.0))
     with pytest.raises(RunError, match=f"1 of 265 backbone tensors .*{place}"):
-        checks.require_arrival(model, converted.arrays(), converted.path)
+        checks.assert_backbone_loaded(model, converted.arrays(), converted.path)
 
 
 def _frozen_parameter_is_seen(model, cfg):
     place = checks.detector_names(model, "resnet50")["res3.0.conv1.weight"]
     dict(model.named_parameters())[place].requires_grad_(False)
     with pytest.raises(RunError, match=f"should train 159 .* trains 158; first difference: {place}"):
-        checks.require_trainable(model, cfg)
+        checks.assert_trainable(model, cfg)
 
 
 @pytest.mark.slow
 def test_freeze_at_is_honoured(converted, scratch):
     cfg = cfg_of(converted, scratch, profile="paper", opts=["MODEL.BACKBONE.FREEZE_AT", "4"])
-    trained = checks.require_trainable(trainer.Trainer.build_model(cfg), cfg)
+    trained = checks.assert_trainable(trainer.Trainer.build_model(cfg), cfg)
     assert {name.split(".")[2] for name in trained} == {"res5"}
 
 

@@ -71,7 +71,7 @@ def _networks(content: Mapping[Any, Any]) -> dict[str, dict[str, Mapping[str, An
 
 
 def _arguments(inert: Any) -> tuple[Any, ...]:
-    """What a class of another project was built from: see transfer.checkpoints.reading.safe_pickle.stand_in."""
+    """What a class of another project was built from: see transfer.checkpoints.reading.pickle_values.Inert."""
     return vars(inert).get("pickled_args", ()) if hasattr(inert, "__dict__") else ()
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.reading.safe_pickle import LimitedStream, PlainArray, PlainUnpickler
+from transfer.checkpoints.reading.pickle_values import LimitedStream, PlainArray
+from transfer.checkpoints.reading.safe_pickle import PlainUnpickler
 
 
 def read_detectron2_pkl(path: Path | str) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def _parse(limited: Callable[[], LimitedStream], path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise InputError(f"{path}: truncated or not a pickle ({one_line(error)})") from None
+        raise InputError(f"{path}: truncated or not a pickle ({first_sentence(error)})") from None
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or "__author__" not in content:
         raise InputError(f'{path}: not a detectron2 weight file (no "model" and "__author__" inside)')
@@ -53,6 +54,6 @@ def _parse(limited: Callable[[], LimitedStream], path: Path) -> dict[str, Any]:
     return content | {"model": {name: value.view(np.ndarray) for name, value in model.items()}}
 
 
-def one_line(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
     """The first sentence of the error: torch's go on with advice that does not fit here."""
     return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__

@@ -44,6 +44,21 @@ _DISTRIBUTED = (
 _LEVELDB = bytes.fromhex("57fb808b247547db")  # at the end of a TensorFlow checkpoint's .index
 
 
+def find_checkpoint(path: Path | str) -> Path:
+    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished run's folder."""
+    path = Path(path)
+    if path.is_dir():
+        found = path / "backbone.safetensors"
+        if not found.is_file():
+            raise InputError(f"{path}: {folder(path)}")
+        if not (path / "meta.json").is_file():
+            raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
+        return found
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return path
+
+
 def kind(path: Path) -> str:
     """One of the four formats that are read. InputError in one line that names any other kind of file."""
     size = path.stat().st_size

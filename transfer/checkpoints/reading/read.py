@@ -18,9 +18,9 @@ from torch import Tensor
 
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import read_mapping
-from transfer.checkpoints.reading import file_format, torch_files
-from transfer.checkpoints.reading.detectron2_pkl import one_line
-from transfer.checkpoints.reading.safe_pickle import Inert, PlainArray
+from transfer.checkpoints.reading import file_format, torch_files, torch_unpickler
+from transfer.checkpoints.reading.detectron2_pkl import first_sentence
+from transfer.checkpoints.reading.pickle_values import Inert, PlainArray
 
 MAX_ENTRIES = 3_000_000
 MAX_TENSORS = 20_000  # each is compared with the names of all families, some 4 s; a ResNet-152 has 932
@@ -39,27 +39,12 @@ class CheckpointFile:
     meta: dict[str, Any] | None
 
 
-def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint file meant by ``path``: itself, or ``backbone.safetensors`` of a finished run's folder."""
-    path = Path(path)
-    if path.is_dir():
-        found = path / "backbone.safetensors"
-        if not found.is_file():
-            raise InputError(f"{path}: {file_format.folder(path)}")
-        if not (path / "meta.json").is_file():
-            raise InputError(f"{path}: no meta.json, so this pretraining run has not finished; run its command again")
-        return found
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return path
-
-
 def load_checkpoint(path: Path | str) -> CheckpointFile:
     """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code.
 
     In the mappings of the content, arrays are tensors, pickled modules their state dicts, and names can be printed.
     """
-    path = find_checkpoint(path)
+    path = file_format.find_checkpoint(path)
     readers: dict[str, Callable[[Path], Any]] = {
         file_format.SAFETENSORS: _read_safetensors,
         file_format.TORCH_ZIP: torch_files.read_zip,
@@ -88,7 +73,7 @@ def load_checkpoint(path: Path | str) -> CheckpointFile:
             if kind == file_format.SAFETENSORS
             else "truncated, damaged or hostile"
         )
-        raise InputError(f"{path}: {what} ({one_line(error)})") from None
+        raise InputError(f"{path}: {what} ({first_sentence(error)})") from None
     return CheckpointFile(path=path, content=content, meta=read_mapping(path.with_name("meta.json")))
 
 
@@ -136,7 +121,7 @@ def _make_plain(content: dict[Any, Any]) -> None:
 
 
 def _plain(value: PlainArray | Inert) -> Any:
-    return torch_files.to_tensor(value) if isinstance(value, PlainArray) else _state_dict(value) or value
+    return torch_unpickler.to_tensor(value) if isinstance(value, PlainArray) else _state_dict(value) or value
 
 
 def _state_dict(module: Any) -> dict[str, Tensor] | None:
