@@ -173,7 +173,7 @@ def train(
         for row in broadcast_object(read_metrics(folder / "metrics.jsonl")):
             watch.check(int(row["step"]), row)
     crops = crops_of(config.views, config.views2, method.views, method.patches, config.image_size)
-    dataset = CropDataset(images, crops, seed=config.seed, reader=config.reader)
+    dataset = CropDataset(images, crops, seed=config.seed, crop_backend=config.crop_backend)
     sampler = StepSampler(
         len(images),
         config.batch_size,
@@ -234,7 +234,7 @@ def train(
             if probe_steps and (last or done % probe_steps == 0):
                 with fail_together():
                     if metrics:
-                        top1 = probe(method.backbone, images, config.image_size, config.reader)
+                        top1 = probe(method.backbone, images, config.image_size, config.crop_backend)
                         metrics.write({"step": step, "knn_top1": top1})
                         print_rank0(f"step {done}/{resolved.steps} kNN probe {top1:.1%} of held-out training images")
             if save:
