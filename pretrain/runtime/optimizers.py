@@ -15,9 +15,9 @@ from pretrain.runtime.lars import LARS
 def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
     """The configured optimiser of every parameter that asks for a gradient. ``set_learning_rate`` precedes each step.
 
-    ``decay_bias_and_norm``, the default, is MoCo's SGD and torch's AdamW: weight decay on every tensor. Without it tensors of
-    one dimension (biases, BatchNorm) are spared. LARS spares them always, and does not scale their steps (SimCLR,
-    BYOL, Barlow Twins, VICReg). InputError for ``fixed_lr_modules`` that the method does not have.
+    ``decay_bias_and_norm``, the default, is MoCo's SGD and torch's AdamW: weight decay on every tensor. Without it
+    tensors of one dimension (biases, BatchNorm) are spared. LARS spares them always, and does not scale their steps
+    (SimCLR, BYOL, Barlow Twins, VICReg). InputError for ``fixed_lr_modules`` that the method does not have.
     """
     config = resolved.config
     groups = parameter_groups(method, resolved)
