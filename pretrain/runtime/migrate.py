@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pretrain.common.files import replacing, write_json
+from pretrain.common.files import locked, replacing, write_json
 from pretrain.runtime.metrics import read_metrics
-from pretrain.common.files import locked
 
 SETTINGS = {
     "bias_rate": "bias_lr_ratio",

@@ -115,7 +115,7 @@ def test_nothing_to_run_needs_no_folder_that_can_be_written_and_a_run_does(root,
     """Up to the table, with workers and detectron2 left out."""
     resolved = plan_of(root, "knn").resolved
     monkeypatch.setattr("benchmarks.plan.resolve_columns", lambda plan, executor: replace(plan, resolved=resolved))
-    monkeypatch.setattr("benchmarks.checkpoints.convert_first", lambda checkpoints, executor: [evaluated(root)])
+    monkeypatch.setattr("benchmarks.checkpoints.import_all", lambda checkpoints, executor: [evaluated(root)])
     monkeypatch.setattr(LocalExecutor, "run", lambda self, jobs: pytest.fail("started") if jobs else Outcome())
     monkeypatch.setattr("benchmarks.report.summary.finish", lambda expected, *rest: len(expected))
     (root.parent / "results").touch()

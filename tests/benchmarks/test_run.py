@@ -13,6 +13,7 @@ from benchmarks.tasks import TASKS, Result, Setup
 from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.doubles import make_record, make_spec
 from tests.benchmarks.plans import evaluated
+from transfer.checkpoints.store import StoredBackbone
 
 
 @pytest.fixture
@@ -102,8 +103,7 @@ def test_settings_are_resolved_per_task():
 
 def test_a_checkpoint_is_read_once_for_all_the_tasks_of_a_job(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr("transfer.checkpoints.reading.read.load_checkpoint", lambda path: calls.append(path) or path)
-    monkeypatch.setattr("benchmarks.tasks.compute.features.read_frozen", lambda loaded: ("read", loaded))
+    monkeypatch.setattr(StoredBackbone, "load", lambda stored: calls.append(stored.source) or ("read", stored.source))
     run._backbone.cache_clear()
     values = {"spec": make_spec(), "root": None, "folder": tmp_path, "num_gpus": 0, "loader_workers": 0}
     contexts = [run.Context(checkpoint=evaluated(tmp_path / name), **values) for name in ("a", "a", "b")]
