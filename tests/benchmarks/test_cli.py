@@ -100,7 +100,8 @@ def test_a_file_that_is_no_checkpoint_stops_the_run_before_any_record(root):
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ") and "x.pth" in line
-    assert not (root.parent / "results").exists()
+    results = root.parent / "results"
+    assert not (results / "runs").exists() and [one.name for one in (results / "backbones").iterdir()] == ["index"]
 
 
 @pytest.mark.parametrize("flag", ["--sede", "--profile=huge", "--workers=two"])

@@ -47,7 +47,7 @@ def test_a_record_says_all_about_its_run(running, root):
     (saved,) = call(0)
     record = ResultsStore().load(saved.path)
     assert (record.spec, record.label, record.status) == (make_spec(task="knn"), "x", "ok")
-    assert record.checkpoint == {"path": str(root), "family": "torchvision", "network": ""}
+    assert record.checkpoint == {"path": str(root), "family": "torchvision", "network": "", "backbone": "b" * 16}
     assert (record.architecture, record.metrics, record.test_images) == ("resnet50", {"top1": 12.5}, 2)
     assert record.config == {"k": 1} and record.environment["precision"] == "fp32" and record.notes == ("so so",)
     assert record.data == {"description": "a toy", "synthetic": True} and record.log == "runs/log.txt"

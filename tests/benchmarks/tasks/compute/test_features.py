@@ -12,7 +12,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.compute import features
 from pretrain.common.errors import InputError
-from transfer.checkpoints.families import backbone_of
+from transfer.checkpoints.backbone import backbone_of
 from transfer.checkpoints.reading.read import load_checkpoint
 
 
