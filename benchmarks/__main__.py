@@ -5,8 +5,9 @@ python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
 python -m benchmarks show RECORD                           predictions of a detection run beside the truth
-python -m benchmarks diagnose CHECKPOINT --data FOLDER     predictive and superfluous nats of its features
-python -m benchmarks suite smoke|demo|paper                all of it, what `make benchmark` runs
+python -m benchmarks suite smoke|demo|paper|FILE.toml      all of it, what `make benchmark` runs
+
+--plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
 
 from __future__ import annotations
@@ -17,108 +18,109 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
-from benchmarks.arguments import RunArguments, ShowArguments, SuiteArguments, TablesArguments, default_gpus
+from benchmarks.arguments import RunArguments, ShowArguments, SuiteArguments, TablesArguments, visible_gpus
 from benchmarks.data.root import DataRoot
-from benchmarks.tasks.base import TASKS
+from benchmarks.plugins import plugin_arguments, use_plugins
+from benchmarks.profiles import PROFILES
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.shell import command
 
+if TYPE_CHECKING:
+    from benchmarks.executors.base import Executor
+    from benchmarks.plan import Column
+
 MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
 
-def _cells(arguments: RunArguments) -> list[tuple[str, str]]:
-    cells, used = [], set()
-    asked = dict.fromkeys(arguments.protocol)
-    for name in dict.fromkeys(arguments.task):
-        if name not in TASKS:
-            raise InputError(f"unknown task {name}: choose from {', '.join(TASKS)}")
-        known = TASKS[name].protocols
-        protocols = [protocol for protocol in asked if protocol in known] or [next(iter(known))]
-        used.update(protocols)
-        cells += [(name, protocol) for protocol in protocols]
-    if unknown := [protocol for protocol in asked if protocol not in used]:
-        choice = ", ".join(protocol for name in arguments.task for protocol in TASKS[name].protocols)
-        raise InputError(f"unknown protocol {unknown[0]}: for these tasks choose from {choice}")
-    return cells
+def _columns(arguments: RunArguments) -> tuple[Column, ...]:
+    """Each task on each data root that has its layout. InputError for an unknown task, or one without data."""
+    from benchmarks.plan import Column
+
+    if strange := [seed for seed in arguments.seed if not 0 <= seed <= MOST_SEED]:
+        raise InputError(f"--seed {strange[0]}: give 0 to {MOST_SEED}")
+    names, seeds = tuple(dict.fromkeys(arguments.task)), tuple(dict.fromkeys(arguments.seed))
+    if unknown := [name for name in names if name not in TASKS]:
+        raise InputError(f"unknown task {unknown[0]}: choose from {', '.join(TASKS)}")
+    roots = [DataRoot.load(path) for path in dict.fromkeys(arguments.data)]
+    columns = []
+    for name in names:
+        layout = TASKS[name].layout
+        fitting = [root for root in roots if layout in root.sections] or roots[:1]
+        fitting[0].section(layout)  # says which layouts it has
+        columns += [Column(task=name, root=root, seeds=seeds) for root in fitting]
+    if idle := [root.name for root in roots if root not in [column.root for column in columns]]:
+        raise InputError(f"none of the tasks reads data set {idle[0]}: leave it out")
+    return tuple(columns)
 
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
-    from benchmarks.executors.local import run_jobs
-    from benchmarks.plan import (
-        Cell,
-        Plan,
-        check_data,
-        check_detectors,
-        convert_first,
-        parse_checkpoints,
-        resolve_columns,
-    )
+    from benchmarks.checkpoints import convert_first, parse_checkpoints
+    from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
     from benchmarks.report.summary import finish
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
-    workers, opts = _workers(arguments.workers), _opts(arguments.opts)
-    cells, root = _cells(arguments), DataRoot.load(arguments.data)
-    if strange := [seed for seed in arguments.seed if not 0 <= seed <= MOST_SEED]:
-        raise InputError(f"--seed {strange[0]}: give 0 to {MOST_SEED}")
-    if opts and all(TASKS[task].needs == "imagenet" for task, _ in cells):
+    executor, opts, columns = _executor(arguments.workers), _opts(arguments.opts), _columns(arguments)
+    if opts and not any(TASKS[column.task].detects for column in columns):
         raise InputError("--opts are detectron2's, and none of these tasks trains a detector: leave them out")
-    seeds = tuple(dict.fromkeys(arguments.seed))
     plan = Plan(
         profile=arguments.profile,
-        cells=tuple(Cell(task=task, protocol=protocol, seeds=seeds) for task, protocol in cells),
-        roots={TASKS[task].needs: root for task, _ in cells},
+        columns=columns,
         num_gpus=_gpus(arguments.num_gpus, arguments.profile),
         rerun=arguments.rerun,
         opts=opts,
     )
     checkpoints = parse_checkpoints(arguments.checkpoint)
-    check_data(plan, command("benchmarks", "run", *_without_masks(argv)))
-    root.check_unchanged()
-    plan = resolve_columns(plan, workers)
-    sources = convert_first(checkpoints, workers)
-    if idle := [source.label for source in sources if not plan.specs(source)]:
-        raise InputError(f"{idle[0]}: no detector can have CMC's two encoders; --task takes linear, few-label and knn")
-    check_detectors(plan, sources, workers)
-    saved: list[str] = []
-    jobs = [job for source in sources for job in plan.jobs(source, saved)]
+    check_data(plan, command("benchmarks", "run", *(BOXES_ONLY.get(word, word) for word in argv)))
+    for root in {column.root.path: column.root for column in columns}.values():
+        root.check_unchanged()
+    plan = resolve_columns(plan, executor)
+    ready = convert_first(checkpoints, executor)
+    if idle := [one.label for one in ready if not plan.specs(one)]:
+        raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; take --task linear low-shot knn")
+    check_detectors(plan, ready, executor)
+    saved: list[Path] = []
+    jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:
         require_writable(results_dir() / "runs")
-    ran = run_jobs(jobs, workers)
+    ran = executor.run(jobs)
     print(*saved, sep="\n", end="\n" if saved else "")
-    asked = [(source.label, spec) for source in sources for spec in plan.specs(source)]
-    # With what was recorded on this data before, so that the table grows from one command to the next.
-    known = [pair for pair in recorded(arguments.profile, root.name) if pair[1] not in {spec for _, spec in asked}]
-    return finish([*asked, *known], arguments.profile, f"{arguments.profile}-{root.name}", saved, ran, begun)
+    asked = [(one.label, spec) for one in ready for spec in plan.specs(one)]
+    # With what was recorded on these data before, so that the table grows from one command to the next.
+    names = dict.fromkeys(column.root.name for column in columns)
+    before = [pair for name in names for pair in recorded(arguments.profile, name)]
+    known = [pair for pair in before if pair[1] not in {spec for _, spec in asked}]
+    return finish([*asked, *known], arguments.profile, "-".join([arguments.profile, *names]), saved, ran, begun)
 
 
-def _without_masks(words: list[str]) -> list[str]:
-    """The arguments of ``run`` with coco-det in place of coco-seg."""
-    boxes = {detector: protocol for protocol, detector in TASKS["coco-det"].protocols.items()}
-    protocols = {protocol: boxes[detector] for protocol, detector in TASKS["coco-seg"].protocols.items()}
-    return [({"coco-seg": "coco-det"} | protocols).get(word, word) for word in words]
+BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}
+"""Task with masks → the same without, for data that have none."""
 
 
 def _gpus(asked: int | None, profile: str) -> int:
-    """How many GPUs to use. The small profiles' batches do not divide by more than one."""
-    have = default_gpus()
+    """How many GPUs a detector uses."""
+    have = len(visible_gpus())
     if asked is None:
-        return have if profile == "paper" else min(1, have)
+        return have if PROFILES[profile].every_gpu else min(1, have)
     if not 0 <= asked <= have:
         raise InputError(f"--num-gpus {asked}: this machine has {have}")
     return asked
 
 
-def _workers(workers: int) -> int:
+def _executor(workers: int) -> Executor:
+    from benchmarks.executors.local import LocalExecutor
+
     if workers < 1:
         raise InputError(f"--workers {workers}: give 1 or more")
-    return workers
+    return LocalExecutor(workers=workers, gpus=visible_gpus())
 
 
 def _opts(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,13 +136,14 @@ def _opts(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def suite_main(argv: list[str]) -> int:
     """``suite``: see SuiteArguments."""
-    from benchmarks.plan import parse_checkpoints
-    from benchmarks.suites import run_suite
+    from benchmarks.checkpoints import parse_checkpoints
+    from benchmarks.suite_run import run_suite
+    from benchmarks.suites import find_suite
 
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite")
-    workers, opts = _workers(arguments.workers), _opts(arguments.opts)
-    checkpoints = parse_checkpoints(arguments.checkpoint)
-    return run_suite(arguments.profile, checkpoints, workers, _gpus(arguments.num_gpus, arguments.profile), opts)
+    executor, opts, suite = _executor(arguments.workers), _opts(arguments.opts), find_suite(arguments.suite)
+    checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
+    return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts)
 
 
 def tables_main(argv: list[str]) -> int:
@@ -180,13 +183,6 @@ def show_main(argv: list[str]) -> int:
     return 0
 
 
-def diagnose_main(argv: list[str]) -> int:
-    """``diagnose``: see benchmarks/tasks/information.py."""
-    from benchmarks.tasks.information import main
-
-    return main(argv)
-
-
 def prepare_main(argv: list[str]) -> int:
     """``prepare``: see benchmarks/data/prepare.py."""
     from benchmarks.data.prepare import main
@@ -207,7 +203,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run_main,
     "tables": tables_main,
     "show": show_main,
-    "diagnose": diagnose_main,
     "suite": suite_main,
 }
 
@@ -217,8 +212,10 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0
-    if argv[0] not in COMMANDS:
-        raise InputError(f"unknown command {argv[0]}: choose from {', '.join(COMMANDS)}")
+    plugins, argv = plugin_arguments(argv)
+    if not argv or argv[0] not in COMMANDS:
+        raise InputError(f"unknown command {' '.join(argv[:1])}: choose from {', '.join(COMMANDS)}")
+    use_plugins(plugins)
     if argv[0] in ("run", "tables", "show", "suite"):
         from benchmarks.migrate import migrate
         from benchmarks.records import ResultsStore

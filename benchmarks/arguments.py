@@ -1,4 +1,4 @@
-"""The flags of `python -m benchmarks …`: one dataclass a command. Imports no torch."""
+"""The flags of `python -m benchmarks …`: one dataclass per command. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Annotated, Literal
 
 import tyro
 
-Profile = Literal["smoke", "demo", "paper"]
+from benchmarks.profiles import ProfileName
+
 Rerun = Literal["missing", "always", "never"]
 
 
-def default_gpus() -> int:
-    """GPUs that this process may use: CUDA_VISIBLE_DEVICES, else what the driver lists; no torch needed."""
+def visible_gpus() -> tuple[str, ...]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; no torch needed."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:  # CUDA ignores what follows the first invalid entry, such as -1
         items = (item.strip() for item in visible.split(","))
-        return sum(1 for _ in takewhile(lambda item: item and not item.startswith("-"), items))
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        return tuple(takewhile(lambda item: item and not item.startswith("-"), items))
+    return tuple(map(str, range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))))
 
 
 def default_workers() -> int:
-    """One worker on a GPU machine, else one a core."""
-    if default_gpus():
-        return 1
+    """One worker per GPU, on a machine without any one per core."""
+    if gpus := visible_gpus():
+        return len(gpus)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -34,7 +35,8 @@ def default_workers() -> int:
 class SuiteArguments:
     """Data, pretraining, conversion, every task, the table; done work is skipped."""
 
-    profile: tyro.conf.Positional[Profile]
+    suite: tyro.conf.Positional[str]
+    """smoke, demo, paper, one that a plugin registers, or the path of a .toml file."""
     checkpoint: tuple[str, ...] = ()
     """Your own checkpoints as further rows, each NAME=PATH or PATH."""
     workers: int = dataclasses.field(default_factory=default_workers)
@@ -47,20 +49,18 @@ class SuiteArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunArguments:
-    """Checkpoints × tasks × seeds on one data root; prints the paths of the new records."""
+    """Checkpoints × tasks × seeds on data roots; prints the paths of the new records."""
 
     task: tuple[str, ...]
-    """linear, few-label, knn, voc-det, coco-seg, coco-det (boxes alone, for data without masks)."""
+    """Tasks by name: linear, low-shot, knn, a detection protocol such as voc-fpn-24k, or one of a plugin."""
     checkpoint: tuple[str, ...]
     """Checkpoint files, NAME=PATH or PATH."""
-    data: Path
-    """A data root made by `python -m benchmarks prepare`."""
+    data: tuple[Path, ...]
+    """Data roots made by `python -m benchmarks prepare`; each task runs on every one that has its layout."""
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
-    profile: Profile = "paper"
+    profile: ProfileName = "paper"
     """Sizes and iterations: paper is the published protocol; demo and smoke fit a CPU."""
-    protocol: tuple[str, ...] = ()
-    """Protocols instead of each task's first one, for example voc_fpn_24k."""
     rerun: Rerun = "missing"
     """What to do about runs that a record exists for; failed ones count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
@@ -75,7 +75,7 @@ class RunArguments:
 class TablesArguments:
     """Collate the finished runs of a profile."""
 
-    profile: tyro.conf.Positional[Profile]
+    profile: tyro.conf.Positional[ProfileName]
     data: str | None = None
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -92,3 +92,71 @@ class ShowArguments:
     """PNG to write; default beside the record."""
     count: int = 6
     """How many of the best and how many of the worst."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmojiArguments:
+    """The embedded synthetic set."""
+
+    profile: Literal["smoke", "demo"] = "smoke"
+    """Its size."""
+    workers: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes; the files do not depend on their number."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceArguments:
+    """Data of the user's own."""
+
+    source: tyro.conf.Positional[Path]
+    """Their folder."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the root; default <kind>-<folder's name>."""
+    val_fraction: float = 0.2
+    """Share that is held out where the source has no split."""
+    seed: int = 0
+    """Seed of that split."""
+    drop_unreadable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out missing and broken images, with their annotations."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocArguments(SourceArguments):
+    """A PASCAL VOC devkit or folder of the user's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagenetArguments(SourceArguments):
+    """Folders of classes of the user's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CocoArguments(SourceArguments):
+    """A COCO folder of the user's."""
+
+    annotations: Path | None = None
+    """The JSON file, where it is not found by itself."""
+    images: Path | None = None
+    """The folder of images, where it is not found by itself."""
+    val_annotations: Path | None = None
+    """The JSON file of the validation split."""
+    val_images: Path | None = None
+    """The folder of its images; default --images."""
+
+
+PrepareArguments = (
+    Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
+    | Annotated[VocArguments, tyro.conf.subcommand("voc")]
+    | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SheetArguments:
+    """Contact sheet of a data root."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder with a data.json."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """PNG to write; default results/sheets/<name>.png."""

@@ -28,52 +28,31 @@ from pretrain.common.pixels import PixelInput
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 2  # benchmarks/migrate.py brings records of 1 here
+SCHEMA_VERSION = 3  # benchmarks/migrate.py brings records of 2 here
 ROUNDING = 1e-6  # of a percentage that is computed in floats
-UNKNOWN = "unknown"  # digest or precision of a record of schema 1 that failed before it noted them
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class InputConvention:
-    """PixelInput as the digest of a RunSpec has it: 123.675/255 and 0.485 are one number."""
-
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    channel_order: str
-    stride_in_1x1: bool
-
-    @classmethod
-    def of(cls, images: PixelInput) -> InputConvention:
-        """That of a network's input, rounded."""
-        known = images.identity()
-        return cls(
-            pixel_mean=tuple(known["mean"]),
-            pixel_std=tuple(known["std"]),
-            channel_order=known["order"],
-            stride_in_1x1=known["stride_in_1x1"],
-        )
+UNKNOWN = "unknown"  # digest or precision of an old record that failed before it noted them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """Identity of one downstream run: everything about it that is chosen and moves its numbers.
 
-    ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images.
-    ``protocol_digest`` is of the resolved settings without paths, data and seed, so that a protocol is known by its
-    content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
+    ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images
+    (``assumed`` left out).
+    ``protocol_digest`` is of the task's resolved settings without paths, data and seed, so that a protocol is known by
+    its content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
     ``num_gpus`` of a detection run (0: CPU), since batch, learning rate and norm follow from it; None for the tasks on
     frozen features.
     """
 
     task: str
     task_version: int
-    protocol: str
     protocol_digest: str
     precision: str  # of the arithmetic: fp32, tf32, bf16 or fp16
     data_name: str
     data_fingerprint: str
     checkpoint_sha256: str
-    input: InputConvention | None  # None: of a record from before it was kept, and nothing else says it
+    input: PixelInput | None  # None: of a record from before it was kept, and nothing else says it
     seed: int
     profile: str
     overrides: tuple[str, ...] = ()
@@ -97,6 +76,7 @@ class RunRecord:
     spec: RunSpec
     label: str  # display name of the checkpoint: outside the spec's digest
     architecture: str | None = None  # of the checkpoint's network; None in records from before it was kept
+    checkpoint: dict[str, Any] | None = None  # its path, family and network; None in records from before they were kept
     status: str  # ok | failed
     error: str | None
     metrics: dict[str, float | None]
@@ -111,7 +91,8 @@ class RunRecord:
     peak_memory_mb: float | None
     resumed_at: int | None
     log: str | None
-    notes: tuple[str, ...] = ()  # what a reader of the number has to know; printed below the table
+    notes: tuple[str, ...] = ()  # warnings about the number, printed below the table
+    files: tuple[str, ...] = ()  # names in the folder of this attempt, which ``files_of`` gives
     migrated: dict[str, Any] | None = None  # schema and spec_id that the record had before
 
     @property
@@ -180,6 +161,11 @@ class ResultsStore:
     def working_folder(self, spec: RunSpec) -> Path:
         """Folder where an attempt writes its files, and which a killed one leaves for the next to continue in."""
         return self.path_for(spec) / "files"
+
+    def working_files(self, spec: RunSpec) -> tuple[str, ...]:
+        """Names of what is in the working folder, sorted."""
+        folder = self.working_folder(spec)
+        return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
 
     def save(self, record: RunRecord) -> Path:
         """Write a new attempt and return its path. An ok attempt takes the files of the working folder with it."""

@@ -45,6 +45,15 @@ def parse(text: str, read: Callable[[Any], T], first: Mapping[str, Any]) -> T:
         raise ValueError(str(error).lstrip(". ")) from None
 
 
+def checked(values: Any, kind: type[T]) -> T:
+    """Plain ``values``, of TOML for example, as the dataclass ``kind``. ValueError that says where they are not."""
+    try:
+        found: T = reader(kind)(values)
+        return found
+    except _Wrong as error:
+        raise ValueError(str(error).lstrip(". ")) from None
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"it holds {constant}, which JSON has not")
 

@@ -6,7 +6,7 @@ from pretrain.common.errors import run_cli
 
 
 def main(argv: list[str]) -> int:
-    """Pretrain or diagnose, as command.py has it."""
+    """Pretrain: see command.py."""
     from pretrain.command import main as command
 
     return command(argv)

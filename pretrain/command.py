@@ -20,7 +20,6 @@ USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
 Pretrain a ResNet without its classifier on a folder of images: one subfolder a class, or flat for methods that need no
 labels. The same command continues an interrupted run and returns at once from a finished one.
 `python -m pretrain PRESET --help` lists the settings.
-`python -m pretrain diagnose CHECKPOINT --data FOLDER` measures predictive and superfluous nats of a checkpoint.
 
 Several GPUs, of which each takes a part of the batch:
   torchrun --nproc-per-node=8 -m pretrain PRESET --data FOLDER      (nodes: --nnodes, --rdzv-endpoint)
@@ -50,16 +49,8 @@ def usage() -> str:
     return "\n".join([USAGE, *lines])
 
 
-def main(argv: list[str]) -> int:
-    """Parse, train, print the checkpoint's path."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if argv else 2
-    preset, *flags = argv
-    if preset == "diagnose":
-        from pretrain.information.diagnose import main as diagnose
-
-        return diagnose(flags)
+def parse(preset: str, flags: list[str]) -> Arguments:
+    """The arguments of ``python -m pretrain PRESET FLAGS``. InputError for an unknown preset; tyro exits for a flag."""
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
     arguments = tyro.cli(
@@ -71,10 +62,20 @@ def main(argv: list[str]) -> int:
     steps = arguments.config.steps
     if steps is not None and any(flag.partition("=")[0] == "--epochs" for flag in flags):
         raise InputError(f"--epochs: {preset} counts steps ({steps}); give --steps N, or --steps None with --epochs")
-    from pretrain.runtime.distributed import joined, rank
+    return arguments
+
+
+def main(argv: list[str]) -> int:
+    """Parse, train, print the checkpoint's path."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    preset, *flags = argv
+    arguments = parse(preset, flags)
+    from pretrain.runtime.distributed import process_group, rank
     from pretrain.train import run  # after parsing: torchvision takes seconds to import
 
-    with joined():
+    with process_group():
         path = run(preset, arguments.config, arguments.data, arguments.resume)
         if rank() == 0:
             print(path)

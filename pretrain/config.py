@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
 from pretrain.augment.crops import Reader
+from pretrain.augment.jigsaw import LEAST_CELL, patch_size
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import LEAST, Count, Fraction, NonNegative, Positive, Range, Seed, at_least, require_ranges
 from pretrain.methods import MethodConfig, method_name
-from pretrain.ranges import require_ranges
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Scaling = Literal["linear", "sqrt", "none"]
 FEATURE_DIM = {"resnet50": 2048, "resnet18": 512}
+BELOW_ONE = math.nextafter(1, 0)
+INSIDE = Range(LEAST, BELOW_ONE, "fractions of the training, above 0 and below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,32 +34,35 @@ class PretrainConfig:
     backbone: Literal["resnet50", "resnet18"] = "resnet50"  # torchvision's
     # Each residual branch starts at 0: google-research/simclr resnet.py, init_zero; arXiv 1706.02677, section 5.1.
     zero_init_residual: bool = True
-    image_size: int = 224  # pixels, of the square views
-    batch_size: int = 256  # images a step
-    steps: int | None = None  # wins over epochs
-    epochs: int = 200
+    image_size: Annotated[int, at_least(patch_size(LEAST_CELL))] = 224  # pixels, of the square views
+    batch_size: Annotated[int, at_least(2)] = 256  # images a step
+    steps: Annotated[int | None, Count] = None  # wins over epochs
+    epochs: Annotated[int, Count] = 200
     optimizer: Literal["lars", "sgd", "adamw"] = "lars"
-    learning_rate: float = 0.3  # the base of the peak rate: see lr-scaling
+    learning_rate: Annotated[float, Positive] = 0.3  # the base of the peak rate: see lr-scaling
     lr_scaling: Scaling = "linear"  # the peak is base × batch-size / 256; sqrt: base × √batch-size; none: the base
-    bias_rate: float = 1.0  # rate of tensors of one dimension (biases, BatchNorm) over the rate of the weights
+    # rate of tensors of one dimension (biases, BatchNorm) over the rate of the weights
+    bias_rate: Annotated[float, Positive] = 1.0
     fixed_lr_modules: tuple[str, ...] = ()  # parts of the method that keep the peak rate throughout, e.g. predictor
-    momentum: float = 0.9  # of LARS and SGD
-    weight_decay: float = 1e-6
+    momentum: Annotated[float, Range(0, BELOW_ONE, "at least 0 and below 1")] = 0.9  # of LARS and SGD
+    weight_decay: Annotated[float, NonNegative] = 1e-6
     decay_all: bool = True  # False: no decay on biases and BatchNorm, which LARS spares in any case
-    warmup: float = 0.05  # share of the steps over which the rate rises from 0
+    warmup: Annotated[float, Fraction] = 0.05  # share of the steps over which the rate rises from 0
     schedule: Literal["cosine", "steps"] = "cosine"  # after the warm-up: a cosine to 0, or a tenth at each lr-drops
-    lr_drops: tuple[float, ...] = (0.6, 0.8)  # shares of the steps; these are epochs 120 and 160 of 200
+    # shares of the steps; these are epochs 120 and 160 of 200
+    lr_drops: Annotated[tuple[float, ...], INSIDE] = (0.6, 0.8)
     views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
     views2: ViewsConfig | None = None  # of the second view, where the two differ (BYOL); None: as the first
     precision: Precision = "auto"  # auto: bf16 where the device has it; fp16 scales the loss
     compile: bool = False  # torch.compile the ResNets: slow to start
     reader: Reader = "torch"  # how crops are cut: crops.py
-    seed: int = 0  # of initialisation, data order and augmentation
-    workers: int = 8  # loader processes; 0 decodes inline
-    save_every: int | None = None  # steps between saves, besides those by time
-    save_seconds: float = 60.0  # seconds between saves
-    keep: int = 2  # newest saves kept
-    probe_every: int | None = None  # epochs between kNN probes on the training images' labels; None: never
+    seed: Annotated[int, Seed] = 0  # of initialisation, data order and augmentation
+    workers: Annotated[int, Count] = 8  # loader processes; 0 decodes inline
+    save_every: Annotated[int | None, at_least(1)] = None  # steps between saves, besides those by time
+    save_seconds: Annotated[float, Count] = 60.0  # seconds between saves
+    keep: Annotated[int, at_least(1)] = 2  # newest saves kept
+    # epochs between kNN probes on the training images' labels; None: never
+    probe_every: Annotated[int | None, Range(1, math.inf, "at least 1, or None")] = None
 
 
 RUNTIME_ONLY = ("workers", "save_every", "save_seconds", "keep", "probe_every")

@@ -21,7 +21,7 @@ from pretrain.augment.crops import Crop, Reader, cut, random_crop_box
 from pretrain.common.errors import InputError
 from pretrain.common.signals import leave_signals_to_parent
 from pretrain.data import ImageList, decode
-from pretrain.runtime.distributed import say
+from pretrain.runtime.distributed import print_rank0
 
 _ORDER, _CROPS = 0, 1  # separate random streams of one seed
 UNREADABLE_SHARE = 0.01  # of the images
@@ -99,7 +99,9 @@ class Unreadable:
                         f"{len(self.indices)} of {self.size} images could not be read, more than "
                         f"{UNREADABLE_SHARE:.0%}: {reason}"
                     )
-                say(f"warning: {reason}; the next image takes its place ({len(self.indices)} of {self.size} so far)")
+                print_rank0(
+                    f"warning: {reason}; the next image takes its place ({len(self.indices)} of {self.size} so far)"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """The indices, sorted."""

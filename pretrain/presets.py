@@ -11,24 +11,22 @@ from dataclasses import replace
 
 from pretrain.augment.views import VIEWS, ViewsConfig
 from pretrain.config import PretrainConfig
-from pretrain.methods import (
-    BarlowTwinsConfig,
-    BYOLConfig,
-    CMCConfig,
-    CMCV2Config,
-    InfoMinConfig,
-    InstDisConfig,
-    MoCoConfig,
-    MoCoV2Config,
-    MoCoV2SuperInfoConfig,
-    PIRLConfig,
-    RandomConfig,
-    SimCLRConfig,
-    SimSiamConfig,
-    SuperInfoConfig,
-    SupervisedConfig,
-    VICRegConfig,
-)
+from pretrain.methods.barlowtwins import BarlowTwinsConfig
+from pretrain.methods.byol import BYOLConfig
+from pretrain.methods.cmc import CMCConfig
+from pretrain.methods.cmcv2 import CMCV2Config
+from pretrain.methods.infomin import InfoMinConfig
+from pretrain.methods.instdis import InstDisConfig
+from pretrain.methods.moco import MoCoConfig
+from pretrain.methods.mocov2 import MoCoV2Config
+from pretrain.methods.mocov2_superinfo import MoCoV2SuperInfoConfig
+from pretrain.methods.pirl import PIRLConfig
+from pretrain.methods.random import RandomConfig
+from pretrain.methods.simclr import SimCLRConfig
+from pretrain.methods.simsiam import SimSiamConfig
+from pretrain.methods.superinfo import SuperInfoConfig
+from pretrain.methods.supervised import SupervisedConfig
+from pretrain.methods.vicreg import VICRegConfig
 
 # Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(
@@ -177,3 +175,12 @@ PRESETS |= {
         views=ViewsConfig(jitter=0.0, grey=0.0, blur=0.0),
     ),
 }
+
+
+def register(name: str, config: PretrainConfig) -> None:
+    """Add a preset from outside the project. ValueError for a name that is taken and for no PretrainConfig."""
+    if not isinstance(config, PretrainConfig):
+        raise ValueError(f"preset {name}: {config!r} is not a PretrainConfig")
+    if name in PRESETS:
+        raise ValueError(f"preset {name}: the name is registered already")
+    PRESETS[name] = config

@@ -23,7 +23,7 @@ from pretrain.runtime.optimizers import set_learning_rate
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def for_processes(method: nn.Module, resolved: Resolved, device: torch.device) -> nn.Module:
+def wrap_ddp(method: nn.Module, resolved: Resolved, device: torch.device) -> nn.Module:
     """``method`` as the loop calls it: compiled where asked, gradients averaged over the processes where several.
 
     BatchNorm then takes the statistics of all GPUs, unless the method shuffles over GPUs; on CPUs, where torch has no
@@ -49,9 +49,9 @@ def for_processes(method: nn.Module, resolved: Resolved, device: torch.device) -
 
 def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: torch.Generator) -> Batch:
     """The views of one step, augmented on the generator's device with parameters drawn from it."""
-    config, entry, device = resolved.config, METHODS[resolved.method], generator.device
+    config, device = resolved.config, generator.device
     crops = [crop.to(device, non_blocking=True).contiguous() for crop in samples.crops]
-    views = make_views(crops, config.views, config.views2, entry.patches, generator)
+    views = make_views(crops, config.views, config.views2, METHODS[resolved.method].patches, generator)
     return Batch(
         views=[view.contiguous(memory_format=torch.channels_last) if view.ndim == 4 else view for view in views],
         index=samples.index.to(device, non_blocking=True),

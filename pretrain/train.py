@@ -11,7 +11,7 @@ import signal
 import time
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import nn
 from pretrain.augment.views import crops_of
 from pretrain.checkpoint import save_checkpoint
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import digest, results_dir, write_json
+from pretrain.common.files import digest, locked, results_dir, write_json
 from pretrain.common.provenance import git_state, package_versions, utc_now
 from pretrain.common.signals import Stopped, signals_noted
 from pretrain.config import PretrainConfig, Resolved, resolve
@@ -30,20 +30,20 @@ from pretrain.loader import CropDataset, StepSampler, Unreadable, load_batches
 from pretrain.methods import METHODS, Method, Sizes
 from pretrain.runtime.collapse import CollapseWatch, check_finite
 from pretrain.runtime.distributed import (
-    agree,
-    from_all,
-    from_first,
+    all_gather_object,
+    any_rank,
+    broadcast_object,
+    fail_together,
     local_device,
+    print_rank0,
     rank,
-    say,
-    together,
     world_size,
 )
 from pretrain.runtime.metrics import Metrics, Progress, draw_curves, read_metrics
 from pretrain.runtime.optimizers import build_optimizer, parameter_groups
 from pretrain.runtime.probe import probe
-from pretrain.runtime.resume import discard, load_state, locked, save_state, saves, saving
-from pretrain.step import for_processes, make_batch, read_terms, update
+from pretrain.runtime.resume import discard, load_state, save_state, saves, saving
+from pretrain.step import make_batch, read_terms, update, wrap_ddp
 
 _GLOBAL, _AUGMENT = 0, 1  # random streams of one step
 FIRST_SAVE_SECONDS = 10.0
@@ -68,7 +68,7 @@ def build_method(resolved: Resolved, num_classes: int, num_images: int) -> Metho
     backbone = torchvision.models.get_model(config.backbone, weights=None, zero_init_residual=config.zero_init_residual)
     backbone.fc = nn.Identity()
     sizes = Sizes(feature_dim=resolved.feature_dim, num_classes=num_classes, num_images=num_images)
-    return cast(Method, METHODS[resolved.method].build(config.method, backbone, sizes))
+    return METHODS[resolved.method](config.method, backbone, sizes)
 
 
 def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "auto") -> Path:
@@ -80,10 +80,10 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
     all end, and rank 0 writes.
     """
     device = local_device()
-    with together():
+    with fail_together():
         images = list_images(data)
         if images.passed_over:
-            say(f"{data}: passed over as no images: {by_suffix(images.passed_over)}")
+            print_rank0(f"{data}: passed over as no images: {by_suffix(images.passed_over)}")
         resolved = resolve(config, len(images), device, world_size())
         if METHODS[resolved.method].needs_labels and images.labels is None:
             raise InputError(
@@ -95,15 +95,15 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
             raise InputError(f"the kNN probe needs labels, but {data} is flat: leave out --probe-every")
         dataset = describe(images)
     folder = run_folder(preset_name, resolved, dataset)
-    if resume == "never" or not from_first(_finished(folder)):
-        with together():  # what the method or its optimiser refuses leaves no folder
-            method = cast(nn.Module, build_method(resolved, len(images.classes), len(images)))
+    if resume == "never" or not broadcast_object(_finished(folder)):
+        with fail_together():  # what the method or its optimiser refuses leaves no folder
+            method = build_method(resolved, len(images.classes), len(images))
             parameter_groups(method, resolved)
         with locked(folder) if rank() == 0 else nullcontext():
             if resume == "never" and rank() == 0:
                 discard(folder)
-            if not from_first(_finished(folder)):
-                with together():
+            if not broadcast_object(_finished(folder)):
+                with fail_together():
                     if rank() == 0:
                         _note_settings(folder, preset_name, images.root, resolved)
                 _train_and_export(method, images, resolved, dataset, folder, device)
@@ -119,12 +119,12 @@ def _note_settings(folder: Path, preset_name: str, data: Path, resolved: Resolve
     if not saves(folder):
         beside = [path for path in folder.parent.glob(f"{preset_name}-*") if path != folder and saves(path)]
         if others := [path.name for path in beside if not _finished(path)]:
-            say(f"a new run; unfinished with other settings, images or processes: {', '.join(sorted(others))}")
+            print_rank0(f"a new run; unfinished with other settings, images or processes: {', '.join(sorted(others))}")
     write_json(folder / "settings.json", {"preset": preset_name, "data": str(data.absolute()), **resolved.values()})
 
 
 def _train_and_export(
-    method: nn.Module,
+    method: Method,
     images: ImageList,
     resolved: Resolved,
     dataset: dict[str, Any],
@@ -143,7 +143,7 @@ def _train_and_export(
                 with suppress(OSError):
                     draw_curves(folder / "metrics.jsonl", folder / "loss.png", title)
             raise
-    with together():
+    with fail_together():
         if rank() == 0:
             if resolved.steps:
                 draw_curves(folder / "metrics.jsonl", folder / "loss.png", title)
@@ -153,7 +153,7 @@ def _train_and_export(
 
 
 def train(
-    method: nn.Module,
+    method: Method,
     images: ImageList,
     resolved: Resolved,
     folder: Path,
@@ -161,17 +161,18 @@ def train(
     unreadable: Unreadable,
 ) -> None:
     """Steps from the last save to the end: logs to metrics.jsonl and TensorBoard, saves to state-<steps>.pt."""
-    config, entry, first = resolved.config, METHODS[resolved.method], rank() == 0
-    network = for_processes(method, resolved, device)
+    config, first = resolved.config, rank() == 0
+    network = wrap_ddp(method, resolved, device)
     optimizer = build_optimizer(method, resolved)
     scaler = torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16")
     parts: dict[str, Any] = {"method": method, "optimizer": optimizer, "scaler": scaler, "unreadable": unreadable}
     start = load_state(folder, parts)
     metrics, watch = Metrics(folder / "metrics.jsonl", start) if first else None, CollapseWatch(resolved.steps)
-    with together():
-        for row in from_first(read_metrics(folder / "metrics.jsonl")):  # or a collapsed run would pass when restarted
+    with fail_together():
+        # Or a collapsed run would pass when restarted.
+        for row in broadcast_object(read_metrics(folder / "metrics.jsonl")):
             watch.check(int(row["step"]), row)
-    crops = crops_of(config.views, config.views2, entry.views, entry.patches, config.image_size)
+    crops = crops_of(config.views, config.views2, method.views, method.patches, config.image_size)
     dataset = CropDataset(images, crops, seed=config.seed, reader=config.reader)
     sampler = StepSampler(
         len(images),
@@ -185,8 +186,8 @@ def train(
     loaded = load_batches(dataset, sampler, workers=config.workers, pin=device.type == "cuda")
     probe_steps = (config.probe_every or 0) * resolved.steps_per_epoch
     generator, progress = torch.Generator(device), Progress(resolved.steps, config.batch_size)
-    say(f"{folder.name}: {len(images)} images, steps {start + 1} to {resolved.steps}")
-    say(f"on {device} in {resolved.precision}, {world_size()} process(es), results in {folder}")
+    print_rank0(f"{folder.name}: {len(images)} images, steps {start + 1} to {resolved.steps}")
+    print_rank0(f"on {device} in {resolved.precision}, {world_size()} process(es), results in {folder}")
     save_at = time.perf_counter() + FIRST_SAVE_SECONDS
     method.train()
     with signals_noted() as stopping, closing(loaded) as batches, closing(metrics) if metrics else nullcontext():
@@ -196,18 +197,18 @@ def train(
             now = time.perf_counter()
             progress.tick(now - before)
             # Clocks, signals and files differ between processes; what follows from them must not.
-            stop, save, show, failed = agree(
+            stop, save, show, failed = any_rank(
                 bool(stopping()), first and now >= save_at, first and progress.due(), bool(samples.failures)
             )
             if failed:
-                with together():
-                    unreadable.add(failure for failures in from_all(samples.failures) for failure in failures)
+                with fail_together():
+                    unreadable.add(failure for failures in all_gather_object(samples.failures) for failure in failures)
             if stop:
-                with together():
+                with fail_together():
                     if first:
                         save_state(folder, step, parts, config.keep)
                 stopped = Stopped(stopping() or signal.SIGTERM)  # 0: another rank has the signal
-                say(f"{stopped} after {step} of {resolved.steps} steps; the same command continues")
+                print_rank0(f"{stopped} after {step} of {resolved.steps} steps; the same command continues")
                 raise SystemExit(stopped.status)
 
             torch.manual_seed(step_seed(config.seed, step, _GLOBAL))
@@ -221,7 +222,7 @@ def train(
             save = not last and (save or bool(config.save_every and done % config.save_every == 0))
             if log or save or show:
                 values = read_terms(terms)
-                with together():
+                with fail_together():
                     check_finite(step, values)
                     if log:
                         watch.check(step, values)
@@ -231,22 +232,22 @@ def train(
                 if first and (last or show):
                     progress.show(step, values)
             if probe_steps and (last or done % probe_steps == 0):
-                with together():
+                with fail_together():
                     if metrics:
-                        top1 = probe(cast(Method, method).backbone, images, config.image_size, config.reader)
+                        top1 = probe(method.backbone, images, config.image_size, config.reader)
                         metrics.write({"step": step, "knn_top1": top1})
-                        say(f"step {done}/{resolved.steps} kNN probe {top1:.1%} of held-out training images")
+                        print_rank0(f"step {done}/{resolved.steps} kNN probe {top1:.1%} of held-out training images")
             if save:
-                with together():
+                with fail_together():
                     if first:
                         save_state(folder, done, parts, config.keep)
                 save_at = time.perf_counter() + config.save_seconds
 
 
-def export(method: nn.Module, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
+def export(method: Method, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
     """Write backbone.safetensors and meta.json, then remove the training state."""
     config = resolved.config
-    values, state = resolved.values(), cast(Method, method).backbone.state_dict()
+    values, state = resolved.values(), method.backbone.state_dict()
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise RunError(f"non-finite weights after the last step ({broken[0]}); lower --learning-rate")

@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-_DIAGNOSE = (
-    "data dim image-size images noise resamples seed views.blur views.brightness views.contrast views.crop-scale "
-    "views.flip views.grey views.hue views.jitter views.rand-augment views.rand-colour views.rand-magnitude "
-    "views.saturation views.shuffle-jitter views.solarise"
-)
 FLAGS = {
     "benchmarks suite": "checkpoint num-gpus opts workers",
-    "benchmarks run": "checkpoint data num-gpus opts profile protocol rerun seed task workers",
+    "benchmarks run": "checkpoint data num-gpus opts profile rerun seed task workers",
     "benchmarks tables": "data name",
     "benchmarks show": "count output",
     "benchmarks sheet": "output",
@@ -23,8 +18,6 @@ FLAGS = {
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
     "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
     "benchmarks prepare imagenet": "drop-unreadable name seed val-fraction",
-    "benchmarks diagnose": _DIAGNOSE,
-    "pretrain diagnose": _DIAGNOSE,
     "transfer convert": "channel-order drop family network output pixel-mean pixel-std prefix stride-in-1x1",
     "transfer verify": "detector",
     "transfer inspect": "",

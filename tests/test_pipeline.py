@@ -48,7 +48,7 @@ def run(*arguments, **more):
 
 
 def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
-    tasks = ("linear", "few-label", "knn", "voc-det", "coco-seg", "coco-det")
+    tasks = ("linear", "low-shot", "knn", "voc-c4-24k", "coco-fpn-1x", "coco-det-fpn-1x")
     done = run(place, *tasks)
     assert done.returncode == 0, done.stderr
     records = list(ResultsStore(place / "runs").load_all())
@@ -58,10 +58,10 @@ def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
         assert all(value is None or 0 <= value <= 100 for value in record.metrics.values())
         assert record.git and record.environment["detectron2"]["version"] and record.environment["device"]
         assert (place / record.log).exists()
-    detector = next(record for record in records if record.spec.task == "voc-det")
+    detector = next(record for record in records if record.spec.task == "voc-c4-24k")
     assert detector.config["facts"]["tensors_equal"] == 265 and detector.config["SOLVER"]["MAX_ITER"] == 3
     tested = {record.spec.task: record.config.get("facts", {}).get("classes_tested") for record in records}
-    assert (tested["voc-det"], tested["coco-seg"]) == (20, 20)
+    assert (tested["voc-c4-24k"], tested["coco-fpn-1x"]) == (20, 20)
     table = pd.read_csv(next((place / "tables").glob("*.csv")))
     assert set(table["checkpoint"]) == {"stock"} and table["mean"].notna().sum() >= 8
 
@@ -72,16 +72,16 @@ def test_every_task_leaves_a_record_and_the_second_call_runs_nothing(place):
 
 def test_one_failure_is_recorded_the_rest_goes_on_and_the_status_says_so(place):
     before = len(list(ResultsStore(place / "runs").load_all()))
-    done = run(place, "knn", "voc-det", opts=("SOLVER.BASE_LR", "1e30"), more=("--rerun", "always"))
+    done = run(place, "knn", "voc-c4-24k", opts=("SOLVER.BASE_LR", "1e30"), more=("--rerun", "always"))
     assert done.returncode == 1
-    assert "failed: stock voc-det" in done.stderr and "2 new runs" in done.stderr and "Traceback" not in done.stderr
+    assert "failed: stock voc-c4-24k" in done.stderr and "2 new runs" in done.stderr and "Traceback" not in done.stderr
     records = list(ResultsStore(place / "runs").load_all())
     (failed,) = [record for record in records if record.status == "failed"]
     assert len(records) == before + 2 and "Lower SOLVER.BASE_LR" in failed.error and failed.wall_seconds > 0
 
 
 def test_an_option_that_does_not_exist_is_refused_before_any_run(place):
-    done = run(place, "knn", "voc-det", opts=("MODEL.NO_SUCH_KEY", "1"))
+    done = run(place, "knn", "voc-c4-24k", opts=("MODEL.NO_SUCH_KEY", "1"))
     assert done.returncode == 2 and "MODEL.NO_SUCH_KEY" in done.stderr.splitlines()[-1], done.stderr
 
 
@@ -99,17 +99,15 @@ def test_predictions_are_shown_beside_the_truth(place):
 def test_a_damaged_conversion_heals_and_part_of_a_failed_job_counts(place):
     for pkl in (place / "converted").glob("*.pkl"):
         pkl.write_bytes(pkl.read_bytes()[:1000])
-    done = run(
-        place, "knn", "voc-det", opts=("SOLVER.MAX_ITER", "2"), more=("--protocol", "voc_fpn_24k", "--rerun", "always")
-    )
+    done = run(place, "knn", "voc-fpn-24k", opts=("SOLVER.MAX_ITER", "2"), more=("--rerun", "always"))
     assert done.returncode == 0 and "2 new runs" in done.stderr, done.stderr
 
 
 def test_killed_in_the_middle_of_a_detector_the_same_command_finishes(place):
-    arguments = {"opts": ("SOLVER.MAX_ITER", "20"), "more": ("--protocol", "voc_fpn_24k")}
+    arguments = {"opts": ("SOLVER.MAX_ITER", "20")}
     logs = set(place.glob("runs/*/log.txt"))
     first = subprocess.Popen(
-        command(place, "voc-det", **arguments), cwd=CHECKOUT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        command(place, "voc-fpn-24k", **arguments), cwd=CHECKOUT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not any("/20" in log.read_text() for log in set(place.glob("runs/*/log.txt")) - logs):
@@ -118,7 +116,7 @@ def test_killed_in_the_middle_of_a_detector_the_same_command_finishes(place):
     os.kill(first.pid, signal.SIGKILL)  # the suite's own process alone: its workers must not outlive it
     first.wait()
     before = len(list(ResultsStore(place / "runs").load_all()))
-    done = run(place, "voc-det", **arguments)
+    done = run(place, "voc-fpn-24k", **arguments)
     assert done.returncode == 0 and "1 new runs" in done.stderr, done.stderr
     assert "another process" not in "".join(log.read_text() for log in set(place.glob("runs/*/log.txt")) - logs)
     records = list(ResultsStore(place / "runs").load_all())

@@ -1,4 +1,4 @@
-"""Lays a data root under results/data: the embedded emoji set, or a checked standard view of the user's own data.
+"""Lay a data root under results/data: the embedded emoji set, or a checked standard layout of the user's own data.
 
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
@@ -9,7 +9,6 @@ the same source with the same options again returns the root that is there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -17,17 +16,28 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import tyro
+
+from benchmarks.arguments import (
+    CocoArguments,
+    EmojiArguments,
+    ImagenetArguments,
+    PrepareArguments,
+    SourceArguments,
+    VocArguments,
+)
 from benchmarks.data import from_coco, from_folders, from_voc
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
-from benchmarks.data.root import NAMED, DataRoot, building, source_state, written_digest
+from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
 from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import data_dir, write_json
 from pretrain.data import folder_fingerprint
 
 VERSION = 2  # raise it when data that were accepted are refused or written otherwise: roots are then laid out anew
 SMALL = 16  # pixels: the finest anchors of detectron2's C4, and a quarter of a cell of its map
+KINDS: dict[type[SourceArguments], str] = {VocArguments: "voc", CocoArguments: "coco", ImagenetArguments: "imagenet"}
 WARNINGS = {
     IN_TRAIN: "scores on them are scores of training",
     AWAY: "look at the contact sheet",
@@ -36,46 +46,18 @@ WARNINGS = {
 
 
 def main(argv: list[str]) -> int:
-    """Prepare what the arguments say and print the root's path."""
-    arguments = parser().parse_args(argv)
-    print(prepare_emoji(arguments) if arguments.kind == "emoji" else prepare_source(arguments))
+    """``prepare``: see PrepareArguments. Prints the root's path."""
+    arguments: Any = tyro.cli(
+        PrepareArguments,
+        prog="python -m benchmarks prepare",
+        description=__doc__,
+        args=argv,
+    )
+    print(prepare_emoji(arguments) if isinstance(arguments, EmojiArguments) else prepare_source(arguments))
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line: one subcommand for each kind of data."""
-    # No dataclass of the generator is imported for the help text: it takes a second.
-    top = argparse.ArgumentParser(
-        prog="python -m benchmarks prepare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    kinds = top.add_subparsers(dest="kind", required=True)
-    emoji = kinds.add_parser("emoji", help="the embedded synthetic set")
-    emoji.add_argument("--profile", choices=("smoke", "demo"), default="smoke", help="its size")
-    emoji.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes (the files do not depend on it)"
-    )
-    for kind, what in (
-        ("voc", "PASCAL VOC devkit or folder"),
-        ("coco", "COCO folder"),
-        ("imagenet", "folders of classes"),
-    ):
-        one = kinds.add_parser(kind, help=f"the user's {what}")
-        one.add_argument("source", type=Path, help=what)
-        one.add_argument("--name", help="name of the root (default: <kind>-<folder's name>)")
-        one.add_argument("--val-fraction", type=float, default=0.2, help="held out where the source has no split")
-        one.add_argument("--seed", type=int, default=0, help="of that split")
-        one.add_argument(
-            "--drop-unreadable", action="store_true", help="leave out missing and broken images, with their annotations"
-        )
-        if kind == "coco":
-            one.add_argument("--annotations", type=Path, help="the JSON file, where it is not found by itself")
-            one.add_argument("--images", type=Path, help="the folder of images, where it is not found by itself")
-            one.add_argument("--val-annotations", type=Path, help="the JSON file of the validation split")
-            one.add_argument("--val-images", type=Path, help="the folder of its images (default: --images)")
-    return top
-
-
-def prepare_emoji(arguments: argparse.Namespace) -> Path:
+def prepare_emoji(arguments: EmojiArguments) -> Path:
     """Generate the embedded set of the profile, or return it."""
     if arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is not a number of processes: give 1 or more")
@@ -84,9 +66,9 @@ def prepare_emoji(arguments: argparse.Namespace) -> Path:
     return generate(PRESETS[arguments.profile], f"emoji-{arguments.profile}", arguments.workers)
 
 
-def prepare_source(arguments: argparse.Namespace) -> Path:
-    """Check the user's data and lay its standard view, or return the one that is there."""
-    kind, source = arguments.kind, absolute(arguments.source)
+def prepare_source(arguments: SourceArguments) -> Path:
+    """Check the user's data and lay its standard layout, or return the one that is there."""
+    kind, source = KINDS[type(arguments)], absolute(arguments.source)
     if not source.is_dir():
         raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
     if not 0 < arguments.val_fraction < 1:
@@ -117,17 +99,17 @@ def absolute(path: Path) -> Path:
     return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
 
 
-def builder(arguments: argparse.Namespace, source: Path, paths: dict[str, Path]) -> Callable[[Path], dict[str, Any]]:
+def builder(arguments: SourceArguments, source: Path, paths: dict[str, Path]) -> Callable[[Path], dict[str, Any]]:
     """The function that writes this kind's layout into a folder and returns its section of data.json."""
     options = (arguments.val_fraction, arguments.seed, arguments.drop_unreadable)
-    if arguments.kind == "coco":
+    if isinstance(arguments, CocoArguments):
         return lambda target: from_coco.build(source, target, *options, paths)
-    build = from_voc.build if arguments.kind == "voc" else from_folders.build
+    build = from_voc.build if isinstance(arguments, VocArguments) else from_folders.build
     return lambda target: build(source, target, *options)
 
 
 def reusable(root: Path, config: dict[str, Any]) -> bool:
-    """Whether ``root`` is the view wanted. InputError where it holds other data."""
+    """Whether ``root`` is the layout wanted. InputError where it holds other data."""
     if not root.exists():
         return False
     loaded = DataRoot.load(root)
@@ -145,9 +127,8 @@ def reusable(root: Path, config: dict[str, Any]) -> bool:
 def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
     """Write the layout and then data.json into ``target``."""
     kind = config["kind"]
-    section = build(target)
-    folder = target / ("VOCdevkit" if kind == "voc" else kind)
-    section["fingerprint"] = folder_fingerprint(folder)
+    folder, found = target / ("VOCdevkit" if kind == "voc" else kind), build(target)
+    section = cast(Section, found | {"fingerprint": folder_fingerprint(folder)})
     about: dict[str, Any] = {
         "name": name,
         "synthetic": False,
@@ -164,8 +145,8 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     write_json(target / "data.json", about | {kind: section})
 
 
-def report(section: dict[str, Any]) -> None:
-    """What was found, on stderr."""
+def report(section: Section) -> None:
+    """Print counts, corrections and warnings on stderr."""
     validation = section["validation"]
     print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
     print(f"validation: {json.dumps(validation, ensure_ascii=False)}", file=sys.stderr)

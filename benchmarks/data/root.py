@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, file_sha256, results_dir
@@ -32,6 +32,19 @@ KINDS = ("imagenet", "voc", "coco")
 NAMED = ("annotations", "images", "val_annotations", "val_images")  # of `prepare coco`: files beside the source
 
 
+class Section(TypedDict):
+    """A layout's part of data.json. ``counts`` by split: images, or of voc and coco a count of each kind of thing."""
+
+    classes: list[str]
+    counts: dict[str, Any]
+    fingerprint: str
+    train: NotRequired[list[list[str]]]  # of voc: (folder, image set) of each part of the split
+    test: NotRequired[list[list[str]]]
+    masks: NotRequired[str]  # of coco: polygon, rle or none
+    written: NotRequired[str]  # digest of the files that `prepare` wrote, absent from the generated set
+    validation: NotRequired[dict[str, Any]]  # corrections and warnings, for people
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataRoot:
     """A complete data set on disk: where, what it is called, whether it is synthetic, and its sections by kind."""
@@ -41,7 +54,7 @@ class DataRoot:
     synthetic: bool
     description: str
     config: dict[str, Any] = field(repr=False)
-    sections: dict[str, dict[str, Any]] = field(repr=False)
+    sections: dict[str, Section] = field(repr=False)
 
     @classmethod
     def load(cls, path: Path | str) -> DataRoot:
@@ -63,7 +76,7 @@ class DataRoot:
             raise InputError(f"{path}/data.json cannot be read ({error!r}): delete {path}, prepare it again") from None
         return cls(path=path, sections=sections, **about)
 
-    def section(self, kind: str) -> dict[str, Any]:
+    def section(self, kind: str) -> Section:
         """The section ``kind`` ("imagenet", "voc" or "coco") of data.json; InputError where the root lacks it."""
         if kind not in self.sections:
             raise InputError(

@@ -8,11 +8,12 @@ does not.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import tyro
 from PIL import Image, ImageOps
 
+from benchmarks.arguments import SheetArguments
 from benchmarks.data.checks import images_under
 from benchmarks.data.pictures import (
     GAP,
@@ -43,10 +44,7 @@ MOST_SCENES = 10  # of each split
 
 def main(argv: list[str]) -> int:
     """Draw the sheet and print its path."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks sheet", description="contact sheet of a data root")
-    parser.add_argument("root", type=Path, help="folder with a data.json")
-    parser.add_argument("-o", "--output", type=Path, help="PNG to write (default: results/sheets/<name>.png)")
-    arguments = parser.parse_args(argv)
+    arguments = tyro.cli(SheetArguments, args=argv, prog="python -m benchmarks sheet")
     root = DataRoot.load(arguments.root)
     output = arguments.output or results_dir() / "sheets" / f"{root.name}.png"
     save(draw_sheet(root), output)

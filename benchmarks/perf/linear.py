@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from benchmarks.perf.timing import processor
-from benchmarks.tasks import linear as evaluation
-from benchmarks.tasks.features import Features
+from benchmarks.tasks.compute import logistic as evaluation
+from benchmarks.tasks.compute.features import Features
+from benchmarks.tasks.linear import linear_config
 from pretrain.common.device import best_device
 
 IMAGENET_ROWS = 1_281_167
@@ -91,7 +92,7 @@ def _anonymous() -> int:
 
 def measure(arguments: Arguments) -> str:
     """Some lines: what was measured, and the extrapolation: the features grow with the rows, the rest does not."""
-    config = evaluation.LINEAR["paper"]
+    config = linear_config("paper")
     config = dataclasses.replace(
         config,
         decays=config.decays[: arguments.decays],

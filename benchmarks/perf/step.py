@@ -22,9 +22,9 @@ from pretrain.common.device import best_device
 from pretrain.config import Precision, PretrainConfig, Resolved, resolve
 from pretrain.data import list_images
 from pretrain.loader import CropDataset, Samples, StepSampler, load_batches
-from pretrain.methods import SimCLRConfig
+from pretrain.methods.simclr import SimCLRConfig
 from pretrain.runtime.optimizers import build_optimizer
-from pretrain.step import for_processes, make_batch, read_terms, update
+from pretrain.step import make_batch, read_terms, update, wrap_ddp
 from pretrain.train import build_method
 
 
@@ -85,7 +85,7 @@ def measure(arguments: Arguments) -> str:
     device = best_device()
     resolved = settings(arguments, device)
     method = cast(nn.Module, build_method(resolved, 0, arguments.batch_size)).to(device)
-    network = for_processes(method.to(memory_format=torch.channels_last), resolved, device)
+    network = wrap_ddp(method.to(memory_format=torch.channels_last), resolved, device)
     optimizer = build_optimizer(method, resolved)
     scaler = torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16")
     generator, resident = torch.Generator(device), resident_samples(resolved, device)

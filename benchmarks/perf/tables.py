@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.perf.timing import processor
-from benchmarks.records import InputConvention, ResultsStore, RunRecord, RunSpec
-from benchmarks.tasks.base import TASKS
+from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.tasks import TASKS
+from pretrain.common.pixels import PixelInput
 from pretrain.common.provenance import git_state, package_versions, utc_now
 from transfer.detection.config import resolved_protocol
 from transfer.detection.profiles import Profile
@@ -48,15 +49,12 @@ class Arguments:
     records: tuple[int, ...] = (1000, 10_000)
 
 
-def columns() -> list[tuple[str, str, int, dict[str, Any]]]:
-    """(task, protocol, seeds, settings) of every task; a detector's settings are its protocol's."""
+def columns() -> list[tuple[str, int, dict[str, Any]]]:
+    """(task, seeds, settings) of every task; a detector's settings are its protocol's."""
     found = []
     for task in TASKS.values():
-        for protocol in task.protocols:
-            detector = task.needs != "imagenet"
-            config = resolved_protocol(protocol, PROFILE, 0, []) if detector else {"tried": [[0.1, 9.9]] * 20}
-            plain = json.loads(json.dumps(config))
-            found.append((task.name, protocol, 1 if task.deterministic else 5, plain))
+        config = resolved_protocol(task.protocol, PROFILE, 0, []) if task.protocol else {"tried": [[0.1, 9.9]] * 20}
+        found.append((task.name, 1 if task.deterministic else 5, json.loads(json.dumps(config))))
     return found
 
 
@@ -64,18 +62,15 @@ def write_records(store: ResultsStore, count: int) -> int:
     """Write ``count`` records of one attempt each; the number of rows that they make."""
     generator, made, row = np.random.default_rng(0), 0, 0
     kinds = columns()
-    convention = InputConvention(
-        pixel_mean=(0.485, 0.456, 0.406), pixel_std=(0.229, 0.224, 0.225), channel_order="RGB", stride_in_1x1=False
-    )
+    convention = PixelInput()
     versions, git, now = package_versions("torch", "torchvision", "numpy", "pandas"), git_state(), utc_now()
     while made < count:
-        for name, protocol, seeds, config in kinds:
+        for name, seeds, config in kinds:
             for seed in range(min(seeds, count - made)):
                 task = TASKS[name]
                 spec = RunSpec(
                     task=name,
                     task_version=task.version,
-                    protocol=protocol,
                     protocol_digest="d" * 64,
                     precision="fp32",
                     data_name="toy",
@@ -84,7 +79,7 @@ def write_records(store: ResultsStore, count: int) -> int:
                     input=convention,
                     seed=seed,
                     profile=PROFILE,
-                    num_gpus=0 if task.needs != "imagenet" else None,
+                    num_gpus=0 if task.detects else None,
                 )
                 record = RunRecord(
                     spec=spec,

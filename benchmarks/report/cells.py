@@ -10,10 +10,11 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from benchmarks.records import UNKNOWN, InputConvention, ResultsStore, RunRecord, RunSpec
+from benchmarks.records import UNKNOWN, ResultsStore, RunRecord, RunSpec
 from benchmarks.report.text import shortened
-from benchmarks.tasks.base import TASKS, Metric
+from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import printable
+from pretrain.common.pixels import PixelInput
 
 K = TypeVar("K")
 LONGEST = 300  # characters of a row's or column's name
@@ -32,16 +33,21 @@ class Cell:
     records: tuple[RunRecord, ...]
     failed: int
     errors: tuple[str, ...] = ()  # of the failed runs
+    pooled: bool = False  # of several pretraining runs: one value per run, the mean over its downstream seeds
 
     @functools.cached_property
     def values(self) -> list[float]:
-        """Defined values, percent."""
-        found = (record.metrics.get(self.metric.key) for record in self.records)
-        return [value for value in found if value is not None]
+        """Defined values in the metric's unit."""
+        found: dict[str, list[float]] = {}
+        for number, record in enumerate(self.records):
+            value = record.metrics.get(self.metric.key)
+            if value is not None:
+                found.setdefault(record.spec.checkpoint_sha256 if self.pooled else str(number), []).append(value)
+        return [sum(several) / len(several) for several in found.values()]
 
     @functools.cached_property
     def mean(self) -> float | None:
-        """Mean over seeds, None without a value."""
+        """Mean over the values, None without one."""
         return sum(self.values) / len(self.values) if self.values else None
 
     @functools.cached_property
@@ -61,25 +67,33 @@ class Cell:
         return f"{number} ({len(self.values)})"
 
 
-def collect(expected: Sequence[tuple[str, RunSpec]], newest: Mapping[RunSpec, RunRecord] | None = None) -> list[Cell]:
+def collect(
+    expected: Sequence[tuple[str, RunSpec]],
+    newest: Mapping[RunSpec, RunRecord] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> list[Cell]:
     """Cells of the (label, spec) pairs, in their order, for every metric; only the seed varies within a cell.
 
-    ``newest``: the record of each spec, where they have been read already.
+    ``newest``: the record of each spec, where they have been read already. ``groups``: label → its group's, whose
+    pretraining runs share one row.
     """
+    groups = groups or {}
     if newest is None:
         newest = _read(spec for _, spec in expected)
-    groups: dict[tuple[str, str, str], dict[RunSpec, None]] = {}
+    columns: dict[tuple[str, str, str], dict[RunSpec, None]] = {}
     headings = _headings([spec for _, spec in expected])
-    rows = _rows(expected)
+    rows = _rows([pair for pair in expected if pair[0] not in groups])
     for label, spec in expected:
-        key = (rows[label, _checkpoint(spec)], spec.task, headings[spec.column()])
-        groups.setdefault(key, {})[spec] = None
+        row = groups[label] if label in groups else rows[label, _checkpoint(spec)]
+        key = (row, spec.task, headings[spec.column()])
+        columns.setdefault(key, {})[spec] = None
     cells = []
-    for (row, task, heading), specs in groups.items():
+    for (row, task, heading), specs in columns.items():
         records = [newest[spec] for spec in specs if spec in newest]
         done = tuple(record for record in records if record.status == "ok")
         errors = tuple(record.error or "" for record in records if record.status != "ok")
-        cells += [Cell(row, heading, metric, done, len(errors), errors) for metric in TASKS[task].metrics]
+        pooled = row in groups.values()
+        cells += [Cell(row, heading, metric, done, len(errors), errors, pooled) for metric in TASKS[task].metrics]
     return cells
 
 
@@ -89,13 +103,13 @@ def _read(specs: Iterable[RunSpec]) -> dict[RunSpec, RunRecord]:
     return {spec: record.outline() for spec, record in found if record}
 
 
-def _checkpoint(spec: RunSpec) -> tuple[str, InputConvention | None]:
+def _checkpoint(spec: RunSpec) -> tuple[str, PixelInput | None]:
     return spec.checkpoint_sha256, spec.input
 
 
-def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, InputConvention | None]], str]:
+def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, PixelInput | None]], str]:
     """Row heading of each (label, checkpoint), with its digest or input where one label has several."""
-    found: dict[str, dict[tuple[str, InputConvention | None], None]] = {}
+    found: dict[str, dict[tuple[str, PixelInput | None], None]] = {}
     for label, spec in expected:
         found.setdefault(label, {})[_checkpoint(spec)] = None
     rows = {}
@@ -114,27 +128,27 @@ def _shown(names: Mapping[K, str]) -> dict[K, str]:
     return dict(zip(names, shortened(texts, LONGEST), strict=True))
 
 
-def _in_words(convention: InputConvention | None) -> str:
+def _in_words(convention: PixelInput | None) -> str:
     """``RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225``, with the stride where it is in the 1×1."""
     if convention is None:
         return "input unknown"
-    mean, std = (" ".join(f"{x:.3g}" for x in values) for values in (convention.pixel_mean, convention.pixel_std))
-    return f"{convention.channel_order}, mean {mean}, std {std}{', stride in 1×1' * convention.stride_in_1x1}"
+    mean, std = (" ".join(f"{x:.3g}" for x in values) for values in (convention.mean, convention.std))
+    return f"{convention.order}, mean {mean}, std {std}{', stride in 1×1' * convention.stride_in_1x1}"
 
 
 def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
-    """Column heading of each protocol × data × overrides: task and detector, and whatever else tells them apart."""
+    """Column heading of each task × data × overrides: its title, and whatever else tells columns apart."""
     variants = list(dict.fromkeys(spec.column() for spec in specs))
-    names = {(spec.data_name, TASKS[spec.task].needs, spec.data_fingerprint) for spec in variants}
+    names = {(spec.data_name, TASKS[spec.task].layout, spec.data_fingerprint) for spec in variants}
     several = len({name for name, _, _ in names}) > 1
     twins = {
-        name for name, needs, print_ in names for other in names if (name, needs) == other[:2] and print_ != other[2]
+        name for name, layout, print_ in names for other in names if (name, layout) == other[:2] and print_ != other[2]
     }
     headings = {}
     for spec in variants:
-        same = [other for other in variants if (other.task, other.protocol) == (spec.task, spec.protocol)]
+        same = [other for other in variants if other.task == spec.task]
         parts = [
-            TASKS[spec.task].column_title(spec.protocol),
+            TASKS[spec.task].title,
             spec.data_name if several else "",
             f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
             " ".join(spec.overrides) if len({other.overrides for other in same}) > 1 else "",
@@ -147,7 +161,7 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
 
 
 def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:
-    """Whether the protocol of this name has had other content too, beside what options, GPUs and precision explain."""
+    """Whether the task has had other settings too, beside what options, GPUs and precision explain."""
     alike = dataclasses.replace(spec, protocol_digest="")
     return any(other != spec and dataclasses.replace(other, protocol_digest="") == alike for other in same)
 
@@ -160,7 +174,7 @@ def best_cells(cells: Iterable[Cell]) -> set[int]:
 
     A bold cell leads EVERY other cell of its column by more than BOLD_ERRORS standard errors of the difference of the
     means, and all of them have BOLD_SEEDS values or more. Among equal rows that marks a winner in 1.7 % of the columns
-    of two rows with five seeds, and in fewer where there are more (simulated in the tests of tables).
+    of two rows with five seeds, and in fewer where there are more (simulated in the tests of cells).
     """
     columns: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -188,7 +202,7 @@ def _leads(first: Cell, other: Cell) -> bool:
 def recorded(
     profile: str, data: str | None = None, newest: Mapping[RunSpec, RunRecord] | None = None
 ) -> list[tuple[str, RunSpec]]:
-    """(label, spec) of every recorded run, failed ones too, of a profile and a current task version and protocol.
+    """(label, spec) of every recorded run, failed ones too, of a profile and a current task version.
 
     Without the columns whose every run failed, if later runs had other settings or data of the same names.
     ``data``: on the data set of that name only. ``newest`` as in ``collect``.
@@ -202,13 +216,12 @@ def recorded(
         and data in (None, spec.data_name)
         and spec.task in TASKS
         and spec.task_version == TASKS[spec.task].version
-        and spec.protocol in TASKS[spec.task].protocols
         and spec.protocol_digest != UNKNOWN
     ]
     obsolete = _obsolete(found)
     pairs = [(record.label, record.spec) for record in found if record.spec.column() not in obsolete]
     order = list(TASKS)
-    return sorted(pairs, key=lambda pair: (pair[0], order.index(pair[1].task), pair[1].protocol, pair[1].seed))
+    return sorted(pairs, key=lambda pair: (pair[0], order.index(pair[1].task), pair[1].seed))
 
 
 def _obsolete(records: Sequence[RunRecord]) -> set[RunSpec]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
-REFERENCE = _CHECKOUT / "results" / "reference" / "published.csv"
-PROTOCOLS = _CHECKOUT / "transfer" / "detection" / "protocols"
+from benchmarks.tasks import TASKS, Task
+from pretrain.common.provenance import CHECKOUT
+from transfer.detection.protocol_files import protocol_keys
+
+REFERENCE = CHECKOUT / "results" / "reference" / "published.csv"
 
 UNSTATED = "unstated"
 FROZEN = "frozen features"
@@ -47,32 +47,6 @@ _SHOWN = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Counterpart:
-    """The file's rows that may stand beside a protocol of ours: ``headings`` maps their (task, metric) to a column."""
-
-    detector: str
-    schedule: str
-    headings: dict[tuple[str, str], str]
-
-
-_MASK_AND_BOX = {("coco_det", "boxAP"): "box AP", ("coco_seg", "maskAP"): "mask AP"}
-COUNTERPARTS = {
-    "knn": Counterpart(detector="", schedule="k=200 t=0.1", headings={("imagenet_knn", "top1"): "kNN top-1"}),
-    "voc_c4_24k": Counterpart(
-        detector="Faster R-CNN R50-C4",
-        schedule="24k",
-        headings={("voc0712_det", metric): metric for metric in ("AP", "AP50", "AP75")},
-    ),
-    "coco_fpn_1x": Counterpart(
-        detector="Mask R-CNN R50-FPN, standard 2fc head, SyncBN in backbone+FPN only (MoCo-style)",
-        schedule="1x",
-        headings=_MASK_AND_BOX,
-    ),
-    "coco_c4_1x": Counterpart(detector="Mask R-CNN R50-C4", schedule="1x", headings=_MASK_AND_BOX),
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a row must share with our protocol, beyond detector and schedule, to be called the same."""
 
@@ -90,30 +64,30 @@ class Setting:
         return ", ".join(_SHOWN[column] for column, equal in same.items() if not equal)
 
 
-def setting(protocol: str) -> Setting:
-    """Our setting, the norm from the protocol's file; a protocol without a file there trains no network."""
-    path = PROTOCOLS / f"{protocol}.yaml"
-    if not path.is_file():
+def setting(task: Task) -> Setting:
+    """Our setting, the norm from a detection task's protocol; other tasks train no network."""
+    if task.protocol is None:
         return Setting(norm=FROZEN)
-    model = yaml.safe_load(path.read_text(encoding="utf-8"))["MODEL"]
+    model = protocol_keys(task.protocol)["MODEL"]
     kind = model["RESNETS"]["NORM"]
     parts = {"backbone": "RESNETS", "FPN": "FPN", "heads": "ROI_BOX_HEAD"}
     normed = [part for part, key in parts.items() if model.get(key, {}).get("NORM") == kind]
     return Setting(norm=f"{kind} ({', '.join(normed)})")
 
 
-def published(protocol: str) -> pd.DataFrame:
+def published(task: Task) -> pd.DataFrame:
     """One row for each model of a source; empty where nothing comparable is published.
 
-    Columns: method, epochs, the protocol's metrics (percent, as printed in the source), "differs in" (empty for a row
+    Columns: method, epochs, the task's metrics (percent, as printed in the source), "differs in" (empty for a row
     under the same protocol), the columns of VOCABULARY, source. ``source`` ends in "(second hand)" where the number was
     read in a copy, not in the original.
     """
-    if protocol not in COUNTERPARTS:
+    if task.published is None:
         return pd.DataFrame()
-    counterpart = COUNTERPARTS[protocol]
+    counterpart = task.published
+    columns = {pair: heading for heading, pair in counterpart.headings.items()}
     table = pd.read_csv(REFERENCE, dtype=str, keep_default_na=False)
-    table["heading"] = [counterpart.headings.get(pair) for pair in zip(table["task"], table["metric"], strict=True)]
+    table["heading"] = [columns.get(pair) for pair in zip(table["task"], table["metric"], strict=True)]
     table = table[
         (table["detector"] == counterpart.detector)
         & (table["schedule"] == counterpart.schedule)
@@ -122,17 +96,17 @@ def published(protocol: str) -> pd.DataFrame:
     table = table.assign(source=table["source"] + table["second_hand"].map({"yes": " (second hand)", "no": ""}))
     keys = ["method", "pretrain_epochs", *VOCABULARY, "source"]
     wide = table.pivot_table(index=keys, columns="heading", values="value", aggfunc=" / ".join, sort=False)
-    headings = list(dict.fromkeys(counterpart.headings.values()))
+    headings = list(counterpart.headings)
     wide = wide.reindex(columns=headings).fillna("").reset_index()
-    wide["differs in"] = wide.apply(setting(protocol).differences, axis=1)
+    wide["differs in"] = wide.apply(setting(task).differences, axis=1)
     wide = wide[["method", "pretrain_epochs", *headings, "differs in", *VOCABULARY, "source"]]
     return wide.rename(columns={"pretrain_epochs": "epochs", **_SHOWN})
 
 
-def _shared(protocol: str, ours: Setting) -> str:
+def _shared(task: Task, ours: Setting) -> str:
     """What the rows of the first group have in common, beside the data."""
     if ours.norm == FROZEN:
-        return f"Frozen features, {COUNTERPARTS[protocol].schedule}"
+        return f"Frozen features, {task.published.schedule if task.published else ''}"
     return f"Detector, schedule, norm ({ours.norm}), one learning rate for every method"
 
 
@@ -140,28 +114,29 @@ def _markdown(rows: pd.DataFrame) -> str:
     return rows.to_markdown(index=False, disable_numparse=True)
 
 
-def to_markdown(protocols: Mapping[str, bool]) -> str:
-    """For each protocol that has published numbers, the rows under the same protocol and below them the others.
+def to_markdown(as_published: Mapping[str, bool]) -> str:
+    """For each task that has published numbers, the rows under the same protocol and below them the others.
 
     The value says whether ours ran as the protocol's file has it: with fewer GPUs or with options no row is the same.
     """
     parts = []
-    for protocol, as_published in protocols.items():
-        rows = published(protocol)
+    for name, as_ours in as_published.items():
+        task = TASKS[name]
+        rows = published(task)
         if rows.empty:
             continue
-        if not as_published:
+        if not as_ours:
             rows["differs in"] = [", ".join(filter(None, ["our GPUs or options", what])) for what in rows["differs in"]]
-        ours, same = setting(protocol), rows["differs in"] == ""
+        ours, same = setting(task), rows["differs in"] == ""
         shared = rows[same].drop(columns="differs in")
         parts.append(
-            f"### Published under the same protocol as {protocol}\n\n"
-            f"{_shared(protocol, ours)}, pretraining data ({' or '.join(ours.pretrain_data)}).\n\n"
+            f"### Published under the same protocol as {name}\n\n"
+            f"{_shared(task, ours)}, pretraining data ({' or '.join(ours.pretrain_data)}).\n\n"
             + (f"{_markdown(shared)}\n" if same.any() else "No published row is known to share them all.\n")
         )
         if not same.all():
             parts.append(
-                f"### Published, same detector and schedule as {protocol}, but not known to be the same in the rest\n\n"
+                f"### Published, same detector and schedule as {name}, but not known to be the same in the rest\n\n"
                 f"{_markdown(rows[~same])}\n"
             )
     return "\n".join(parts)

@@ -37,7 +37,7 @@ from benchmarks.data.pictures import (
 )
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore, RunRecord, files_of
-from benchmarks.tasks.base import TASKS
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir
 
@@ -75,7 +75,7 @@ def show(record_path: Path, output: Path | None, count: int) -> Path:
     predictions = files_of(record_path) / "predictions.json"
     if record.spec.task not in TASKS or not predictions.is_file():
         raise InputError(f"{predictions.parent} holds no predictions.json: only detection runs that ended well keep it")
-    kind = TASKS[record.spec.task].needs
+    kind = TASKS[record.spec.task].layout
     root = DataRoot.load(data_dir() / record.spec.data_name)
     there, wanted = root.section(kind)["fingerprint"], record.spec.data_fingerprint
     if there != wanted:
@@ -163,7 +163,7 @@ def draw(record: RunRecord, scenes: Sequence[Scene], colours: Mapping[str, Colou
     spec, metric = record.spec, TASKS[record.spec.task].metrics[0]
     value = record.metrics.get(metric.key)
     result = f"{metric.label} " + ("undefined" if value is None else f"{value:.1f}")
-    about = f"{spec.task} {spec.protocol} on {spec.data_name}, {spec.profile}, seed {spec.seed}: {result}"
+    about = f"{spec.task} on {spec.data_name}, {spec.profile}, seed {spec.seed}: {result}"
     highest, tested = max(one.highest for one in scenes), record.test_images or 0
     among = (
         f"{len(scenes):,} test images" if tested <= len(scenes) else f"the first {len(scenes):,} of {tested:,} images"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from benchmarks.executors.local import Ran, minutes
+from benchmarks.executors.base import Outcome
+from benchmarks.executors.progress import minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
 from benchmarks.report.tables import complete, write_tables
 from pretrain.common.errors import printable
@@ -41,9 +43,10 @@ def finish(
     expected: Sequence[tuple[str, RunSpec]],
     profile: str,
     name: str,
-    saved: Sequence[str],
-    ran: Ran,
+    saved: Sequence[Path],
+    ran: Outcome,
     begun: float,
+    groups: Mapping[str, str] | None = None,
 ) -> int:
     """Print the table and the summary on stderr, the artefact paths on stdout.
 
@@ -51,7 +54,7 @@ def finish(
     """
     whole = True
     if expected:
-        _, paths = write_tables(expected, profile, name, with_published=name == "paper")
+        _, paths = write_tables(expected, profile, name, with_published=name == "paper", groups=groups)
         print(*paths, sep="\n", end="\n" if paths else "", flush=True)
         whole = complete(paths)
     print(*stage_lines(ran.seconds), sep="\n", file=sys.stderr)

@@ -16,21 +16,17 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.profiles import PROFILES
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
 from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
-from benchmarks.tasks.base import TASKS
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import replacing, results_dir
 from pretrain.common.provenance import short_commit
 
 ERRORS = 5  # in a caption
 PUBLISHED_GPUS = 8  # of every published detection protocol
-MEANING = {
-    "smoke": "it proves that the pipeline works; its numbers mean nothing",
-    "demo": "small and quick; not comparable with published numbers",
-    "paper": "the protocols as published",
-}
 
 
 def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
@@ -64,7 +60,6 @@ def _source(records: Sequence[RunRecord]) -> dict[str, str]:
         "reference": _joined(TASKS[spec.task].reference for spec in specs),
         "profile": _joined(spec.profile for spec in specs),
         "task": _joined(f"{spec.task} v{spec.task_version}" for spec in specs),
-        "protocol": _joined(spec.protocol for spec in specs),
         "protocol_digest": _joined(spec.protocol_digest[:12] for spec in specs),
         "precision": _joined(spec.precision for spec in specs),
         "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
@@ -84,28 +79,46 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def caption(cells: Sequence[Cell], profile: str) -> str:
-    """Profile, data and fingerprints, protocols, n and commit in one paragraph; without a number, why there is none."""
+    """Profile, data and fingerprints, tasks, n and commit in one paragraph; without a number, why there is none."""
     records = [record for cell in cells for record in cell.records]
     if not records:
-        return printable(f"Profile {profile} ({MEANING[profile]}). {_failures(cells)}")
+        return printable(f"Profile {profile} ({PROFILES[profile].meaning}). {_failures(cells)}")
     data: dict[str, dict[str, None]] = {}
     for record in records:
         spec = record.spec
         heading = f"{spec.data_name} ({record.data['description']})"
-        data.setdefault(heading, {})[f"{TASKS[spec.task].needs} {spec.data_fingerprint[:8]}"] = None
+        data.setdefault(heading, {})[f"{TASKS[spec.task].layout} {spec.data_fingerprint[:8]}"] = None
     described = "; ".join(f"{heading}, fingerprints {', '.join(prints)}" for heading, prints in data.items())
-    protocols = dict.fromkeys(f"{record.spec.task}/{record.spec.protocol}" for record in records)
+    tasks = dict.fromkeys(f"{record.spec.task} v{record.spec.task_version}" for record in records)
     overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
     commits = dict.fromkeys(short_commit(record.git) for record in records)
-    return printable(
-        f"Profile {profile} ({MEANING[profile]}). Percent; mean ± standard deviation (n) over seeds of the downstream "
-        "run, without ± where n = 1. One pretraining run per row: these seeds leave out what another pretraining run "
-        f"would change. Bold: n ≥ {BOLD_SEEDS}, and more than {BOLD_ERRORS:g} standard errors of the difference ahead "
-        f"of every other row. {_detectors(records)}{_precisions(records)}{_networks(records)}"
-        f"Data: {described}. Protocols: {', '.join(protocols)}. "
-        + (f"Overrides: {'; '.join(overrides)}. " if overrides else "")
-        + f"{_notes(cells)}Commit: {', '.join(commits)}."
-    )
+    sentences = [
+        f"Profile {profile} ({PROFILES[profile].meaning}). {_units(cells)}; mean ± standard deviation (n) over seeds",
+        f"of the downstream run, without ± where n = 1. {_pretraining_runs(cells)} Bold: n ≥ {BOLD_SEEDS}, and more",
+        f"than {BOLD_ERRORS:g} standard errors of the difference ahead of every other row.",
+        f"{_detectors(records)}{_precisions(records)}{_networks(records)}Data: {described}. Tasks: {', '.join(tasks)}.",
+        *([f"Overrides: {'; '.join(overrides)}."] if overrides else []),
+        f"{_notes(cells)}Commit: {', '.join(commits)}.",
+    ]
+    return printable(" ".join(sentences))
+
+
+def _units(cells: Sequence[Cell]) -> str:
+    """``Percent``, or ``Percent; nats (information)`` where columns have another unit."""
+    others: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.metric.unit != "%":
+            others.setdefault(cell.metric.unit, {})[cell.column] = None
+    return "; ".join(["Percent", *(f"{unit} ({', '.join(columns)})" for unit, columns in others.items())])
+
+
+def _pretraining_runs(cells: Sequence[Cell]) -> str:
+    """How many pretraining runs a row is of."""
+    groups = dict.fromkeys(cell.label for cell in cells if cell.pooled)
+    if not groups:
+        return "One pretraining run per row: these seeds leave out the differences between pretraining runs."
+    several = f"{', '.join(groups)}: over n pretraining runs, each the mean of its downstream seeds;"
+    return f"{several} other rows have one pretraining run."
 
 
 def _failures(cells: Sequence[Cell]) -> str:
@@ -126,13 +139,13 @@ def _failures(cells: Sequence[Cell]) -> str:
 
 
 def _detectors(records: Sequence[RunRecord]) -> str:
-    """``voc_fpn_24k: Faster R-CNN FPN, 300 iterations. `` of each detector that ran, from its own config."""
-    found = dict.fromkeys(f"{record.spec.protocol}: {record.detector}. " for record in records if record.detector)
+    """``voc-fpn-24k: Faster R-CNN FPN, 300 iterations. `` of each detector that ran, from its own config."""
+    found = dict.fromkeys(f"{record.spec.task}: {record.detector}. " for record in records if record.detector)
     return "".join(found)
 
 
 def _precisions(records: Sequence[RunRecord]) -> str:
-    """``Computed in fp32 (linear, knn), bf16 (voc-det). ``"""
+    """``Computed in fp32 (linear, knn), bf16 (voc-fpn-24k). ``"""
     tasks: dict[str, dict[str, None]] = {}
     for record in records:
         tasks.setdefault(record.spec.precision, {})[record.spec.task] = None
@@ -244,17 +257,18 @@ def write_tables(
     *,
     with_published: bool = False,
     newest: Mapping[RunSpec, RunRecord] | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[str, list[Path]]:
     """Print the table on stderr, then write ``results/tables/<name>.{md,csv,tex,png}``; the Markdown and the paths.
 
     The paths are of the files that were written: one line on stderr names those that could not be, and why. A chart
     without a number is not drawn, and an older one of that name goes. ``with_published`` adds the published numbers of
-    the same protocols, which only the standard data sets may stand beside. ``newest`` as in ``collect``. InputError
-    where a spec is of another profile: profiles never share a table.
+    the same protocols, which only the standard data sets may stand beside. ``newest`` and ``groups`` as in ``collect``.
+    InputError where a spec is of another profile: profiles never share a table.
     """
     if any(spec.profile != profile for _, spec in expected):
         raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
-    cells = collect(expected, newest)
+    cells = collect(expected, newest, groups)
     markdown = to_markdown(cells, profile)
     if with_published:
         markdown += f"\n{_published([spec for _, spec in expected])}"
@@ -313,11 +327,7 @@ def _published(specs: Sequence[RunSpec]) -> str:
     from benchmarks.report import published
 
     as_published = {
-        protocol: all(
-            spec.num_gpus in (None, PUBLISHED_GPUS) and not spec.overrides
-            for spec in specs
-            if spec.protocol == protocol
-        )
-        for protocol in dict.fromkeys(spec.protocol for spec in specs)
+        task: all(spec.num_gpus in (None, PUBLISHED_GPUS) and not spec.overrides for spec in specs if spec.task == task)
+        for task in dict.fromkeys(spec.task for spec in specs)
     }
     return published.to_markdown(as_published)

@@ -1,112 +1,78 @@
-"""Detection and instance segmentation on a data root, through detectron2: registers the data, trains, tests once.
+"""Detection tasks: each is a protocol's YAML, whose TRANSFER block says its title, layout, metrics and published rows.
 
-One process a GPU when there are several; each registers the data for itself.
+A protocol of the user's is registered by path: ``register(detection_task(Path("my_protocol.yaml")))``.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
-from detectron2.config import CfgNode
-from detectron2.engine import launch
-from detectron2.utils import comm
+from benchmarks.tasks.base import Layout, Metric, Published, Result, Settings, Setup, Task
+from pretrain.common.errors import InputError
+from transfer.detection.protocol_files import BLOCK, protocol_block
 
-from benchmarks.data.registration import Registered, register
-from benchmarks.records import ResultsStore, RunSpec
-from benchmarks.run import Context, Resolved, Result, Source
-from benchmarks.tasks.base import TASKS
-from pretrain.common.errors import RunError
-from pretrain.common.files import digest, write_json
-from transfer.checkpoints import converted as proofs
-from transfer.checkpoints.converted import ConvertedWeights
-from transfer.detection.config import build_cfg, identity, resolved_protocol
-from transfer.detection.trainer import precision, require_buildable, train_and_test
+if TYPE_CHECKING:
+    from benchmarks.run import Context
+
+REQUIRED = {"TITLE": str, "LAYOUT": str, "VERSION": int, "REFERENCE": str, "METRICS": dict}
+OPTIONAL = {"MORE_METRICS": dict, "PUBLISHED": dict}
 
 
-def resolve(task: str, protocol: str, profile: str, num_gpus: int | None, opts: tuple[str, ...]) -> Resolved:
-    """The protocol's config as it will run, less what checkpoint, data and seed fix."""
-    cfg = resolved_protocol(protocol, profile, num_gpus or 0, list(opts))  # type: ignore[arg-type]  # the same three words
-    return Resolved(settings=identity(yaml.safe_load(cfg.dump())), precision=precision(cfg))
+def detection_task(path: Path) -> Task:
+    """The task that the protocol at ``path`` is, named as its file, with dashes. InputError for an unusable block."""
+    block = protocol_block(path)
+    _check(path, block)
+    shown = [Metric(key=key, label=label) for key, label in block["METRICS"].items()]
+    more = [Metric(key=key, label=label, shown=False) for key, label in block.get("MORE_METRICS", {}).items()]
+
+    def settings(setup: Setup) -> Settings:
+        """The config as it will run, less what checkpoint, data and seed fix."""
+        from benchmarks.tasks.compute import detector
+
+        return detector.settings(path, setup)
+
+    return Task(
+        name=path.stem.replace("_", "-"),
+        title=block["TITLE"],
+        kind="detection",
+        layout=block["LAYOUT"],
+        version=block["VERSION"],
+        metrics=(*shown, *more),
+        deterministic=False,
+        reference=block["REFERENCE"],
+        settings=settings,
+        run=run,
+        published=_published(path, block["PUBLISHED"]) if "PUBLISHED" in block else None,
+        protocol=path,
+    )
 
 
 def run(context: Context) -> Result:
-    """Train the protocol's detector from the converted weights and test it on the root's test split."""
-    outcome = context.folder / "outcome.json"
-    outcome.unlink(missing_ok=True)
-    if context.num_gpus > 1:
-        launch(_work, context.num_gpus, dist_url="auto", args=(context,))
-    else:
-        _work(context)
-    found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
-    return Result(
-        metrics=found["metrics"],
-        test_images=found["test_images"],
-        config=found["config"] | {"facts": found["facts"]},
-        precision=found["facts"]["precision"],
-        resumed_at=found["facts"]["resumed_at"],
-        notes=tuple(found["notes"]),
-    )
+    """Train the protocol's detector from the converted weights and test it once on the root's test split."""
+    from benchmarks.tasks.compute import detector
+
+    return detector.run(context)
 
 
-def notes(tested: int, classes: int) -> list[str]:
-    """What the caption says of an AP that is not the mean over all classes of the data set."""
-    return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
+def _check(path: Path, block: dict[str, Any]) -> None:
+    """InputError that names the first key of the block that is missing, unknown or of another type."""
+    for key, kind in (REQUIRED | OPTIONAL).items():
+        if key in block and not isinstance(block[key], kind):
+            raise InputError(f"{path}: {BLOCK}.{key} is {block[key]!r:.60}, not of type {kind.__name__}")
+        if key in REQUIRED and key not in block:
+            raise InputError(f"{path}: {BLOCK}.{key} is missing")
+    if unknown := [key for key in block if key not in REQUIRED | OPTIONAL]:
+        raise InputError(f"{path}: {BLOCK}.{unknown[0]} is unknown: use {', '.join(REQUIRED | OPTIONAL)}")
+    if block["LAYOUT"] not in get_args(Layout) or not block["METRICS"]:
+        raise InputError(f"{path}: {BLOCK} needs a LAYOUT of {', '.join(get_args(Layout))} and one of METRICS")
 
 
-def check(detectors: list[tuple[Source, RunSpec, int]], num_gpus: int) -> None:
-    """InputError for a network or options that a detector (checkpoint, spec, number of classes) cannot have."""
-    for source, spec, classes in detectors:
-        data = Registered(
-            train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0
-        )
-        cfg = _config(spec, _converted(source.converted), data, ResultsStore().path_for(spec), num_gpus)
-        if spec.overrides:
-            require_buildable(cfg)
-
-
-def _converted(pkl: Path | None) -> ConvertedWeights:
-    assert pkl is not None  # a plan has no detectors without it
-    converted = proofs.load(pkl)
-    if converted is None:
-        raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
-    return converted
-
-
-def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder: Path, num_gpus: int) -> CfgNode:
-    return build_cfg(
-        protocol=spec.protocol,
-        profile=spec.profile,  # type: ignore[arg-type]  # the same three words
-        converted=converted,
-        train=data.train,
-        test=data.test,
-        num_classes=data.num_classes,
-        mask_format=data.mask_format,
-        seed=spec.seed,
-        output_dir=folder,
-        num_gpus=num_gpus,
-        opts=list(spec.overrides),
-    )
-
-
-def _work(context: Context) -> None:
-    converted = _converted(context.converted)
-    data = register(context.root, TASKS[context.spec.task].needs)
-    cfg = _config(context.spec, converted, data, context.folder, context.num_gpus)
-    settings = identity(yaml.safe_load(cfg.dump()))
-    if (digest(settings), precision(cfg)) != (context.spec.protocol_digest, context.spec.precision):
-        raise RunError(f"{context.spec.protocol} has changed since this run was planned: run it again")
-    metrics = train_and_test(cfg, converted)
-    if comm.is_main_process():
-        facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load(cfg.dump())
-        outcome = {
-            "metrics": metrics,
-            "test_images": data.test_images,
-            "config": config,
-            "facts": facts,
-            "notes": notes(facts["classes_tested"], data.num_classes),
-        }
-        write_json(context.folder / "outcome.json", outcome)
+def _published(path: Path, block: dict[str, Any]) -> Published:
+    try:
+        headings = {heading: tuple(pair.split(" ")) for heading, pair in block["HEADINGS"].items()}
+        if any(len(pair) != 2 for pair in headings.values()):
+            raise ValueError("HEADINGS are COLUMN: TASK METRIC")
+        return Published(detector=block["DETECTOR"], schedule=block["SCHEDULE"], headings=headings)
+    except (KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: {BLOCK}.PUBLISHED needs DETECTOR, SCHEDULE and HEADINGS ({error})") from None

@@ -1,37 +1,94 @@
-"""Predictive and superfluous nats of the features of any checkpoint that can be converted, and of CMC's.
+"""Predictive and superfluous nats of frozen features: bounds of pretrain/information/estimate.py, by the seed.
 
-Run: ``python -m benchmarks diagnose CHECKPOINT --data FOLDER``; see pretrain/information/estimate.py.
+Two augmented views of each image drawn from the training split; half of the images are fitted on, half reported on.
+The record's config has every bound with its 95 % interval of a bootstrap over images.
 """
 
 from __future__ import annotations
 
-import tyro
+import dataclasses
+from typing import TYPE_CHECKING
 
-from benchmarks.tasks.features import build_backbone, read_frozen
-from pretrain.information.diagnose import DiagnoseArguments, report
-from pretrain.information.load import FrozenBackbone
-from transfer.checkpoints.backbone import Backbone
-from transfer.checkpoints.reading.read import load_checkpoint
+from benchmarks.data.root import DataRoot
+from benchmarks.profiles import PROFILES
+from benchmarks.tasks.base import Metric, Result, Settings, Setup, Task
+from pretrain.common.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmarks.run import Context
+    from pretrain.information.two_views import InformationConfig
+
+IMAGES_PER_DIMENSION = 32  # as estimate.py requires
+LABELS = {
+    "predictive": "I(v2;z1) ≥",
+    "superfluous": "I(v1;z1|v2) ≤",
+    "carried": "I(v1;z1) ≤",
+    "cross_view": "cross_view",
+    "learned": "learned",
+    "rate": "rate",
+}
 
 
-def frozen(backbone: Backbone, name: str) -> FrozenBackbone:
-    """The network of a checkpoint as transfer reads it, with the pixels it expects."""
-    settings = (backbone.meta or {}).get("config", {}).get("raw", {})
-    return FrozenBackbone(
-        module=build_backbone(backbone),
-        name=name,
-        sha256=backbone.sha256,
-        pixel_mean=backbone.input.mean,
-        pixel_std=backbone.input.std,
-        channel_order=backbone.input.order,
-        image_size=settings.get("image_size"),
+def information_config(profile: str, seed: int = 0) -> InformationConfig:
+    """The settings of ``profile``; compare only results of the same."""
+    from pretrain.information.two_views import InformationConfig
+
+    about = PROFILES[profile]
+    return InformationConfig(
+        images=about.information_images, dim=about.information_dim, image_size=about.view.crop, seed=seed
     )
 
 
-def main(argv: list[str]) -> int:
-    """``diagnose``: see DiagnoseArguments. InputError for a checkpoint that conversion refuses, saying why."""
-    arguments = tyro.cli(DiagnoseArguments, args=argv, prog="python -m benchmarks diagnose")
-    loaded = load_checkpoint(arguments.checkpoint)
-    own = loaded.path.name == "backbone.safetensors"
-    name = loaded.path.absolute().parent.name if own else loaded.path.stem
-    return report(frozen(read_frozen(loaded), name), arguments.data, arguments.config)
+def check(root: DataRoot, profile: str) -> None:
+    """InputError where the training split has too few images."""
+    needed, count = (
+        IMAGES_PER_DIMENSION * PROFILES[profile].information_dim,
+        root.section("imagenet")["counts"]["train"],
+    )
+    if count < needed:
+        raise InputError(f"data set {root.name} has {count} training images, and information takes at least {needed}")
+
+
+def settings(setup: Setup) -> Settings:
+    """All but the seed, which draws images, views and halves."""
+    values = dataclasses.asdict(information_config(setup.profile))
+    del values["seed"]
+    return Settings(values=values, precision="fp32")
+
+
+def run(context: Context) -> Result:
+    """Nats, means over the reporting half."""
+    from benchmarks.tasks.compute.features import labelled_images
+    from benchmarks.tasks.compute.information import two_view_features
+    from pretrain.information.estimate import measure
+
+    config = information_config(context.spec.profile, context.spec.seed)
+    images, _ = labelled_images(context.root, "train")
+    h = two_view_features(context.backbone(), images, context.spec.data_fingerprint, config)
+    found = measure(h, dim=config.dim, noise=config.noise, resamples=config.resamples, seed=config.seed)
+    resolved = settings(Setup(profile=context.spec.profile))
+    smallest = getattr(found, found.superfluous)
+    return Result(
+        metrics={key: (smallest if key == "superfluous" else getattr(found, key)).value for key in LABELS},
+        test_images=found.candidates,
+        config=resolved.values | {"information": dataclasses.asdict(found)},
+        precision=resolved.precision,
+    )
+
+
+TASK = Task(
+    name="information",
+    title="information",
+    kind="frozen",
+    layout="imagenet",
+    version=1,
+    metrics=tuple(
+        Metric(key=key, label=label, unit="nats", decimals=2, shown=number < 2, higher_is_better=key == "predictive")
+        for number, (key, label) in enumerate(LABELS.items())
+    ),
+    deterministic=False,
+    reference="bounds of docs/information.md on a linear head's z; nats, half of the images reported on",
+    settings=settings,
+    run=run,
+    check=check,
+)

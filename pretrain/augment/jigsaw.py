@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pretrain.runtime.distributed import share, world_size
+from pretrain.runtime.distributed import local_rows, world_size
 
 GRID = 3
 PATCHES = GRID * GRID
@@ -36,7 +36,7 @@ def cut_patches(crops: Tensor, generator: torch.Generator) -> Tensor:
     cell = side // GRID
     patch = patch_size(cell)
     drawn = torch.rand(n * world_size(), PATCHES, 2, device=crops.device, generator=generator)
-    corner = (share(drawn) * (cell - patch + 1)).long()
+    corner = (local_rows(drawn) * (cell - patch + 1)).long()
     inside = torch.arange(patch, device=crops.device)
     rows = (corner[..., 0, None] + inside).view(n, PATCHES, 1, patch, 1).expand(-1, -1, c, -1, cell)
     columns = (corner[..., 1, None] + inside).view(n, PATCHES, 1, 1, patch).expand(-1, -1, c, patch, -1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,11 @@ from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_hu
 from pretrain.augment.crops import Crop
 from pretrain.augment.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
 from pretrain.augment.randaugment import rand_augment
+from pretrain.common.ranges import LEAST, Count, Fraction, NonNegative, Range
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
-from pretrain.runtime.distributed import share, world_size
+from pretrain.runtime.distributed import local_rows, world_size
+
+AREA = Range(LEAST, 1, "two area fractions with 0 < low <= high <= 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,20 +34,26 @@ class ViewsConfig:
     blur, RandAugment, grey, solarise.
     """
 
-    crop_scale: tuple[float, float] = (0.08, 1.0)  # area share of the crop
-    flip: float = 0.5  # probability of a horizontal flip
-    jitter: float = 0.8  # probability of the next four, together
-    brightness: float = 0.8  # factor from [max(0, 1 - x), 1 + x]
-    contrast: float = 0.8  # likewise
-    saturation: float = 0.8  # likewise
-    hue: float = 0.2  # turns from [-x, x], at most 0.5
+    crop_scale: Annotated[tuple[float, float], AREA] = (0.08, 1.0)  # area share of the crop
+    flip: Annotated[float, Fraction] = 0.5  # probability of a horizontal flip
+    jitter: Annotated[float, Fraction] = 0.8  # probability of the next four, together
+    brightness: Annotated[float, NonNegative] = 0.8  # factor from [max(0, 1 - x), 1 + x]
+    contrast: Annotated[float, NonNegative] = 0.8  # likewise
+    saturation: Annotated[float, NonNegative] = 0.8  # likewise
+    hue: Annotated[float, Range(0, 0.5, "between 0 and 0.5")] = 0.2  # turns from [-x, x], at most 0.5
     shuffle_jitter: bool = False  # the four in an order of each sample's own, as published; else in the one above
-    grey: float = 0.2  # probability of greyscale
-    blur: float = 0.5  # probability of a Gaussian blur, sigma 0.1 to 2 pixels, kernel a tenth of the image
-    rand_augment: int = 0  # operations of RandAugment, 0 for none
-    rand_magnitude: float = 10.0  # of these, at most 10
+    grey: Annotated[float, Fraction] = 0.2  # probability of greyscale
+    # probability of a Gaussian blur, sigma 0.1 to 2 pixels, kernel a tenth of the image
+    blur: Annotated[float, Fraction] = 0.5
+    rand_augment: Annotated[int, Count] = 0  # operations of RandAugment, 0 for none
+    rand_magnitude: Annotated[float, Range(0, 10, "between 0 and 10")] = 10.0  # of these, at most 10
     rand_colour: bool = True  # False: only those that leave the colours alone, as CMC needs
-    solarise: float = 0.0  # probability of inverting the pixels from 0.5 up
+    solarise: Annotated[float, Fraction] = 0.0  # probability of inverting the pixels from 0.5 up
+
+    def conflict(self) -> str | None:
+        """The flag and rule of the crop's area if its ends are in the wrong order."""
+        low, high = self.crop_scale
+        return f"crop-scale {low} {high}: must be {AREA.words}" if low > high else None
 
 
 def _column(factor: Tensor) -> Tensor:
@@ -81,7 +91,7 @@ class _Draws:
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         drawn = torch.rand(self.n * world_size(), *shape, device=self.device, generator=self.generator)
-        return share(drawn) * (high - low) + low
+        return local_rows(drawn) * (high - low) + low
 
     def chosen(self, probability: float) -> Tensor:
         return self.uniform(0, 1) < probability

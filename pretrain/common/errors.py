@@ -14,6 +14,7 @@ from typing import NoReturn
 from pretrain.common.files import results_dir
 from pretrain.common.signals import Stopped, ignore_signals, raise_on_signals
 
+MOST_LETTERS = 20_000  # of a line
 _ELSEWHERE = "choose another folder with RESULTS_DIR"
 _SPACE = f"free some space or {_ELSEWHERE}"
 _PERMISSIONS = "it cannot be read or written: change its permissions or choose another"
@@ -36,6 +37,12 @@ _MEMORY_OR_THREADS = ("can't start new thread", "failed to map segment from shar
 _WRITES = re.compile(r"PytorchStreamWriter failed|\d requested and \d+ written|unexpected pos|No space left on device")
 
 
+def _shortened(text: str) -> str:
+    """``text``, without its middle where names in it are longer than anybody reads."""
+    half = MOST_LETTERS // 2
+    return text if len(text) <= MOST_LETTERS else f"{text[:half]} … {text[-half:]}"
+
+
 def printable(text: str) -> str:
     """``text`` in one line: control, invisible and undecodable characters as Python escapes, ``\\n`` or ``\\x1b``."""
     if text.isprintable():
@@ -47,7 +54,7 @@ class _OneLine(Exception):
     """Its text is printable whatever names of files are in it."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(_shortened(super().__str__()))
 
 
 class InputError(_OneLine, ValueError):

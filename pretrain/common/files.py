@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -41,6 +43,22 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of ``folder``; a second process says so and waits. It ends with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        # lockf, not flock: processes forked from this one must not keep the lock of a killed parent.
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"another process works in {folder}: waiting for it", file=sys.stderr)
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        for half_written in folder.glob(".*.tmp"):  # left by a process killed during a save
+            half_written.unlink()
+        yield
 
 
 def require_writable(folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 AGAIN_SECONDS = 1.0  # terminals, make and torchrun send one request by two ways: a signal this soon is the same request
+
+_LEFT = "ignore:resource_tracker"  # it says, and mends, that processes ended by a signal have left semaphores
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -91,7 +94,9 @@ def signals_held() -> Iterator[None]:
     """SIGNALS wait until the end of the block; a process started in it has them blocked until it unblocks them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        sys.warnoptions.append(_LEFT)
         resource_tracker.ensure_running()  # by itself it leaves out SIGHUP alone; its start unblocks the others here
+        sys.warnoptions.remove(_LEFT)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         yield
     finally:

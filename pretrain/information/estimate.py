@@ -7,7 +7,7 @@ smallest"). All of it is about this z: nothing bounds I(v1; h | v2). The head is
 whose correlation between the views is largest.
 
 d dimensions of z, μ of unit variance, σ the same for all; nats, means over images and both directions; float64.
-Run: ``python -m pretrain diagnose CHECKPOINT --data FOLDER``.
+two_views.py makes the views that h comes from.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def fit_heads(h: Tensor, dim: int) -> Iterator[Head]:
 def fit_q(mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The learned q(z1|v2) = N(a μ2 + b, s²), each (d,), by least squares over both directions of (n, 2, d).
 
-    superfluous.fit_conditional with a diagonal A: canonical coordinates of different number do not correlate, and a
-    full matrix fitted on a hundred images costs more nats than it finds.
+    The slope is diagonal: canonical coordinates of different number do not correlate, and a full matrix fitted on a
+    hundred images costs more nats than it finds.
     """
     x, y = torch.cat([mu[:, 1], mu[:, 0]]), torch.cat([mu[:, 0], mu[:, 1]])
     centre = x.mean(0)  # of y as well
@@ -244,3 +244,23 @@ def _interval(values: Tensor) -> Interval:
     """Of the estimate (the first value) and its resamples."""
     low, high = (float(values[1:].quantile(q)) for q in (0.025, 0.975))
     return Interval(value=float(values[0]), low=low, high=high)
+
+
+def table(found: Information) -> str:
+    """The result as Markdown: nats with 95 % intervals."""
+
+    def cell(value: Interval) -> str:
+        return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+    def bound(name: str) -> str:
+        return cell(getattr(found, name)) + (" ← smallest on the fitting half" if name == found.superfluous else "")
+
+    rows = [
+        ("predictive: I_nce ≤ I(v2; z1)", f"{cell(found.predictive)} of at most log K = {found.cap:.2f}"),
+        (f"carried: R ≥ I(v1; z1), {found.prior} prior", cell(found.carried)),
+        ("superfluous: I(v1; z1 \\| v2) ≤ cross_view", bound("cross_view")),
+        ("… ≤ learned q", bound("learned")),
+        ("… ≤ rate, R − I_nce", bound("rate")),
+    ]
+    head = f"| nats of the fitted z, {found.candidates} images | value [95 %] |\n|---|---|\n"
+    return head + "\n".join(f"| {name} | {value} |" for name, value in rows)

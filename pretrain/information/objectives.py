@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def exact(*tensors: Tensor) -> list[Tensor]:
+def to_float32(*tensors: Tensor) -> list[Tensor]:
     """Float32 versions of half-precision tensors; float64 stays, for gradient checks."""
     return [tensor if tensor.dtype == torch.float64 else tensor.float() for tensor in tensors]
 
@@ -29,12 +29,12 @@ def nt_xent(
     Unit vectors in. Each of the 2N anchors has 2N−1 candidates: its own other view (the positive) and both views of
     every other image. ``keys`` = (mu1, mu2) are the candidates when they are not the anchors themselves, as for sampled
     z; an anchor's own key is left out either way, so keys = (z1, z2) is SimCLR exactly. The score is NOT a bound on
-    I(z1; z2): it is false for views with different marginals. log N − loss is one, and without ``keys`` no more than
-    ``cosine_cap`` of N candidates.
+    I(z1; z2): it is false for views with different marginals. log N − loss is one, and without ``keys`` at most the
+    cap that docs/information.md gives for N candidates.
     """
     with torch.autocast(z1.device.type, enabled=False):
-        anchors = torch.cat(exact(z1, z2))
-        candidates = torch.cat(exact(*keys)) if keys is not None else anchors
+        anchors = torch.cat(to_float32(z1, z2))
+        candidates = torch.cat(to_float32(*keys)) if keys is not None else anchors
         n = len(z1)
         logits = anchors @ candidates.T / temperature
         logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z1.device), -math.inf)
@@ -49,16 +49,16 @@ def info_nce(logits12: Tensor, logits21: Tensor) -> tuple[Tensor, Tensor]:
     logits12[i, k] scores z1 of image i against view 2 of image k, logits21[i, k] z2 of image i against view 1 of image
     k; the diagonals are the positives (van den Oord et al., arXiv 1807.03748, eq. 4; mean of both directions). Where
     the candidates are the means of view 2 (or μ of a von Mises–Fisher), it bounds I(z1; v2), which is no less. With a
-    cosine critic over τ the bound is at most ``cosine_cap``: fine to train with, little to report.
+    cosine critic over τ the bound has a cap under 1/τ nats (docs/information.md): fine to train with, little to report.
     """
     with torch.autocast(logits12.device.type, enabled=False):
-        logits12, logits21 = exact(logits12, logits21)
+        logits12, logits21 = to_float32(logits12, logits21)
         target = torch.arange(len(logits12), device=logits12.device)
         loss = (F.cross_entropy(logits12, target) + F.cross_entropy(logits21, target)) / 2
         return loss, math.log(len(logits12)) - loss
 
 
-def info_nce_stored(anchors: Tensor, positives: Tensor, stored: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def info_nce_memory(anchors: Tensor, positives: Tensor, stored: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """InfoNCE with one positive (N, d) an anchor (N, d) and stored negatives; its score log(1+m) − loss, in nats.
 
     Unit vectors in. ``stored`` is (m, d) for all anchors, a momentum queue (MoCo, arXiv 1911.05722, eq. 1), or
@@ -66,7 +66,7 @@ def info_nce_stored(anchors: Tensor, positives: Tensor, stored: Tensor, temperat
     The score is NOT a bound: stored keys were made by earlier encoders and are no draws of today's p(z2).
     """
     with torch.autocast(anchors.device.type, enabled=False):
-        anchors, positives, stored = exact(anchors, positives, stored)
+        anchors, positives, stored = to_float32(anchors, positives, stored)
         own = (anchors * positives).sum(1, keepdim=True)
         others = anchors @ stored.T if stored.dim() == 2 else torch.einsum("nd,nmd->nm", anchors, stored)
         logits = torch.cat([own, others], 1) / temperature
@@ -74,22 +74,10 @@ def info_nce_stored(anchors: Tensor, positives: Tensor, stored: Tensor, temperat
         return loss, math.log(logits.shape[1]) - loss
 
 
-def cosine_cap(candidates: int, temperature: float) -> float:
-    """The most that ``info_nce`` reports of a batch of K = ``candidates`` pairs with cosines over τ as logits, in nats.
-
-    log K − log(1 + (K−1) e^(−(1 + 1/(K−1))/τ)) for K ≥ 2, itself under min(log K, 1/τ), whatever the information is:
-    2 nats at τ = 0.5 for many candidates. Any two sets of K unit vectors stay at or under it, because the mean cosine
-    of the positives is at most 1 + 1/(K−1) above that of the negatives and the loss is convex in the cosines. A
-    simplex, both views alike and every other cosine −1/(K−1), reaches it (docs/information.md).
-    """
-    gap = (1 + 1 / (candidates - 1)) / temperature
-    return math.log(candidates) - math.log1p((candidates - 1) * math.exp(-gap))
-
-
-def spread(directions: Tensor) -> Tensor:
+def embedding_std(directions: Tensor) -> Tensor:
     """Standard deviation over the batch, summed over dimensions (root of the total variance), of unit vectors (N, d).
 
     A scalar in [0, 1]: 1 for directions spread evenly over the sphere, 0 when all are the same (collapse).
     """
     with torch.autocast(directions.device.type, enabled=False):
-        return exact(directions.detach())[0].var(0, correction=0).sum().sqrt()
+        return to_float32(directions.detach())[0].var(0, correction=0).sum().sqrt()

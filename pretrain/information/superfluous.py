@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from pretrain.information import vmf
-from pretrain.information.objectives import exact
+from pretrain.information.objectives import to_float32
 
 
 def gaussian_kl(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -> Tensor:
     """(N,) KL(N(μ1, σ1²) ‖ N(μ2, σ2²)) = ½ Σ [log σ2² − log σ1² + (σ1² + (μ1−μ2)²)/σ2² − 1]; (d,) arguments too."""
     with torch.autocast(mu1.device.type, enabled=False):
-        mu1, sigma1, mu2, sigma2 = exact(mu1, sigma1, mu2, sigma2)
+        mu1, sigma1, mu2, sigma2 = to_float32(mu1, sigma1, mu2, sigma2)
         ratio = (sigma1 / sigma2).square()
         return (((mu1 - mu2) / sigma2).square() + ratio - ratio.log() - 1).sum(-1) / 2
 
@@ -44,7 +44,7 @@ def cross_view_vmf(z1: Tensor, mu1: Tensor, mu2: Tensor, kappa_e: float, kappa_b
     expectation cannot. The gradient flows into every argument.
     """
     with torch.autocast(z1.device.type, enabled=False):
-        z1, mu1, mu2 = exact(z1, mu1, mu2)
+        z1, mu1, mu2 = to_float32(z1, mu1, mu2)
         return (vmf.log_prob(z1, mu1, kappa_e) - vmf.log_prob(z1, mu2, kappa_b)).mean()
 
 
@@ -56,14 +56,6 @@ def cross_view_vmf_floor(d: int, kappa_e: float, kappa_b: float) -> float:
     """
     normalisers = vmf.log_normaliser(d, kappa_e) - vmf.log_normaliser(d, kappa_b)
     return normalisers + (kappa_e - kappa_b) * vmf.mean_resultant(d, kappa_e)
-
-
-def symmetrised(s12: Tensor, s21: Tensor) -> Tensor:
-    """(S12 + S21)/2: with ``cross_view_gaussian`` for both, MIB's D_SKL, a bound of the mean of the two terms.
-
-    MIB's loss is L_nce + β D_SKL (arXiv 2002.07017, section 3.2), so SuperInfo with λa = λb = β/2.
-    """
-    return (s12 + s21) / 2
 
 
 def rate_normal(mu1: Tensor, sigma1: Tensor) -> Tensor:
@@ -79,7 +71,7 @@ def rate_mixture(own: Tensor, densities: Tensor) -> Tensor:
     when N ≫ e^I(v1; z1).
     """
     with torch.autocast(own.device.type, enabled=False):
-        own, densities = exact(own, densities)
+        own, densities = to_float32(own, densities)
         n = len(own)
         same = torch.eye(n, dtype=torch.bool, device=own.device).repeat(1, densities.shape[1] // n)
         others = densities.masked_fill(same, -math.inf)
@@ -102,23 +94,7 @@ def log_normal(z: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
     By matrix products, without an N×K×d tensor: the error is float32's of the largest Σ (z/σ)², 1e-3 nats at 1e4.
     """
     with torch.autocast(z.device.type, enabled=False):
-        z, mu, sigma = exact(z, mu, sigma)
+        z, mu, sigma = to_float32(z, mu, sigma)
         weight = sigma.square().reciprocal()
         square = z.square() @ weight.T - 2 * z @ (mu * weight).T + (mu.square() * weight).sum(1)
         return -(square / 2 + sigma.log().sum(1) + z.shape[1] / 2 * math.log(2 * math.pi))
-
-
-def fit_conditional(mu2: Tensor, mu1: Tensor, sigma1: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor, Tensor]:
-    """The *learned* q(z1|v2) = N(A μ2 + b, s²) as (A (d, d), b (d,), s (d,)): least squares over N pairs.
-
-    s² counts z1's own noise σ1². ``ridge`` is a share of μ2's mean variance. ``gaussian_kl(mu1, sigma1, mu2 @ A.T + b,
-    s)`` on OTHER pairs is then an upper bound on I(v1; z1 | v2), exact where views and z are jointly Gaussian; on the
-    pairs it was fitted on it is too small.
-    """
-    centre1, centre2 = mu1.mean(0), mu2.mean(0)
-    x, y = mu2 - centre2, mu1 - centre1
-    gram = x.T @ x
-    gram = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    a = torch.linalg.solve(gram, x.T @ y).T
-    residual = y - x @ a.T
-    return a, centre1 - a @ centre2, (residual.square() + sigma1.square()).mean(0).sqrt()

@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from typing import TYPE_CHECKING, Any
+import dataclasses
 
-from pretrain.methods.barlowtwins import BarlowTwins, BarlowTwinsConfig
-from pretrain.methods.base import Batch, Method, MethodEntry, Sizes
-from pretrain.methods.byol import BYOL, BYOLConfig
-from pretrain.methods.cmc import CMC, CMCConfig
-from pretrain.methods.cmcv2 import CMCV2, CMCV2Config
-from pretrain.methods.infomin import InfoMin, InfoMinConfig
-from pretrain.methods.instdis import InstDis, InstDisConfig
-from pretrain.methods.moco import MoCo, MoCoConfig
-from pretrain.methods.mocov2 import MoCoV2, MoCoV2Config
-from pretrain.methods.mocov2_superinfo import MoCoV2SuperInfo, MoCoV2SuperInfoConfig
-from pretrain.methods.pirl import PIRL, PIRLConfig
-from pretrain.methods.random import Random, RandomConfig
-from pretrain.methods.simclr import SimCLR, SimCLRConfig
-from pretrain.methods.simsiam import SimSiam, SimSiamConfig
-from pretrain.methods.superinfo import SuperInfo, SuperInfoConfig
-from pretrain.methods.supervised import Supervised, SupervisedConfig
-from pretrain.methods.vicreg import VICReg, VICRegConfig
+from pretrain.methods.barlowtwins import BarlowTwins
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
+from pretrain.methods.byol import BYOL
+from pretrain.methods.cmc import CMC
+from pretrain.methods.cmcv2 import CMCV2
+from pretrain.methods.infomin import InfoMin
+from pretrain.methods.instdis import InstDis
+from pretrain.methods.moco import MoCo
+from pretrain.methods.mocov2 import MoCoV2
+from pretrain.methods.mocov2_superinfo import MoCoV2SuperInfo
+from pretrain.methods.pirl import PIRL
+from pretrain.methods.random import Random
+from pretrain.methods.simclr import SimCLR
+from pretrain.methods.simsiam import SimSiam
+from pretrain.methods.superinfo import SuperInfo
+from pretrain.methods.supervised import Supervised
+from pretrain.methods.vicreg import VICReg
 
-METHODS: dict[str, MethodEntry] = {
-    "superinfo": MethodEntry(config=SuperInfoConfig, build=SuperInfo),
-    "simclr": MethodEntry(config=SimCLRConfig, build=SimCLR),
-    "instdis": MethodEntry(config=InstDisConfig, build=InstDis, views=1),
-    "moco": MethodEntry(config=MoCoConfig, build=MoCo, sync_batchnorm=False),
-    "mocov2": MethodEntry(config=MoCoV2Config, build=MoCoV2, sync_batchnorm=False),
-    "mocov2-superinfo": MethodEntry(config=MoCoV2SuperInfoConfig, build=MoCoV2SuperInfo, sync_batchnorm=False),
-    "pirl": MethodEntry(config=PIRLConfig, build=PIRL, views=1, patches=True),
-    "cmc": MethodEntry(config=CMCConfig, build=CMC, views=1),
-    "cmcv2": MethodEntry(config=CMCV2Config, build=CMCV2, sync_batchnorm=False),
-    "infomin": MethodEntry(config=InfoMinConfig, build=InfoMin, patches=True, sync_batchnorm=False),
-    "byol": MethodEntry(config=BYOLConfig, build=BYOL),
-    "simsiam": MethodEntry(config=SimSiamConfig, build=SimSiam),
-    "barlowtwins": MethodEntry(config=BarlowTwinsConfig, build=BarlowTwins),
-    "vicreg": MethodEntry(config=VICRegConfig, build=VICReg),
-    "supervised": MethodEntry(config=SupervisedConfig, build=Supervised, views=1, needs_labels=True),
-    "random": MethodEntry(config=RandomConfig, build=Random, views=1),
+METHODS: dict[str, type[Method]] = {
+    "superinfo": SuperInfo,
+    "simclr": SimCLR,
+    "instdis": InstDis,
+    "moco": MoCo,
+    "mocov2": MoCoV2,
+    "mocov2-superinfo": MoCoV2SuperInfo,
+    "pirl": PIRL,
+    "cmc": CMC,
+    "cmcv2": CMCV2,
+    "infomin": InfoMin,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "barlowtwins": BarlowTwins,
+    "vicreg": VICReg,
+    "supervised": Supervised,
+    "random": Random,
 }
-if TYPE_CHECKING:
-    MethodConfig = Any
-else:  # the union of all, from which the command line's flags are made
-    MethodConfig = functools.reduce(operator.or_, (entry.config for entry in METHODS.values()))
 
 
-def method_name(config: Any) -> str:
+def register(name: str, cls: type[Method]) -> None:
+    """Add a method from outside the project. ValueError for a name or Config that is taken and for no Method."""
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise ValueError(f"method {name}: {cls!r} is not a subclass of pretrain.methods.Method")
+    config = getattr(cls, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, MethodConfig) and dataclasses.is_dataclass(config)):
+        raise ValueError(f"method {name}: {cls.__name__}.Config must be a dataclass derived from MethodConfig")
+    if name in METHODS or any(known.Config is config for known in METHODS.values()):
+        raise ValueError(f"method {name}: the name or its {config.__name__} is registered already")
+    METHODS[name] = cls
+
+
+def method_name(config: MethodConfig) -> str:
     """The name in METHODS of the method that ``config`` belongs to."""
-    return next(name for name, entry in METHODS.items() if entry.config is type(config))
+    return next(name for name, method in METHODS.items() if method.Config is type(config))
 
 
-__all__ = ["METHODS", "Batch", "Method", "MethodConfig", "MethodEntry", "Sizes", "method_name"]
+__all__ = ["METHODS", "Batch", "Method", "MethodConfig", "Sizes", "method_name", "register"]

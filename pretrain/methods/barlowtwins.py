@@ -6,23 +6,25 @@ Run: ``python -m pretrain demo-barlowtwins --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.heads import normalised_mlp
+from pretrain.common.ranges import NonNegative, at_least
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
+from pretrain.methods.heads import mlp_bn
 from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BarlowTwinsConfig:
+class BarlowTwinsConfig(MethodConfig):
     """Barlow Twins' settings for ImageNet (section 2.2; facebookresearch/barlowtwins main.py)."""
 
-    dim: int = 8192
-    hidden_dim: int = 8192
-    redundancy_weight: float = 0.0051  # λ
+    dim: Annotated[int, at_least(2)] = 8192
+    hidden_dim: Annotated[int, at_least(2)] = 8192
+    redundancy_weight: Annotated[float, NonNegative] = 0.0051  # λ
 
 
 def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:
@@ -40,13 +42,15 @@ def barlow_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     return (1 - diagonal).square().sum(), correlation.square().sum() - diagonal.square().sum()
 
 
-class BarlowTwins(nn.Module):
+class BarlowTwins(Method):
     """Backbone and three-layer projector."""
 
+    Config = BarlowTwinsConfig
+    config: BarlowTwinsConfig
+
     def __init__(self, config: BarlowTwinsConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
-        self.projector = normalised_mlp(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
+        super().__init__(config, backbone, sizes)
+        self.projector = mlp_bn(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss = invariance + λ · redundancy."""

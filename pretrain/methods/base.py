@@ -1,14 +1,13 @@
-"""What a pretraining method is: a module with a backbone that turns a batch into a loss and its named terms.
+"""Base of all pretraining methods: a module with a backbone that maps a batch to a loss and its named terms.
 
-A new method is one file with a Config and a module like this, and one entry in ``pretrain.methods.METHODS``; a worked
-example is in docs/pretraining.md.
+A new method is one file with a config and a subclass of ``Method``, and one entry in ``pretrain.methods.METHODS``; a
+worked example is in docs/pretraining.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 class Batch:
     """One step's input: ``views`` a list of normalised N×3×H×W, ``index`` (N,) in the data set, ``label`` (N,).
 
-    With MethodEntry.patches the last entry of ``views`` is 9N×3×P×P, nine patches of the jigsaw an image.
+    With Method.patches the last entry of ``views`` is 9N×3×P×P, nine patches of the jigsaw per image.
     """
 
     views: list[Tensor]
@@ -25,24 +24,9 @@ class Batch:
     label: Tensor | None
 
 
-class Method(Protocol):
-    """An nn.Module whose ``backbone`` maps N×3×H×W to N×``feature_dim``; the backbone is what transfers.
-
-    All state is in parameters and buffers, so that state_dict saves and restores it exactly. Losses are those of the
-    global batch: embeddings are gathered (pretrain.runtime.distributed) and noise is drawn after the gather.
-    """
-
-    backbone: nn.Module
-    feature_dim: int
-
-    def __call__(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """``forward``: scalars; "loss" is minimised, the others are logged. ``progress`` in [0, 1) drives warm-ups."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What a method is built for."""
+    """Sizes that a method's layers and buffers depend on."""
 
     feature_dim: int  # of the backbone's pooled features
     num_classes: int  # 0 without labels
@@ -50,12 +34,27 @@ class Sizes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MethodEntry:
-    """How to make one method: its Config class and ``build(config, backbone, sizes)``."""
+class MethodConfig:
+    """Base of the methods' configs: frozen dataclasses whose fields are the flags ``--method.…``."""
 
-    config: type
-    build: Callable[[Any, nn.Module, Sizes], nn.Module]
-    views: int = 2  # augmented views of each image in a batch
-    patches: bool = False  # one more entry of Batch.views: 3×3 jigsaw patches, cut from a crop of their own
-    needs_labels: bool = False
-    sync_batchnorm: bool = True  # False: BatchNorm keeps to its GPU, as the method shuffles over GPUs instead
+
+class Method(nn.Module):
+    """``backbone`` maps N×3×H×W to N×``feature_dim`` and is the part that transfers.
+
+    All state is in parameters and buffers, so that state_dict saves and restores it exactly. Losses are those of the
+    global batch: embeddings are gathered (pretrain.runtime.distributed) and noise is drawn after the gather.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+    views: ClassVar[int] = 2  # augmented views per image
+    patches: ClassVar[bool] = False  # one more entry of Batch.views: 3×3 jigsaw patches, cut from a crop of their own
+    needs_labels: ClassVar[bool] = False
+    sync_batchnorm: ClassVar[bool] = True  # False: BatchNorm stays per GPU, because the method shuffles over GPUs
+
+    def __init__(self, config: MethodConfig, backbone: nn.Module, sizes: Sizes) -> None:
+        super().__init__()
+        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Scalars; "loss" is minimised, the others are logged. ``progress`` in [0, 1) drives warm-ups."""
+        raise NotImplementedError

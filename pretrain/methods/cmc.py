@@ -10,13 +10,13 @@ import dataclasses
 
 from torch import Tensor, nn
 
-from pretrain.information.objectives import info_nce_stored, spread
-from pretrain.methods.base import Batch, Sizes
+from pretrain.information.objectives import embedding_std, info_nce_memory
+from pretrain.methods.base import Batch, Method, Sizes
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
-from pretrain.methods.heads import unit
+from pretrain.methods.heads import l2_normalize
 from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,27 +26,29 @@ class CMCConfig(BankConfig):
     space: Space = "lab"  # PyContrast takes ydbdr
 
 
-class CMC(nn.Module):
+class CMC(Method):
     """Two half-width encoders, a linear head and a bank for each."""
 
+    Config = CMCConfig
+    views = 1
+    config: CMCConfig
+
     def __init__(self, config: CMCConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.feature_dim = config, sizes.feature_dim
-        self.backbone = TwoEncoders(backbone, config.space)
+        super().__init__(config, TwoEncoders(backbone, config.space), sizes)
         self.head1, self.head2 = (nn.Linear(sizes.feature_dim // 2, config.dim) for _ in range(2))
         self.bank1, self.bank2 = (Bank(sizes.num_images, config.dim) for _ in range(2))
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss, the sum of luminance's and chrominance's, and the mean score, in nats; spread of luminance."""
-        config, index = self.config, gather_constant(batch.index)
+        """Terms in nats: loss, luminance + chrominance, and the mean nce_score; embedding_std, of luminance."""
+        config, index = self.config, gather_no_grad(batch.index)
         h1, h2 = self.backbone(batch.views[0]).chunk(2, 1)
-        z1, z2 = gather(unit(self.head1(h1))), gather(unit(self.head2(h2)))
+        z1, z2 = gather(l2_normalize(self.head1(h1))), gather(l2_normalize(self.head2(h2)))
         drawn = self.bank1.draw(config.negatives)
-        loss1, score1 = info_nce_stored(z1, self.bank2.of(index), self.bank2.of(drawn), config.temperature)
-        loss2, score2 = info_nce_stored(z2, self.bank1.of(index), self.bank1.of(drawn), config.temperature)
+        loss1, score1 = info_nce_memory(z1, self.bank2.of(index), self.bank2.of(drawn), config.temperature)
+        loss2, score2 = info_nce_memory(z2, self.bank1.of(index), self.bank1.of(drawn), config.temperature)
         if self.training:
             self.bank1.update(index, z1, config.bank_momentum)
             self.bank2.update(index, z2, config.bank_momentum)
         losses = {"luminance": loss1.detach(), "chrominance": loss2.detach()}
         score = (score1 + score2).detach() / 2
-        return {"loss": loss1 + loss2, **losses, "score": score, "spread": spread(z1)}
+        return {"loss": loss1 + loss2, **losses, "nce_score": score, "embedding_std": embedding_std(z1)}

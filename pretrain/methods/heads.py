@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.augment.jigsaw import PATCHES
-from pretrain.runtime.distributed import share, world_size
+from pretrain.runtime.distributed import local_rows, world_size
 
 
 def projection_mlp(feature_dim: int, hidden_dim: int, dim: int, *, output_norm: bool = True) -> nn.Sequential:
@@ -18,21 +18,19 @@ def projection_mlp(feature_dim: int, hidden_dim: int, dim: int, *, output_norm: 
     The output's BatchNorm learns a scale but no offset (google-research/simclr model_util.py, projection_head); without
     ``output_norm`` there is none.
     """
-    head = normalised_mlp(feature_dim, hidden_dim, dim)
+    head = mlp_bn(feature_dim, hidden_dim, dim)
     if output_norm:
         head.append(nn.BatchNorm1d(dim))
         head[-1].bias.requires_grad_(False)
     return head
 
 
-def plain_head(feature_dim: int, hidden_dim: int | None, dim: int) -> nn.Module:
-    """(N, feature_dim) to (N, dim) without BatchNorm: MoCo v2's MLP, or with ``hidden_dim`` None one linear layer."""
-    if hidden_dim is None:
-        return nn.Linear(feature_dim, dim)
+def mlp(feature_dim: int, hidden_dim: int, dim: int) -> nn.Sequential:
+    """MoCo v2's MLP, (N, feature_dim) to (N, dim) without BatchNorm."""
     return nn.Sequential(nn.Linear(feature_dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, dim))
 
 
-def normalised_mlp(*widths: int, bias: bool = False) -> nn.Sequential:
+def mlp_bn(*widths: int, bias: bool = False) -> nn.Sequential:
     """Linear layers of ``widths`` (input first), BatchNorm and ReLU after each but the last; ``bias`` is the last's."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths[:-1]):
@@ -54,11 +52,11 @@ class JigsawHead(nn.Module):
         """(9N, feature_dim), image by image, to (N, d)."""
         patches = self.each(features)
         patches = patches.view(len(patches) // PATCHES, PATCHES, -1)
-        order = share(torch.rand(len(patches) * world_size(), PATCHES, device=patches.device)).argsort(1)
+        order = local_rows(torch.rand(len(patches) * world_size(), PATCHES, device=patches.device)).argsort(1)
         return self.joined(patches.gather(1, order[..., None].expand_as(patches)).flatten(1))
 
 
-def unit(embedding: Tensor) -> Tensor:
+def l2_normalize(embedding: Tensor) -> Tensor:
     """Rows of (N, d) scaled to length 1, in float32 also inside autocast."""
     with torch.autocast(embedding.device.type, enabled=False):
         return F.normalize(embedding.float(), dim=1)

@@ -8,24 +8,26 @@ there the draw may hold the image itself. Run: ``python -m pretrain demo-instdis
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from pretrain.information.objectives import info_nce_stored, spread
-from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.heads import unit
+from pretrain.common.ranges import Fraction, Positive, at_least
+from pretrain.information.objectives import embedding_std, info_nce_memory
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
+from pretrain.methods.heads import l2_normalize
 from pretrain.methods.memory import Bank
-from pretrain.runtime.distributed import gather, gather_constant
+from pretrain.runtime.distributed import gather, gather_no_grad
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BankConfig:
+class BankConfig(MethodConfig):
     """What methods with a memory bank have in common; PyContrast's values (pycontrast/options/base_options.py)."""
 
-    dim: int = 128
-    temperature: float = 0.07
-    negatives: int = 65536  # rows drawn from the bank a step
-    bank_momentum: float = 0.5  # of the bank's rows
+    dim: Annotated[int, at_least(2)] = 128
+    temperature: Annotated[float, Positive] = 0.07
+    negatives: Annotated[int, at_least(1)] = 65536  # rows drawn from the bank a step
+    bank_momentum: Annotated[float, Fraction] = 0.5  # of the bank's rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,21 +35,24 @@ class InstDisConfig(BankConfig):
     """InstDis' settings: a linear head."""
 
 
-class InstDis(nn.Module):
+class InstDis(Method):
     """Backbone, linear head, bank."""
 
+    Config = InstDisConfig
+    views = 1
+    config: InstDisConfig
+
     def __init__(self, config: InstDisConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.head = nn.Linear(sizes.feature_dim, config.dim)
         self.bank = Bank(sizes.num_images, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: loss and score (log(1 + negatives) − loss, no bound) in nats; spread of the embeddings."""
-        config, index = self.config, gather_constant(batch.index)
-        z = gather(unit(self.head(self.backbone(batch.views[0]))))
+        """Terms: loss and nce_score (log(1 + negatives) − loss, no bound) in nats; embedding_std."""
+        config, index = self.config, gather_no_grad(batch.index)
+        z = gather(l2_normalize(self.head(self.backbone(batch.views[0]))))
         negatives = self.bank.of(self.bank.draw(config.negatives))
-        loss, score = info_nce_stored(z, self.bank.of(index), negatives, config.temperature)
+        loss, score = info_nce_memory(z, self.bank.of(index), negatives, config.temperature)
         if self.training:
             self.bank.update(index, z, config.bank_momentum)
-        return {"loss": loss, "score": score.detach(), "spread": spread(z)}
+        return {"loss": loss, "nce_score": score.detach(), "embedding_std": embedding_std(z)}

@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pretrain.methods.heads import unit
-from pretrain.runtime.distributed import gather_constant, share
+from pretrain.methods.heads import l2_normalize
+from pretrain.runtime.distributed import gather_no_grad, local_rows
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,10 +38,10 @@ def shuffle(images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     processes: one alone normalises the same images whatever their order. The order comes from the global RNG, alike
     everywhere.
     """
-    everyone = gather_constant(images)
+    everyone = gather_no_grad(images)
     order = torch.randperm(len(everyone), device=images.device)
     back = order.argsort()
-    return share(everyone[order]), lambda rows: gather_constant(rows)[back]
+    return local_rows(everyone[order]), lambda rows: gather_no_grad(rows)[back]
 
 
 class Queue(nn.Module):
@@ -55,7 +55,7 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("keys", unit(torch.randn(size, dim)))
+        self.register_buffer("keys", l2_normalize(torch.randn(size, dim)))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     def snapshot(self) -> Tensor:
@@ -82,7 +82,7 @@ class Bank(nn.Module):
 
     def __init__(self, images: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("rows", unit(torch.randn(images, dim)))
+        self.register_buffer("rows", l2_normalize(torch.randn(images, dim)))
 
     def of(self, index: Tensor) -> Tensor:
         """A copy of the rows of ``index`` (…,): (…, d)."""
@@ -95,7 +95,7 @@ class Bank(nn.Module):
     @torch.no_grad()
     def update(self, index: Tensor, embedding: Tensor, momentum: float) -> None:
         """Row of image ``index`` (N,) ← unit vector along momentum · row + (1 − momentum) · ``embedding`` (N, d)."""
-        new = unit(torch.lerp(embedding.detach().to(self.rows.dtype), self.rows[index], momentum))
+        new = l2_normalize(torch.lerp(embedding.detach().to(self.rows.dtype), self.rows[index], momentum))
         # An image that is twice in the batch: all its writes are the first one's, so the order does not matter.
         first = (index[:, None] == index).int().argmax(1)
         self.rows.index_copy_(0, index, new[first])

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pretrain.common.errors import InputError
-from pretrain.methods.base import Batch, Sizes
+from pretrain.methods.base import Batch, Method, MethodConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomConfig:
+class RandomConfig(MethodConfig):
     """Nothing to set."""
 
 
-class Random(nn.Module):
+class Random(Method):
     """The backbone as it was made."""
 
-    def __init__(self, config: RandomConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+    Config = RandomConfig
+    views = 1
+    config: RandomConfig
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Raise InputError: there is no loss to minimise."""

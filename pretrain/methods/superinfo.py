@@ -3,8 +3,8 @@
 The objective is that of Yu et al., arXiv 2408.10292, whose heads and weights are not known here. The cross-view bound
 with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909. C-SimCLR is this file at λa = λb = β/2 without
 warm-up: their loss is the sum of both directions' contrasts, of which ours has the mean (google-research/
-compressive-visual-representations objective.py, add_contrastive_ceb_loss). The Gaussian forms are embeddings.py's. With
-bound rate-… the loss is InfoNCE with a rate penalty of weight λ/(1+λa+λb), no other kind of term.
+compressive-visual-representations objective.py, add_contrastive_ceb_loss). distributions.py has p(z|v). With bound
+rate-… the loss is InfoNCE with a rate penalty of weight λ/(1+λa+λb), no other kind of term.
 Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
 """
 
@@ -12,41 +12,59 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pretrain.information.objectives import info_nce, nt_xent, spread
-from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, free, logged, superfluous
-from pretrain.methods.heads import projection_mlp, unit
+from pretrain.common.ranges import LEAST, Fraction, NonNegative, Positive, Range, at_least
+from pretrain.information.objectives import embedding_std, info_nce, nt_xent
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
+from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, logged, superfluous
+from pretrain.methods.heads import l2_normalize, projection_mlp
+
+KAPPA = Range(LEAST, 1e6, "above 0 and at most 1e6")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SuperInfoConfig:
+class SuperInfoConfig(MethodConfig):
     """SuperInfo; d, κe, κb and for vmf λ default to C-SimCLR's (google-research/compressive-visual-representations)."""
 
-    parameterisation: Literal["vmf", "bounded", "free"] = "vmf"  # of p(z|v)
-    bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded and free
-    dim: int = 256  # of z; for vmf on the unit sphere
-    hidden_dim: int = 2048  # of the projection head
+    parameterisation: Literal["vmf", "bounded"] = "vmf"  # of p(z|v)
+    bound: Bound = "cross_view"  # of the superfluous terms; rate-normal is for bounded
+    dim: Annotated[int, at_least(2)] = 256  # of z; for vmf on the unit sphere
+    hidden_dim: Annotated[int, at_least(2)] = 2048  # of the projection head
     output_norm: bool = True  # BatchNorm after the head's last layer, as SimCLR; C-SimCLR has none
-    kappa_e: float = 1024.0  # vmf: concentration of p(z|v), how little noise a view's embedding carries
-    kappa_b: float = 10.0  # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
-    sigma_min: float = 0.1  # bounded: least noise, against μ of length √d
-    sigma_max: float = 1.0  # bounded: most noise
-    lambda_a: float | None = None  # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 1e-4
-    lambda_b: float | None = None  # weight per nat of I(v2; z2 | v1); None: likewise
-    lambda_warmup: float = 0.3  # share of training over which both weights rise linearly from 0
+    # vmf: concentration of p(z|v), how little noise a view's embedding carries
+    kappa_e: Annotated[float, KAPPA] = 1024.0
+    # inverse temperature of the contrast; vmf: the concentration of q(z1|v2) as well
+    kappa_b: Annotated[float, KAPPA] = 10.0
+    sigma_min: Annotated[float, Positive] = 0.1  # bounded: least noise, against μ of length √d
+    sigma_max: Annotated[float, Positive] = 1.0  # bounded: most noise
+    # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 1e-4
+    lambda_a: Annotated[float | None, NonNegative] = None
+    # weight per nat of I(v2; z2 | v1); None: likewise
+    lambda_b: Annotated[float | None, NonNegative] = None
+    lambda_warmup: Annotated[float, Fraction] = 0.3  # share of training over which both weights rise linearly from 0
     deterministic: bool = False  # z is μ itself and both weights are off: SimCLR at 1 / kappa-b
 
     @property
     def weights(self) -> tuple[float, float]:
-        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf, and for the Gaussian forms docs/demo.md's sweep."""
+        """(λa, λb): those asked for, else C-SimCLR's β = 1 for vmf and docs/demo.md's sweep for bounded."""
         usual = 0.5 if self.parameterisation == "vmf" else 1e-4
         weight_a, weight_b = (usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))
         return weight_a, weight_b
+
+    def conflict(self) -> str | None:
+        """The flag and rule of settings that are in range one by one and do not go together."""
+        if self.parameterisation == "vmf" and self.bound == "rate-normal":
+            return (
+                "bound rate-normal: the rate is a constant on the sphere; take cross_view or rate-mixture, or "
+                "--method.parameterisation bounded"
+            )
+        if self.parameterisation == "bounded" and not self.sigma_min < self.sigma_max:
+            return f"sigma-min {self.sigma_min}: must be below --method.sigma-max {self.sigma_max}"
+        return None
 
     def ramp(self, progress: float) -> float:
         """Share of both weights that is on at ``progress`` in [0, 1)."""
@@ -72,29 +90,29 @@ class StochasticHead(nn.Module):
         """p(z|v) of each row."""
         config = self.config
         if self.sigma is None:
-            return VMF(mu=unit(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
+            return VMF(mu=l2_normalize(self.mean(h)), kappa_e=config.kappa_e, kappa_b=config.kappa_b)
         hidden = self.mean[:3](h)  # after the ReLU
         raw_mu, raw_sigma = self.mean[3:](hidden), self.sigma(hidden)
-        if config.parameterisation == "free":
-            return free(raw_mu, raw_sigma)
         return bounded(raw_mu, raw_sigma, config.sigma_min, config.sigma_max)
 
 
-class SuperInfo(nn.Module):
+class SuperInfo(Method):
     """Backbone, head to p(z|v), one draw of z a view that both terms of the loss read."""
 
+    Config = SuperInfoConfig
+    config: SuperInfoConfig
+
     def __init__(self, config: SuperInfoConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
+        super().__init__(config, backbone, sizes)
         self.head = StochasticHead(config, sizes.feature_dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Terms: in nats loss, nce, score and predictive as SimCLR's, and those of ``logged``; spreads, snr.
+        """Terms: in nats loss, nce, nce_score and predictive as SimCLR's, and those of ``logged``; stds, snr.
 
         predictive = log N − two-tower loss is a lower bound on I(z1; z2) (vmf: I(z1; v2)) on the batch that is trained
-        on, and at most ``cosine_cap(N, 1/κb)``. With a rate bound both superfluous terms subtract the mean of the two
-        directions' InfoNCE: their mean is a bound, each alone is not. spread, z_spread and h_spread, in [0, 1], are
-        those of the directions of μ, z and h.
+        on; its cap is below κb nats (docs/information.md). With a rate bound both superfluous terms subtract the mean
+        of the two directions' InfoNCE: their mean is a bound, each alone is not. embedding_std, z_std and
+        h_std, in [0, 1], are those of the directions of μ, z and h.
         """
         config = self.config
         h = self.backbone(torch.cat(batch.views))
@@ -109,11 +127,11 @@ class SuperInfo(nn.Module):
         _, predictive = info_nce(*logits)
         terms = {
             "nce": nce.detach(),
-            "score": score.detach(),
+            "nce_score": score.detach(),
             "predictive": predictive,
-            # Of μ: a collapsed μ would still leave the sampling noise in z's own spread.
-            "spread": spread(p1.directions(p1.mu)),
-            "h_spread": spread(unit(h)),
+            # Of μ: a collapsed μ would still leave the sampling noise in z's own std.
+            "embedding_std": embedding_std(p1.directions(p1.mu)),
+            "h_std": embedding_std(l2_normalize(h)),
         }
         if config.deterministic:
             return {"loss": nce, **terms}
@@ -121,5 +139,5 @@ class SuperInfo(nn.Module):
         s12, s21 = superfluous(config.bound, p1, p2, z1, bound), superfluous(config.bound, p2, p1, z2, bound)
         weight_a, weight_b = config.weights
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
-        terms |= {**logged(config.bound, p1, s12, s21), "z_spread": spread(anchors[0])}
+        terms |= {**logged(config.bound, p1, s12, s21), "z_std": embedding_std(anchors[0])}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}

@@ -6,25 +6,27 @@ Run: ``python -m pretrain demo-vicreg --data FOLDER``.
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.methods.base import Batch, Sizes
-from pretrain.methods.heads import normalised_mlp
+from pretrain.common.ranges import NonNegative, at_least
+from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
+from pretrain.methods.heads import mlp_bn
 from pretrain.runtime.distributed import gather
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VICRegConfig:
+class VICRegConfig(MethodConfig):
     """VICReg's settings for ImageNet (section 4.2; facebookresearch/vicreg main_vicreg.py)."""
 
-    dim: int = 8192
-    hidden_dim: int = 8192
-    invariance_weight: float = 25.0  # λ
-    variance_weight: float = 25.0  # μ
-    covariance_weight: float = 1.0  # ν
+    dim: Annotated[int, at_least(2)] = 8192
+    hidden_dim: Annotated[int, at_least(2)] = 8192
+    invariance_weight: Annotated[float, NonNegative] = 25.0  # λ
+    variance_weight: Annotated[float, NonNegative] = 25.0  # μ
+    covariance_weight: Annotated[float, NonNegative] = 1.0  # ν
 
 
 def vicreg_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,13 +47,15 @@ def vicreg_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return F.mse_loss(z1, z2), torch.stack(variances).mean(), torch.stack(covariances).sum()
 
 
-class VICReg(nn.Module):
+class VICReg(Method):
     """Backbone and three-layer expander."""
 
+    Config = VICRegConfig
+    config: VICRegConfig
+
     def __init__(self, config: VICRegConfig, backbone: nn.Module, sizes: Sizes) -> None:
-        super().__init__()
-        self.config, self.backbone, self.feature_dim = config, backbone, sizes.feature_dim
-        self.expander = normalised_mlp(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
+        super().__init__(config, backbone, sizes)
+        self.expander = mlp_bn(sizes.feature_dim, config.hidden_dim, config.hidden_dim, config.dim)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Terms: loss, the weighted sum (eq. 6); invariance, variance and covariance."""

@@ -14,8 +14,8 @@ from pretrain.common.errors import RunError
 
 WINDOW = 20  # logged steps averaged before anything is said
 STOP_FROM, WARN_FROM = 0.1, 0.3  # progress: early steps are not judged
-SPREAD_WARN, SPREAD_STOP = 0.8, 0.1  # of 1, the spread of directions that fill the sphere
-ALIKE_STOP = 0.02  # with a queue or without negatives: demo-infomin learns at 0.11
+STD_WARN, STD_STOP = 0.8, 0.1  # of 1, the embedding_std of directions that fill the sphere
+QUEUE_STOP = 0.02  # lower for methods with a queue or without negatives: demo-infomin trains normally at 0.11
 PREDICTIVE_WARN = 0.05  # nats
 AT_BOUND_WARN = 0.5  # share of the σ within 1 % of the least or greatest allowed
 
@@ -28,17 +28,17 @@ def check_finite(step: int, terms: Mapping[str, float]) -> None:
 
 
 class CollapseWatch:
-    """Looks at the terms "spread", "predictive" and "sigma_at_bound", averaged over the last WINDOW logged steps.
+    """Watches the terms embedding_std, predictive and sigma_at_bound, averaged over the last WINDOW logged steps.
 
-    Stops the run when the spread is under SPREAD_STOP in a method that contrasts the batch, which is one with the term
-    "predictive", and under ALIKE_STOP in others, whose healthy embeddings fill less of the sphere. Warns once, on
-    stderr, when it is under SPREAD_WARN in the former, when the predictive information is under PREDICTIVE_WARN, and
+    Stops the run when embedding_std is under STD_STOP in a method that contrasts the batch, which is one with the term
+    "predictive", and under QUEUE_STOP in others, whose healthy embeddings fill less of the sphere. Warns once, on
+    stderr, when it is under STD_WARN in the former, when the predictive information is under PREDICTIVE_WARN, and
     when more than AT_BOUND_WARN of the σ are at a bound. Methods without these terms are not watched.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        watched = ("spread", "predictive", "sigma_at_bound")
+        watched = ("embedding_std", "predictive", "sigma_at_bound")
         self.recent: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in watched}
         self.warned: set[str] = set()
 
@@ -51,13 +51,13 @@ class CollapseWatch:
                     self._judge(step, name, sum(values) / WINDOW, contrast="predictive" in terms)
 
     def _judge(self, step: int, name: str, mean: float, *, contrast: bool) -> None:
-        least = SPREAD_STOP if contrast else ALIKE_STOP
-        if name == "spread" and mean < least and step >= STOP_FROM * self.steps:
+        least = STD_STOP if contrast else QUEUE_STOP
+        if name == "embedding_std" and mean < least and step >= STOP_FROM * self.steps:
             raise RunError(
-                f"collapsed: spread of the embeddings {mean:.3f} < {least} (mean of {WINDOW} logged steps up to "
-                f"step {step}); lower λ or the learning rate, or look at the images"
+                f"embeddings collapsed (std {mean:.3f} < {least}, mean of {WINDOW} logged steps up to step {step}): "
+                "lower the learning rate or λ, or check the images"
             )
-        if name in self.warned or step < WARN_FROM * self.steps or (name == "spread" and not contrast):
+        if name in self.warned or step < WARN_FROM * self.steps or (name == "embedding_std" and not contrast):
             return
         if reason := _doubt(name, mean):
             self.warned.add(name)
@@ -68,5 +68,5 @@ def _doubt(name: str, mean: float) -> str | None:
     """What is doubtful about a watched term's mean, None if nothing is."""
     if name == "sigma_at_bound":
         return f"{name} {mean:.3f} > {AT_BOUND_WARN}" if mean > AT_BOUND_WARN else None
-    limit = SPREAD_WARN if name == "spread" else PREDICTIVE_WARN
+    limit = STD_WARN if name == "embedding_std" else PREDICTIVE_WARN
     return f"{name} {mean:.3f} < {limit}" if mean < limit else None

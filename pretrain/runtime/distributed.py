@@ -26,7 +26,7 @@ _control: dist.ProcessGroup | None = None  # gloo beside nccl: small messages th
 
 
 def world_size() -> int:
-    """Number of processes that train together; 1 unless ``joined`` has formed a group."""
+    """Number of processes that train together; 1 unless ``process_group`` has formed a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -40,13 +40,13 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return gather_constant(tensor)
+        return gather_no_grad(tensor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         gradient = gradients[0].contiguous()
         dist.all_reduce(gradient)
-        return share(gradient)
+        return local_rows(gradient)
 
 
 def gather(tensor: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def gather(tensor: Tensor) -> Tensor:
     return _Gather.apply(tensor) if world_size() > 1 else tensor
 
 
-def gather_constant(tensor: Tensor) -> Tensor:
+def gather_no_grad(tensor: Tensor) -> Tensor:
     """``gather`` without gradient, for keys, indices and pixels of any dtype."""
     if world_size() == 1:
         return tensor.detach()
@@ -68,7 +68,7 @@ def gather_constant(tensor: Tensor) -> Tensor:
         return torch.cat(rows)
 
 
-def share(tensor: Tensor) -> Tensor:
+def local_rows(tensor: Tensor) -> Tensor:
     """This rank's slice (n, …) of a global (world·n, …) tensor; what ``gather`` put together."""
     n = len(tensor) // world_size()
     return tensor[rank() * n : (rank() + 1) * n]
@@ -83,7 +83,7 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
     return total / world_size()
 
 
-def agree(*flags: bool) -> tuple[bool, ...]:
+def any_rank(*flags: bool) -> tuple[bool, ...]:
     """Each flag, true if it is on any rank: what ranks must decide alike though clocks, signals and files differ."""
     if world_size() == 1:
         return flags
@@ -92,7 +92,7 @@ def agree(*flags: bool) -> tuple[bool, ...]:
     return tuple(bool(flag) for flag in raised)
 
 
-def from_first(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """Rank 0's value on every rank (picklable)."""
     if world_size() == 1:
         return value
@@ -101,7 +101,7 @@ def from_first(value: T) -> T:
     return values[0]
 
 
-def from_all(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """Every rank's value (picklable), in rank order, on every rank."""
     if world_size() == 1:
         return [value]
@@ -111,7 +111,7 @@ def from_all(value: T) -> list[T]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """A block after which every rank goes on, or none: if it raises on any, the first that did raises, others exit.
 
     So one error is one line, and nobody waits for a rank that is gone.
@@ -121,14 +121,14 @@ def together() -> Iterator[None]:
         yield
     except Exception as caught:
         error = caught
-    if agree(error is not None)[0]:
-        first = from_all(error is not None).index(True)
+    if any_rank(error is not None)[0]:
+        first = all_gather_object(error is not None).index(True)
         if error is not None and rank() == first:
             raise error
         raise SystemExit(1)
 
 
-def say(line: str) -> None:
+def print_rank0(line: str) -> None:
     """Print ``line`` to stderr, once for all ranks."""
     if rank() == 0:
         print(line, file=sys.stderr, flush=True)
@@ -150,7 +150,7 @@ def local_device() -> torch.device:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Form torchrun's process group (nccl on GPUs, gloo on the CPU) for the block; nothing outside torchrun."""
     global _control
     device = local_device()

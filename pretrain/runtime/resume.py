@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import pickle
 import sys
 import zipfile
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 
 from pretrain.common.errors import RunError
 from pretrain.common.files import replacing
-from pretrain.runtime.distributed import from_first, rank
+from pretrain.runtime.distributed import broadcast_object, rank
 
 
 class Stateful(Protocol):
@@ -29,22 +28,6 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
         """Take them in again."""
         ...
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock; a second process says so and waits. It ends with its process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        # lockf, not flock: loader processes forked from this one must not keep the lock of a killed parent.
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"another process works in {folder}: waiting for it", file=sys.stderr)
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-        for half_written in folder.glob(".*.tmp"):  # left by a process killed during a save
-            half_written.unlink()
-        yield
 
 
 @contextmanager
@@ -81,7 +64,7 @@ def load_state(folder: Path, parts: Mapping[str, Stateful]) -> int:
 
     A damaged save is named on stderr and the one before it is taken.
     """
-    path, state = from_first(_newest_usable(folder, parts) if rank() == 0 else (None, None))
+    path, state = broadcast_object(_newest_usable(folder, parts) if rank() == 0 else (None, None))
     if state is None:
         return 0
     try:

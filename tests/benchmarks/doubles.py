@@ -1,17 +1,15 @@
 """Stand-ins shared by the tests of the benchmarks package."""
 
-from benchmarks.records import InputConvention, RunRecord, RunSpec
-from benchmarks.tasks.base import TASKS
+from benchmarks.records import RunRecord, RunSpec
+from benchmarks.tasks import TASKS
+from pretrain.common.pixels import PixelInput
 
-IMAGENET_INPUT = InputConvention(
-    pixel_mean=(0.485, 0.456, 0.406), pixel_std=(0.229, 0.224, 0.225), channel_order="RGB", stride_in_1x1=False
-)
+IMAGENET_INPUT = PixelInput()
 
 
 def make_spec(**changes):
     values = {
         "task": "linear",
-        "protocol": "lbfgs",
         "protocol_digest": "d" * 64,
         "precision": "fp32",
         "data_name": "toy",

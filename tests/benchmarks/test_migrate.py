@@ -1,81 +1,19 @@
-"""Records of schema 1 are not orphaned."""
+"""Records of schema 2 are not orphaned."""
 
-import dataclasses
 import json
-import os
-from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-import yaml
-from torchvision.models import resnet18
 
 from benchmarks.__main__ import main
 from benchmarks.migrate import migrate
-from benchmarks.records import UNKNOWN, ResultsStore, files_of
+from benchmarks.records import ResultsStore, files_of
 from benchmarks.report.cells import recorded
-from benchmarks.tasks import detection
+from benchmarks.tasks import TASKS, Setup
 from pretrain.common.errors import InputError
-from pretrain.common.tensors import tensor_digest
-from tests.benchmarks.doubles import IMAGENET_INPUT
-from transfer.checkpoints import converted as proofs
-from transfer.checkpoints import key_map
-from transfer.checkpoints.backbone import weights_digest
-from transfer.detection.config import resolved_protocol
+from pretrain.common.files import digest
 
-GREY_INPUT = dataclasses.replace(IMAGENET_INPUT, pixel_mean=(0.5, 0.5, 0.5), pixel_std=(0.25, 0.25, 0.25))
-
-
-def old_record(store, stem, *, config, spec_id="0123456789ab", precision="fp32", sha256="a" * 64, status="ok", **spec):
-    """A record as schema 1 wrote it, with the keys that it had."""
-    values = {
-        "task": "coco-seg",
-        "task_version": 1,
-        "protocol": "coco_fpn_1x",
-        "data_name": "toy",
-        "data_fingerprint": "f" * 64,
-        "checkpoint_sha256": sha256,
-        "seed": 0,
-        "profile": "demo",
-        "overrides": [],
-        "num_gpus": 0,
-    } | spec
-    record = {
-        "schema_version": 1,
-        "spec": values,
-        "label": "mine",
-        "architecture": "resnet18",
-        "status": status,
-        "error": None if status == "ok" else "no disk",
-        "metrics": {"bbox/AP": 7.0, "segm/AP": 5.0} if status == "ok" else {},
-        "test_images": 10,
-        "data": {"description": "a toy", "synthetic": True},
-        "config": config,
-        "environment": {"precision": precision},
-        "git": {"commit": "c" * 40, "dirty": False},
-        "start": "2026-01-01T00:00:00Z",
-        "end": "2026-01-01T00:01:00Z",
-        "wall_seconds": 60.0,
-        "peak_memory_mb": 1.0,
-        "resumed_at": None,
-        "log": f"runs/{spec_id}/log.txt",
-    }
-    path = store.root / spec_id / f"{stem}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record))
-    return path
-
-
-def detector_config(change=lambda cfg: None, protocol="coco_fpn_1x"):
-    """What a record of schema 1 kept of a detector: the whole resolved config and facts."""
-    cfg = resolved_protocol(protocol, "demo", 0, [])
-    cfg.OUTPUT_DIR, cfg.SEED, cfg.MODEL.WEIGHTS = "/anywhere", 3, "/x.pkl"
-    cfg.DATASETS.TRAIN, cfg.MODEL.ROI_HEADS.NUM_CLASSES = ("toy_train",), 20
-    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT = [127.5] * 3, [63.75] * 3, "RGB"
-    change(cfg)
-    return yaml.safe_load(cfg.dump()) | {"facts": {"precision": "bf16"}}
+FIRST, SECOND = "20260101T000100Z-aaaaaa", "20260102T000100Z-bbbbbb"
 
 
 @pytest.fixture
@@ -84,133 +22,294 @@ def store(tmp_path, monkeypatch):
     return ResultsStore()
 
 
-def conversion(folder, convention, stem):
-    """A conversion as it is kept, of a ResNet-18 with counters; (old digest, new digest)."""
-    torch.manual_seed(0)
-    state = {n: t for n, t in resnet18(weights=None).state_dict().items() if "fc." not in n}
-    arrays = {ours: state[theirs].numpy() for theirs, ours in key_map.to_detectron2("resnet18").items()}
-    folder.mkdir(exist_ok=True)
-    proofs.write_pkl(folder / f"{stem}.pkl", proofs.pickled(arrays))
-    about = {"source_sha256": tensor_digest(state), **dataclasses.asdict(convention)}
-    (folder / f"{stem}.json").write_text(json.dumps(about))
-    assert tensor_digest(state) != weights_digest(state)
-    return tensor_digest(state), weights_digest(state)
+def old_spec(**changes):
+    """A spec with the keys that schema 2 had."""
+    return {
+        "task": "few-label",
+        "task_version": 2,
+        "protocol": "lbfgs-10",
+        "protocol_digest": "d" * 64,
+        "precision": "fp32",
+        "data_name": "toy",
+        "data_fingerprint": "f" * 64,
+        "checkpoint_sha256": "a" * 64,
+        "input": {
+            "pixel_mean": [0.485, 0.456, 0.406],
+            "pixel_std": [0.229, 0.224, 0.225],
+            "channel_order": "RGB",
+            "stride_in_1x1": False,
+        },
+        "seed": 0,
+        "profile": "demo",
+        "overrides": [],
+        "num_gpus": None,
+    } | changes
 
 
-def test_a_record_becomes_the_one_that_would_be_written_today(store, tmp_path, capsys):
-    old, new = conversion(tmp_path / "converted", IMAGENET_INPUT, "x")
-    path = old_record(store, "20260101T000100Z-aaaaaa", config=detector_config(), sha256=old, precision="bf16")
-    text = path.read_text()
-    assert migrate(store) == 1 and "migrated 1 run records to schema 2" in capsys.readouterr().err
-    (record,) = store.load_all()
-    today = detection.resolve("coco-seg", "coco_fpn_1x", "demo", 0, ())
-    assert record.spec.protocol_digest == today.digest  # so the run counts as done
-    assert (record.spec.checkpoint_sha256, record.spec.input, record.spec.precision) == (new, IMAGENET_INPUT, "bf16")
-    assert record.metrics == {"bbox/AP": 7.0, "segm/AP": 5.0}
-    assert record.migrated == {"schema_version": 1, "spec_id": "0123456789ab"}
-    assert store.has(record.spec)
-    assert (tmp_path / "runs-schema-1" / "0123456789ab" / path.name).read_text() == text  # nothing is lost
-    assert migrate(store) == 0 and len(list(store.load_all())) == 1
+def old_record(store, stem=FIRST, *, metrics=(("top1", 7.0),), error=None, folder=None, about=None, **spec):
+    """A record as schema 2 wrote it: indented JSON, the schema first, in the folder of its spec's digest."""
+    values = old_spec(**spec)
+    spec_id = folder or digest(values)[:12]
+    record = {
+        "schema_version": 2,
+        "spec": values,
+        "label": "mine",
+        "architecture": "resnet18",
+        "status": "failed" if error else "ok",
+        "error": error,
+        "metrics": {} if error else dict(metrics),
+        "test_images": None if error else 10,
+        "data": {"description": "a toy", "synthetic": True},
+        "config": {},
+        "environment": {"precision": "fp32"},
+        "git": {"commit": "c" * 40, "dirty": False},
+        "start": "2026-01-01T00:00:00Z",
+        "end": "2026-01-01T00:01:00Z",
+        "wall_seconds": 60.0,
+        "peak_memory_mb": 1.0,
+        "resumed_at": None,
+        "log": f"runs/{spec_id}/log.txt",
+        "notes": [],
+        "migrated": about,
+    }
+    path = store.root / spec_id / f"{stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1))
+    return path
+
+
+def state_of(folder):
+    """Every file below ``folder`` with its content, but for the lock."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("task", "protocol", "now"),
     [
-        {"precision": "fp32"},
-        {"config": detector_config(lambda cfg: cfg.SOLVER.merge_from_list(["BASE_LR", 0.123]))},  # an edited YAML
-        {"config": detector_config(lambda cfg: cfg.INPUT.merge_from_list(["FORMAT", "BGR"]))},
+        ("linear", "lbfgs", "linear"),
+        ("few-label", "lbfgs-10", "low-shot"),
+        ("knn", "knn", "knn"),
+        ("voc-det", "voc_c4_24k", "voc-c4-24k"),
+        ("voc-det", "voc_fpn_24k", "voc-fpn-24k"),
+        ("coco-seg", "coco_fpn_1x", "coco-fpn-1x"),
+        ("coco-seg", "coco_c4_1x", "coco-c4-1x"),
+        ("coco-det", "coco_det_fpn_1x", "coco-det-fpn-1x"),
+        ("coco-det", "coco_det_c4_1x", "coco-det-c4-1x"),
     ],
 )
-def test_what_used_to_share_a_spec_comes_apart(store, change):
-    """Two attempts in one folder of schema 1: another precision, another content of the YAML, another input."""
-    same = {"config": detector_config(), "precision": "bf16"}
-    old_record(store, "20260101T000100Z-aaaaaa", **same)
-    old_record(store, "20260101T000200Z-bbbbbb", **same | change)
-    old_record(store, "20260101T000300Z-cccccc", **same)
-    migrate(store)
-    first, second, third = (next(store.root.glob(f"*/*{letter * 6}.json")).parent for letter in "abc")
-    assert first == third != second
-
-
-def test_paths_data_and_seed_of_the_config_are_no_part_of_the_protocol(store):
-    moved = detector_config(lambda cfg: cfg.merge_from_list(["OUTPUT_DIR", "/else", "DATALOADER.NUM_WORKERS", 7]))
-    for stem, config in (("20260101T000100Z-aaaaaa", detector_config()), ("20260101T000200Z-bbbbbb", moved)):
-        old_record(store, stem, config=config)
-    migrate(store)
-    assert len({record.spec for record in store.load_all()}) == 1
-
-
-def test_tensors_that_two_conversions_read_in_two_ways_keep_what_the_record_says(store, tmp_path):
-    old, _ = conversion(tmp_path / "converted", IMAGENET_INPUT, "x")
-    conversion(tmp_path / "converted", dataclasses.replace(IMAGENET_INPUT, channel_order="BGR"), "y")
-    old_record(store, "20260101T000100Z-aaaaaa", config=detector_config(), sha256=old)
-    migrate(store)
+def test_a_task_and_its_protocol_become_one_name(store, task, protocol, now):
+    old_record(store, task=task, protocol=protocol, task_version=TASKS[now].version)
+    assert migrate(store) == 1
     (record,) = store.load_all()
-    assert (record.spec.checkpoint_sha256, record.spec.input) == (old, GREY_INPUT)  # of its own config
+    assert record.spec.task == now and recorded("demo") == [("mine", record.spec)]
 
 
-@pytest.mark.parametrize("written", ["during the first", "during the second", "copied since", "copied, one attempt"])
-def test_the_files_go_to_the_attempt_that_wrote_them(store, written):
-    first = old_record(store, "20260101T000100Z-aaaaaa", config=detector_config())
-    second = old_record(store, "20260102T000100Z-bbbbbb", config=detector_config())
-    values = json.loads(second.read_text()) | {"start": "2026-01-02T00:00:00Z", "end": "2026-01-02T00:01:00Z"}
-    second.write_text(json.dumps(values))
-    files = first.parent / "files"
-    files.mkdir()
-    (files / "predictions.json").write_text("[]")
-    times = {"during the first": "2026-01-01T00:00:59+00:00", "during the second": "2026-01-02T00:00:59+00:00"}
-    when = datetime.fromisoformat(times.get(written, "2026-02-01T00:00:00+00:00")).timestamp()
-    os.utime(files / "predictions.json", (when, when))
-    if written == "copied, one attempt":
-        second.unlink()
-    migrate(store)
-    owners = [letter for letter in "ab" for path in store.root.glob(f"*/*{letter * 6}.json") if files_of(path).is_dir()]
-    assert owners == {"during the second": ["b"], "copied since": []}.get(written, ["a"])
-    assert (files / "predictions.json").exists() is (written == "copied since")  # nobody's files stay where they were
-
-
-def test_a_failed_record_without_settings_is_kept_and_enters_no_table(store):
-    old_record(store, "20260101T000100Z-aaaaaa", config={}, status="failed", precision=None)
-    migrate(store)
+def test_a_record_becomes_the_one_that_would_be_written_today(store, tmp_path, capsys):
+    path = old_record(store, seed=3, overrides=["A", "1"], num_gpus=2)
+    text, old_id = path.read_text(), path.parent.name
+    assert migrate(store) == 1
+    kept = tmp_path / "runs-schema-2"
+    said = capsys.readouterr().err
+    assert said == f"migrated 1 run records to schema 3; the old ones are in {kept}\n"
     (record,) = store.load_all()
-    assert (record.spec.protocol_digest, record.spec.precision, record.error) == (UNKNOWN, UNKNOWN, "no disk")
-    assert recorded("demo") == []
+    (now,) = store.all_paths()
+    assert now.name == path.name and now.parent.name == record.spec.spec_id != old_id
+    values, before = json.loads(now.read_text()), json.loads(text)
+    spec = {key: value for key, value in before["spec"].items() if key != "protocol"} | {"task": "low-shot"}
+    about = {"schema_version": 2, "spec_id": old_id}
+    new = {"checkpoint": None, "files": []}  # which schema 2 had not
+    assert values == before | new | {"schema_version": 3, "spec": spec, "migrated": about}
+    assert record.spec.protocol_digest == "d" * 64 and store.has(record.spec)
+    assert state_of(kept) == {f"{old_id}/{path.name}": text.encode()}  # nothing is lost
+    assert migrate(store) == 0 and capsys.readouterr().err == "" and list(store.load_all()) == [record]
 
 
-def test_a_migration_that_was_killed_is_finished_by_the_next(store, monkeypatch):
-    for day, letter in ((1, "a"), (2, "b")):
-        old_record(store, f"2026010{day}T000100Z-{letter * 6}", config=detector_config())
+# As the smoke profile's records had them before tasks were renamed: these settings must never move unnoticed.
+DIGESTS = {
+    "linear": "d3bd439263d0ec6c19f58ecfb2ca8517e088b13c185e2463ffdeb7da99e52c24",
+    "low-shot": "b3b3e1e3a834250f14257f7ebf5e9af86c4aea6f7f73094f86f3e5e7a6d8e15d",
+    "knn": "71747ad51f8435755fdefe8106ed96cfde984df0475306df5154cd3453fbcc53",
+}
+
+
+@pytest.mark.parametrize("task", DIGESTS)
+def test_the_settings_have_the_digest_that_they_had(task):
+    assert TASKS[task].settings(Setup(profile="smoke")).digest == DIGESTS[task]
+
+
+def test_the_files_of_an_attempt_move_along_and_are_listed(store):
+    path = old_record(store)
+    other = old_record(store, SECOND, seed=1)
+    files_of(path).mkdir()
+    for name in ("predictions.json", "log.txt", "metrics.json"):
+        (files_of(path) / name).write_text(name)
+    assert migrate(store) == 2
+    with_files, without = (next(store.root.glob(f"*/{one.name}")) for one in (path, other))
+    record = store.load(with_files)
+    assert record.files == ("log.txt", "metrics.json", "predictions.json")
+    assert {one.name: one.read_text() for one in files_of(with_files).iterdir()} == {
+        name: name for name in record.files
+    }
+    assert not files_of(path).exists() and store.load(without).files == () and not files_of(without).exists()
+
+
+def test_the_files_of_an_unfinished_attempt_stay_where_they_are(store):
+    """They are of no record; an attempt under the new name begins anew."""
+    path = old_record(store, error="no disk")
+    (path.parent / "files").mkdir()
+    (path.parent / "files" / "last_checkpoint").write_text("x")
+    assert migrate(store) == 1
+    assert (path.parent / "files" / "last_checkpoint").exists() and next(store.load_all()).files == ()
+
+
+def test_what_a_record_of_schema_1_was_is_kept(store):
+    about = {"schema_version": 1, "spec_id": "0123456789ab"}
+    old_record(store, about=about)
+    assert migrate(store) == 1 and next(store.load_all()).migrated == about
+
+
+def test_attempts_at_one_run_stay_together(store):
+    old_record(store, error="no disk")
+    old_record(store, SECOND)
+    assert migrate(store) == 2
+    (record,) = {record.spec for record in store.load_all()}
+    assert [one.status for one in store.attempts(record)] == ["failed", "ok"] and store.has(record)
+
+
+def broken_spec(store):
+    path = store.root / "x" / "y.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema_version": 2, "spec": {}}')
+    return path
+
+
+def cut_off(store):
+    path = old_record(store, SECOND)
+    path.write_text(path.read_text()[:-20])
+    return path
+
+
+def in_the_wrong_folder(store):
+    return old_record(store, SECOND, folder="0123456789ab")
+
+
+def without_a_protocol(store):
+    path = old_record(store, SECOND)
+    values = json.loads(path.read_text())
+    del values["spec"]["protocol"]
+    moved = path.parent.with_name(digest(values["spec"])[:12])
+    moved.mkdir()
+    (moved / path.name).write_text(json.dumps(values))
+    path.unlink()
+    return moved / path.name
+
+
+def with_a_metric_that_is_no_percentage(store):
+    return old_record(store, SECOND, metrics=[("top1", 101.0)])
+
+
+def nested_deep(store):
+    path = old_record(store, SECOND)
+    deep = "[" * 100_000 + "]" * 100_000
+    path.write_text(path.read_text().replace('"config": {}', f'"config": {{"x": {deep}}}'))
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [broken_spec, cut_off, in_the_wrong_folder, without_a_protocol, with_a_metric_that_is_no_percentage, nested_deep],
+)
+def test_a_damaged_record_is_one_line_and_stays_and_the_others_go_on(store, tmp_path, capsys, damage):
+    path = damage(store)
+    text = path.read_text()
+    good = old_record(store, seed=5)
+    assert migrate(store) == 1 and path.read_text() == text
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert f"{path.name} is not a run record (" in line and line.endswith("move it away") and len(line) < 700
+    assert [one.name for one in (tmp_path / "runs-schema-2").rglob("*.json")] == [good.name]
+    assert [record.spec.seed for record in store.load_all()] == [5]
+
+
+def test_a_record_of_schema_1_is_named_and_stays(store, capsys):
+    path = old_record(store)
+    text = path.read_text().replace('"schema_version": 2', '"schema_version": 1', 1)
+    path.write_text(text)
+    assert migrate(store) == 0 and list(store.load_all()) == [] and path.read_text() == text
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path.name} is not a run record (schema_version 1, expected 3): move it away" in line
+
+
+@pytest.mark.parametrize("step", ["before the record is written", "before the old one is kept"])
+@pytest.mark.parametrize("letter", ["a", "b"])
+def test_a_migration_that_was_killed_is_repeated_with_the_same_result(tmp_path, monkeypatch, step, letter):
+    """Killed at the first or at the second record: what it had written is written again."""
+    results = {}
+    for killed in (False, True):
+        monkeypatch.setenv("RESULTS_DIR", str(tmp_path / str(killed)))
+        store = ResultsStore()
+        for stem in (FIRST, SECOND):
+            path = old_record(store, stem)
+            files_of(path).mkdir()
+            (files_of(path) / "predictions.json").write_text(stem)
+        if killed:
+            with monkeypatch.context() as patched:
+                kill(patched, step, letter * 6)
+                with pytest.raises(KeyboardInterrupt):
+                    migrate(store)
+            assert migrate(store) == (1 if letter == "b" else 2)
+        else:
+            assert migrate(store) == 2
+        results[killed] = state_of(store.root.parent)
+    assert results[True] == results[False]
+    assert [record.files for record in store.load_all()] == [("predictions.json",)] * 2
+
+
+def kill(patched, step, letters):
+    """Interrupt the migration of the record named ``letters``."""
     rename = Path.rename
 
-    def killed(path, target):
-        if path.name.endswith("bbbbbb.json"):
+    def interrupted(path, target):
+        if path.name.endswith(f"{letters}.json"):
             raise KeyboardInterrupt
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", killed)
-    with pytest.raises(KeyboardInterrupt):
-        migrate(store)
-    monkeypatch.undo()
-    monkeypatch.setenv("RESULTS_DIR", str(store.root.parent))
-    assert migrate(store) == 1 and len(list(store.load_all())) == 2
-    assert len(list((store.root.parent / "runs-schema-1").glob("*/*.json"))) == 2
+    def write(path, values):
+        if path.stem.endswith(letters):
+            raise KeyboardInterrupt
+        path.write_text(json.dumps(values, indent=1) + "\n")
+
+    if step == "before the old one is kept":
+        patched.setattr(Path, "rename", interrupted)
+    else:
+        patched.setattr("benchmarks.migrate.write_json", write)
 
 
-def test_a_broken_record_is_one_line_and_stays_and_the_others_go_on(store, capsys):
-    path = store.root / "x" / "y.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"schema_version": 1, "spec": {}}')
-    old_record(store, "20260101T000100Z-aaaaaa", config=detector_config())
-    assert migrate(store) == 1 and path.exists()
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-    assert "y.json is not a run record" in line
+@pytest.mark.parametrize("where", ["mkdir", "write_json", "rename"])
+def test_a_folder_that_cannot_be_written_costs_a_warning_alone(store, monkeypatch, capsys, where):
+    """As root, nothing is read-only: the error is raised in its place."""
+    path = old_record(store)
+    text = path.read_text()
+
+    def refuse(*arguments, **more):
+        raise PermissionError(30, "Read-only file system", "/results")
+
+    with monkeypatch.context() as patched:
+        if where == "write_json":
+            patched.setattr("benchmarks.migrate.write_json", refuse)
+        else:
+            patched.setattr(Path, where, refuse)
+        assert migrate(store) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "warning: records of schema 2 cannot be migrated: Read-only file system (/results)"
+    assert path.read_text() == text
+    assert migrate(store) == 1 and len(list(store.load_all())) == 1
 
 
 def test_the_commands_migrate_first(store, capsys):
-    path = old_record(store, "20260101T000100Z-aaaaaa", config=detector_config())
+    path = old_record(store)
     assert main(["tables", "demo"]) == 0
     said = capsys.readouterr().err
     assert "migrated 1 run records" in said and "| mine" in said and "7.0 (1)" in said
     with pytest.raises(InputError, match=r"holds no predictions\.json"):  # it was found where it is now
         main(["show", str(path)])
-    assert np.isfinite(next(store.load_all()).wall_seconds)

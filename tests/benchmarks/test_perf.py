@@ -68,7 +68,7 @@ def test_linear_evaluation_keeps_one_copy_of_the_features():
     In a process of its own: what earlier tests have freed would hide what this one needs.
     """
     code = (
-        "from benchmarks.tasks import linear as evaluation; from benchmarks.perf import linear\n"
+        "from benchmarks.tasks.compute import logistic as evaluation; from benchmarks.perf import linear\n"
         "evaluation.DOUBLE_BYTES, evaluation.CHUNK = 0, 1024\n"
         "print(linear.measure(linear.Arguments(rows=50_000, dim=1024, classes=10, decays=2, iterations=1)))"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.records import ResultsStore, files_of
 from pretrain.common.errors import InputError
-from tests.benchmarks.doubles import make_record, make_spec
+from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
 
 
 def test_spec_id_is_the_digest_of_the_canonical_json():
@@ -26,6 +26,12 @@ def test_every_field_of_the_spec_is_part_of_its_identity(field):
     others = {"overrides": ("A", "1"), "num_gpus": 8, "input": dataclasses.replace(spec.input, channel_order="BGR")}
     other = others.get(field) or (value + 1 if isinstance(value, int) else value + "x")
     assert dataclasses.replace(spec, **{field: other}).spec_id != spec.spec_id
+
+
+def test_statistics_that_differ_by_rounding_are_one_input():
+    other = dataclasses.replace(IMAGENET_INPUT, mean=tuple(value + 1e-12 for value in IMAGENET_INPUT.mean))
+    assert other.identity() == IMAGENET_INPUT.identity()
+    assert dataclasses.replace(other, order="BGR").identity() != IMAGENET_INPUT.identity()
 
 
 def test_label_is_not_part_of_the_identity(tmp_path):
@@ -100,8 +106,8 @@ SPOILED = {  # how → its text, and what is said of it
     "null": (lambda values: "null", "not an object"),
     "not UTF-8": (lambda values: b"\xff\xfe{}", "codec"),
     "two records": (lambda values: json.dumps(values) * 2, "Extra data"),
-    "of another schema": (changed(schema_version=99), "schema_version 99, expected 2"),
-    "of a schema in words": (changed(schema_version="2" * 10_000), "expected 2"),
+    "of another schema": (changed(schema_version=99), "schema_version 99, expected 3"),
+    "of a schema in words": (changed(schema_version="2" * 10_000), "expected 3"),
     "without a schema": (without("schema_version"), "schema_version None"),
     "nested deep": (lambda values: DEEP, "nested too deep"),
     "settings are a number": (changed(config=1), "config is 1, not an object"),

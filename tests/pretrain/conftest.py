@@ -11,7 +11,7 @@ from PIL import Image
 
 from pretrain.augment.views import ViewsConfig
 from pretrain.config import PretrainConfig
-from pretrain.methods import SuperInfoConfig
+from pretrain.methods.superinfo import SuperInfoConfig
 
 
 def write_images(folder, count, seed=0, sizes=((40, 32), (33, 64))):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 from pretrain.__main__ import main
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import ranges
 from pretrain.config import PretrainConfig, resolve
-from pretrain.methods import METHODS, SimCLRConfig, SuperInfoConfig
+from pretrain.methods import METHODS
+from pretrain.methods.simclr import SimCLRConfig
+from pretrain.methods.superinfo import SuperInfoConfig
 from pretrain.presets import PRESETS
-from pretrain.ranges import RANGES
 
 CPU = torch.device("cpu")
 
@@ -95,16 +98,19 @@ def test_unusable_values(changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_every_number_has_a_range():
-    without = {"views.crop_scale"}  # two numbers
-    for method in METHODS.values():
-        whole = config(method=method.config())
-        parts = {"": whole, "views.": whole.views, "method.": whole.method}
-        for prefix, part in parts.items():
-            for field in dataclasses.fields(part):
-                value = getattr(part, field.name)
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    assert f"{prefix}{field.name}" in set(RANGES) | without
+@pytest.mark.parametrize("part", [PretrainConfig, ViewsConfig, *(method.Config for method in METHODS.values())])
+def test_every_number_has_a_range(part):
+    numbers = {name for name, hint in get_type_hints(part).items() if {int, float} & {hint, *get_args(hint)}}
+    assert numbers == set(ranges(part))
+
+
+def test_ranges_of_the_second_view_and_of_fractions():
+    with pytest.raises(InputError, match=r"--views2\.flip 7\.0: must be between 0 and 1"):
+        resolve(config(views2=ViewsConfig(flip=7.0)), 1000, CPU)
+    with pytest.raises(
+        InputError, match=r"--lr-drops 0\.5 1\.0: must be fractions of the training, above 0 and below 1"
+    ):
+        resolve(config(lr_drops=(0.5, 1.0)), 1000, CPU)
 
 
 def test_unknown_preset_is_named():

@@ -30,7 +30,7 @@ def test_the_flags_of_a_preset_start_at_the_preset(method):
     preset = f"demo-{method}"
     changed = parsed(preset, "--seed", "7", "--views.flip", "0.25")
     expected = dataclasses.replace(PRESETS[preset], seed=7, views=dataclasses.replace(PRESETS[preset].views, flip=0.25))
-    assert changed == expected and type(changed.method) is METHODS[method].config
+    assert changed == expected and type(changed.method) is METHODS[method].Config
 
 
 def test_the_second_view_and_the_method_have_flags():
@@ -52,7 +52,7 @@ def test_the_list_of_presets_is_readable():
 def test_every_method_has_its_two_small_presets():
     for name in METHODS:
         demo, smoke = PRESETS[f"demo-{name}"], PRESETS[f"smoke-{name}"]
-        assert type(demo.method) is type(smoke.method) is METHODS[name].config
+        assert type(demo.method) is type(smoke.method) is METHODS[name].Config
         assert demo.image_size == 48 and demo.batch_size == 64 and smoke.steps <= 10 and smoke.batch_size == 32
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from pretrain import train
 from pretrain.augment.views import VIEWS, ViewsConfig
-from pretrain.methods import METHODS, BYOLConfig, SimSiamConfig
+from pretrain.methods import METHODS
+from pretrain.methods.byol import BYOLConfig
+from pretrain.methods.simsiam import SimSiamConfig
 from pretrain.presets import PRESETS
 from pretrain.runtime.metrics import read_metrics
 
@@ -79,7 +81,7 @@ def test_the_settings_are_the_presets():
 
 def test_the_temperatures_are_the_methods():
     for name, method in METHODS.items():
-        temperature = getattr(method.config(), "temperature", None)
+        temperature = getattr(method.Config(), "temperature", None)
         if temperature is not None:
             (row,) = (row for row in rows("| method | presets |") if row[0] == f"`{name}`")
             assert row[4] == str(temperature)
@@ -91,7 +93,7 @@ def test_the_new_method_is_short_and_trains(flat_folder, results, tiny, monkeypa
     module = types.ModuleType("rotnet")
     monkeypatch.setitem(sys.modules, "rotnet", module)  # where dataclasses look for the names of a class's module
     exec(compile(code, "rotnet.py", "exec"), module.__dict__)
-    monkeypatch.setitem(METHODS, "rotnet", module.ENTRY)
+    monkeypatch.setitem(METHODS, "rotnet", module.RotNet)
     config = replace(tiny, method=module.RotNetConfig(), steps=2)
     path = train.run("x", config, flat_folder)
     losses = read_metrics(path.parent / "metrics.jsonl")

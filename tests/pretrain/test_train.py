@@ -16,7 +16,9 @@ from pretrain.common.tensors import tensor_digest
 from pretrain.config import resolve
 from pretrain.data import list_images
 from pretrain.loader import StepSampler
-from pretrain.methods import RandomConfig, SimCLRConfig, SupervisedConfig
+from pretrain.methods.random import RandomConfig
+from pretrain.methods.simclr import SimCLRConfig
+from pretrain.methods.supervised import SupervisedConfig
 from pretrain.presets import PRESETS
 from pretrain.runtime.collapse import WINDOW, CollapseWatch, check_finite
 from pretrain.runtime.metrics import read_metrics
@@ -114,7 +116,7 @@ def test_identical_images_collapse_and_stop_the_run(tmp_path, results, tiny):
     for i in range(16):
         Image.new("RGB", (32, 32)).save(tmp_path / "black" / f"{i}.png")
     for _ in range(2):  # the second attempt continues from the last save, a few steps before the end
-        with pytest.raises(RunError, match=f"collapsed: spread .* step {WINDOW - 1}\\)"):
+        with pytest.raises(RunError, match=f"embeddings collapsed \\(std .* step {WINDOW - 1}\\)"):
             train.run("x", replace(tiny, steps=WINDOW + 5, save_every=6), tmp_path / "black")
     assert not list(results.rglob("backbone.safetensors"))
 
@@ -122,25 +124,25 @@ def test_identical_images_collapse_and_stop_the_run(tmp_path, results, tiny):
 def test_collapse_watch_waits_and_warns_once(capsys):
     watch = CollapseWatch(1000)
     for step in range(100):
-        watch.check(step, {"spread": 0.01, "predictive": 0.0})
+        watch.check(step, {"embedding_std": 0.01, "predictive": 0.0})
     assert capsys.readouterr().err == ""
     with pytest.raises(RunError, match="step 100"):
-        watch.check(100, {"spread": 0.01, "predictive": 0.0})
+        watch.check(100, {"embedding_std": 0.01, "predictive": 0.0})
     watch = CollapseWatch(1000)
     for step in range(280, 400):
-        watch.check(step, {"spread": 0.5, "predictive": 1.0})
-    assert capsys.readouterr().err.count("warning: spread 0.500") == 1
+        watch.check(step, {"embedding_std": 0.5, "predictive": 1.0})
+    assert capsys.readouterr().err.count("warning: embedding_std 0.500") == 1
     watch = CollapseWatch(1000)  # with a queue or without negatives half of the sphere may be healthy
     for step in range(280, 400):
-        watch.check(step, {"spread": 0.5})
+        watch.check(step, {"embedding_std": 0.5})
     for step in range(400, 500):
-        watch.check(step, {"spread": 0.05})
+        watch.check(step, {"embedding_std": 0.05})
     assert capsys.readouterr().err == ""
-    with pytest.raises(RunError, match=r"spread of the embeddings .* < 0\.02"):
+    with pytest.raises(RunError, match=r"embeddings collapsed \(std .* < 0\.02"):
         for step in range(500, 600):
-            watch.check(step, {"spread": 0.001})
+            watch.check(step, {"embedding_std": 0.001})
     for step in range(10):
-        CollapseWatch(10).check(step, {"spread": 0.0})  # too short a run to judge
+        CollapseWatch(10).check(step, {"embedding_std": 0.0})  # too short a run to judge
 
 
 def test_a_finished_run_is_done_again_when_asked(flat_folder, results, tiny):

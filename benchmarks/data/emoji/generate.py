@@ -41,7 +41,7 @@ from benchmarks.data.emoji.annotate import (
 from benchmarks.data.emoji.scenes import EmojiConfig, classification_image, scene
 from benchmarks.data.root import DataRoot, building
 from benchmarks.data.vocxml import VocImage, write_xml
-from benchmarks.executors.local import follow_parent
+from benchmarks.executors.process import follow_parent
 from pretrain.common.files import data_dir, digest, fingerprint, write_json
 from pretrain.common.signals import signals_held
 

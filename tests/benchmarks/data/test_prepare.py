@@ -19,7 +19,7 @@ from benchmarks.data import sheet
 from benchmarks.data.prepare import main
 from benchmarks.data.registration import register
 from benchmarks.data.root import DataRoot
-from benchmarks.tasks.features import features, read_frozen
+from benchmarks.tasks.compute.features import features, read_frozen
 from pretrain.common.errors import InputError
 from pretrain.data import list_images
 from transfer.checkpoints.reading.read import load_checkpoint

@@ -7,24 +7,27 @@ import pytest
 
 from benchmarks.records import ResultsStore
 from benchmarks.report import published
-from benchmarks.report.published import COUNTERPARTS, FROZEN, REFERENCE, UNSTATED, VOCABULARY, setting, to_markdown
+from benchmarks.report.published import FROZEN, REFERENCE, UNSTATED, VOCABULARY, setting, to_markdown
 from benchmarks.report.tables import write_tables
+from benchmarks.tasks import TASKS
 from tests.benchmarks.doubles import make_record, make_spec
 
 ROWS = list(csv.DictReader(REFERENCE.open(encoding="utf-8")))
+COUNTERPARTS = {name: task.published for name, task in TASKS.items() if task.published}
 MOCO = "facebookresearch/moco@"
 
 
-def test_every_row_of_the_protocol_is_there_with_its_source():
-    for protocol, counterpart in COUNTERPARTS.items():
+def test_every_row_of_the_task_is_there_with_its_source():
+    for name, counterpart in COUNTERPARTS.items():
+        headings = {pair: heading for heading, pair in counterpart.headings.items()}
         wanted = [
             row
             for row in ROWS
             if (row["detector"], row["schedule"]) == (counterpart.detector, counterpart.schedule)
-            and (row["task"], row["metric"]) in counterpart.headings
+            and (row["task"], row["metric"]) in headings
         ]
-        assert wanted, f"{protocol} matches nothing in {REFERENCE.name}"
-        table = published.published(protocol)
+        assert wanted, f"{name} matches nothing in {REFERENCE.name}"
+        table = published.published(TASKS[name])
         for row in wanted:
             source = row["source"] + (" (second hand)" if row["second_hand"] == "yes" else "")
             found = table[
@@ -32,12 +35,12 @@ def test_every_row_of_the_protocol_is_there_with_its_source():
                 & (table["epochs"] == row["pretrain_epochs"])
                 & (table["source"] == source)
             ]
-            heading = counterpart.headings[(row["task"], row["metric"])]
+            heading = headings[(row["task"], row["metric"])]
             assert len(found) == 1 and row["value"] in found.iloc[0][heading].split(" / ")
 
 
 def test_moco_v2_on_voc_as_its_readme_says():
-    table = published.published("voc_c4_24k")
+    table = published.published(TASKS["voc-c4-24k"])
     row = table[(table["method"] == "MoCo v2") & (table["epochs"] == "200") & table["source"].str.contains("moco@")]
     assert row[["AP50", "AP", "AP75"]].to_numpy().tolist() == [["82.4", "57.0", "63.6"]]
 
@@ -60,21 +63,21 @@ def test_every_row_has_a_value_of_the_vocabulary_and_docs_explain_it(column):
 
 
 def test_our_norms_are_read_from_the_protocols_and_are_in_the_vocabulary():
-    ours = {protocol: setting(protocol).norm for protocol in COUNTERPARTS}
+    ours = {name: setting(TASKS[name]).norm for name in COUNTERPARTS}
     assert ours == {
         "knn": FROZEN,
-        "voc_c4_24k": "naiveSyncBN (backbone)",
-        "coco_fpn_1x": "SyncBN (backbone, FPN)",
-        "coco_c4_1x": "naiveSyncBN (backbone)",
+        "voc-c4-24k": "naiveSyncBN (backbone)",
+        "coco-fpn-1x": "SyncBN (backbone, FPN)",
+        "coco-c4-1x": "naiveSyncBN (backbone)",
     }
     assert set(ours.values()) <= set(VOCABULARY["norm"])
 
 
-@pytest.mark.parametrize("protocol", COUNTERPARTS)
-def test_only_like_stands_under_the_same_protocol(protocol):
-    rows = published.published(protocol)
+@pytest.mark.parametrize("name", COUNTERPARTS)
+def test_only_like_stands_under_the_same_protocol(name):
+    rows = published.published(TASKS[name])
     same = rows[rows["differs in"] == ""]
-    ours = setting(protocol)
+    ours = setting(TASKS[name])
     assert set(same["norm"]) <= {ours.norm} and set(same["lr searched"]) <= {"no"}
     assert set(same["pretraining data"]) <= {"ImageNet-1k", "none"}
     for _, row in rows[rows["differs in"] != ""].iterrows():
@@ -85,52 +88,52 @@ def test_only_like_stands_under_the_same_protocol(protocol):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "method", "epochs", "source", "differs"),
+    ("name", "method", "epochs", "source", "differs"),
     [
-        ("voc_c4_24k", "MoCo v2", "800", MOCO, ""),
-        ("voc_c4_24k", "supervised (MSRA)", "", MOCO, ""),
-        ("voc_c4_24k", "PixPro", "400", "zdaxie/PixPro", ""),
-        ("voc_c4_24k", "SimSiam optimal", "200", "SimSiam paper", "norm, lr searched"),
-        ("voc_c4_24k", "supervised (MSRA)", "", "SimSiam paper", "norm, lr searched"),
-        ("voc_c4_24k", "supervised (torchvision)", "", "open-mmlab/mmselfsup@0b768363", "norm"),
-        ("voc_c4_24k", "DenseCL (COCO pretrain)", "800", "WXinlong/DenseCL", "norm, pretraining data"),
-        ("voc_c4_24k", "Barlow Twins", "1000", "Barlow Twins paper", "norm, lr searched"),
-        ("voc_c4_24k", "MoCo v2", "800", "zdaxie/PixPro", "norm, lr searched, pretraining data"),
-        ("coco_c4_1x", "InfoMin", "200", "HobbitLong/PyContrast", ""),
-        ("coco_fpn_1x", "MoCo v1", "200", "MoCo paper", "norm"),
+        ("voc-c4-24k", "MoCo v2", "800", MOCO, ""),
+        ("voc-c4-24k", "supervised (MSRA)", "", MOCO, ""),
+        ("voc-c4-24k", "PixPro", "400", "zdaxie/PixPro", ""),
+        ("voc-c4-24k", "SimSiam optimal", "200", "SimSiam paper", "norm, lr searched"),
+        ("voc-c4-24k", "supervised (MSRA)", "", "SimSiam paper", "norm, lr searched"),
+        ("voc-c4-24k", "supervised (torchvision)", "", "open-mmlab/mmselfsup@0b768363", "norm"),
+        ("voc-c4-24k", "DenseCL (COCO pretrain)", "800", "WXinlong/DenseCL", "norm, pretraining data"),
+        ("voc-c4-24k", "Barlow Twins", "1000", "Barlow Twins paper", "norm, lr searched"),
+        ("voc-c4-24k", "MoCo v2", "800", "zdaxie/PixPro", "norm, lr searched, pretraining data"),
+        ("coco-c4-1x", "InfoMin", "200", "HobbitLong/PyContrast", ""),
+        ("coco-fpn-1x", "MoCo v1", "200", "MoCo paper", "norm"),
         ("knn", "SwAV", "100", "lightly-ai/lightly", ""),
     ],
 )
-def test_known_rows_stand_in_their_group(protocol, method, epochs, source, differs):
-    rows = published.published(protocol)
+def test_known_rows_stand_in_their_group(name, method, epochs, source, differs):
+    rows = published.published(TASKS[name])
     row = rows[(rows["method"] == method) & (rows["epochs"] == epochs) & rows["source"].str.startswith(source)]
     assert row["differs in"].to_list() == [differs]
 
 
 def test_the_groups_have_their_own_headings_and_show_what_differs():
-    same, other = to_markdown({"voc_c4_24k": True}).split("\n### ")
-    assert same.startswith("### Published under the same protocol as voc_c4_24k")
+    same, other = to_markdown({"voc-c4-24k": True}).split("\n### ")
+    assert same.startswith("### Published under the same protocol as voc-c4-24k")
     assert "82.5" in same and "SimSiam" not in same and UNSTATED not in same
-    assert other.startswith("Published, same detector and schedule as voc_c4_24k, but not known to be the same")
+    assert other.startswith("Published, same detector and schedule as voc-c4-24k, but not known to be the same")
     assert "| differs in" in other and "SimSiam" in other
-    assert "No published row is known to share them all." in to_markdown({"coco_fpn_1x": True})
+    assert "No published row is known to share them all." in to_markdown({"coco-fpn-1x": True})
     assert to_markdown({"knn": True}).count("###") == 1
 
 
 def test_they_stand_below_a_table_only_where_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    spec = make_spec(task="voc-det", protocol="voc_c4_24k", profile="paper", num_gpus=8)
+    spec = make_spec(task="voc-c4-24k", profile="paper", num_gpus=8)
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
     for asked in (False, True):
         markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=asked)
-        assert ("Published under the same protocol as voc_c4_24k" in markdown) is asked
-    assert to_markdown({"lbfgs": True}) == ""
+        assert ("Published under the same protocol as voc-c4-24k" in markdown) is asked
+    assert to_markdown({"linear": True}) == ""
 
 
 @pytest.mark.parametrize("change", [{"num_gpus": 1}, {"num_gpus": 0}, {"overrides": ("SOLVER.BASE_LR", "0.1")}])
 def test_beside_a_run_on_fewer_gpus_or_with_options_no_row_is_the_same(tmp_path, monkeypatch, change):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    spec = make_spec(**{"task": "voc-det", "protocol": "voc_c4_24k", "profile": "paper", "num_gpus": 8, **change})
+    spec = make_spec(**{"task": "voc-c4-24k", "profile": "paper", "num_gpus": 8, **change})
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
     markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
     assert "No published row is known to share them all." in markdown and "our GPUs or options" in markdown

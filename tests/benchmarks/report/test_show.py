@@ -103,7 +103,7 @@ def found(image, score=0.9, **changes):
 def record_of(root, instances, label="mine", **changes):
     """Path of a record whose run predicted ``instances(image)`` on each test image; ``changes`` of the spec."""
     store, data = ResultsStore(), root.section("coco")["fingerprint"]
-    spec = make_spec(task="coco-seg", protocol="coco_fpn_1x", data_fingerprint=data, **changes)
+    spec = make_spec(task="coco-fpn-1x", data_fingerprint=data, **changes)
     store.working_folder(spec).mkdir(parents=True)
     stored = json.loads((root.folder("coco") / "annotations" / "instances_val2017.json").read_text())
     kept = [

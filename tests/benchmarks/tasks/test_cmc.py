@@ -11,15 +11,16 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from benchmarks.__main__ import main
+from benchmarks.checkpoints import convert_first
 from benchmarks.data.emoji.generate import generate
 from benchmarks.data.emoji.scenes import EmojiConfig
-from benchmarks.plan import convert_first
+from benchmarks.executors.local import LocalExecutor
 from benchmarks.records import ResultsStore
-from benchmarks.tasks.features import build_backbone, read_frozen
+from benchmarks.tasks.compute.features import build_backbone, read_frozen
 from pretrain import train
 from pretrain.common.errors import InputError
 from pretrain.common.tensors import tensor_digest
-from pretrain.methods import CMCConfig
+from pretrain.methods.cmc import CMCConfig
 from pretrain.methods.cmc_encoders import TwoEncoders
 from tests.pretrain.conftest import class_folders, results, tiny  # noqa: F401  (fixtures)
 from transfer.checkpoints.reading.read import load_checkpoint
@@ -58,17 +59,17 @@ def test_it_has_a_row_without_detectors(encoders, capfd):
     config = EmojiConfig(train_images=40, val_images=40, train_scenes=40, val_scenes=20, image_size=32, scene_size=64)
     root = generate(config, "tiny", 1)
     command = ["run", "--checkpoint", f"cmc={encoders}", "--data", str(root), "--profile", "smoke", "--task"]
-    with pytest.raises(InputError, match="cmc: no detector can have"):
-        main([*command, "voc-det"])
-    assert main([*command, "linear", "voc-det", "knn"]) == 0
+    with pytest.raises(InputError, match="cmc: CMC's two encoders cannot be used in a detector"):
+        main([*command, "voc-fpn-24k"])
+    assert main([*command, "linear", "voc-fpn-24k", "knn"]) == 0
     out, err = capfd.readouterr()
     records = [ResultsStore().load(Path(line)) for line in out.splitlines() if "/runs/" in line]
     assert {record.spec.task for record in records} == {"linear", "knn"}
     assert all(record.architecture == "cmc-resnet18" and record.status == "ok" for record in records)
     assert "for features alone" in err and "| cmc" in err
-    # The second time nothing is read again: what was found out is kept by the file's hash.
-    (source,) = convert_first({"again": encoders}, 1)
-    assert source.converted is None and source.sha256 == records[0].spec.checkpoint_sha256
+    # The second time nothing is read again: the result is kept by the file's hash.
+    (again,) = convert_first({"again": encoders}, LocalExecutor(workers=1))
+    assert again.detectron2 is None and again.sha256 == records[0].spec.checkpoint_sha256
     assert main([*command, "linear", "knn"]) == 0 and "/runs/" not in capfd.readouterr().out
 
 

@@ -5,7 +5,8 @@ import torch
 import torchvision
 
 from pretrain.augment.jigsaw import cut_patches, jigsaw_sizes
-from pretrain.ranges import RANGES
+from pretrain.common.ranges import ranges
+from pretrain.config import PretrainConfig
 
 
 def coordinates(n, side):
@@ -32,7 +33,7 @@ def test_no_patch_or_image_is_so_small_that_its_gradient_is_garbage(size):
             module.register_forward_hook(lambda _, given, out: met.append(min(given[0].shape[2:])))
     network.eval()(torch.rand(1, 3, size, size))
     network(torch.rand(1, 3, *[jigsaw_sizes(size)[1]] * 2))
-    assert len(met) == 6 and min(met) > 1 and RANGES["image_size"][0] == 17
+    assert len(met) == 6 and min(met) > 1 and ranges(PretrainConfig)["image_size"].least == 17
 
 
 @pytest.mark.parametrize("image_size", [224, 48])

@@ -117,7 +117,7 @@ def test_two_processes_augment_as_one(pixels, monkeypatch):
     whole = views.augment(batch, config, torch.Generator().manual_seed(1))
     monkeypatch.setattr(views, "world_size", lambda: 2)
     for rank in (0, 1):
-        monkeypatch.setattr(views, "share", lambda tensor, rank=rank: tensor.chunk(2)[rank])
+        monkeypatch.setattr(views, "local_rows", lambda tensor, rank=rank: tensor.chunk(2)[rank])
         half = views.augment(batch.chunk(2)[rank], config, torch.Generator().manual_seed(1))
         torch.testing.assert_close(half, whole.chunk(2)[rank], rtol=0, atol=1e-5)
 

@@ -45,7 +45,7 @@ def test_stored_candidates_are_the_double_loop(shared):
         keys = stored if shared else stored[i]
         scores = [float(anchor @ positives[i]) / 0.3, *(float(anchor @ key) / 0.3 for key in keys)]
         total += math.log(sum(math.exp(s) for s in scores)) - scores[0]
-    loss, score = objectives.info_nce_stored(anchors, positives, stored, 0.3)
+    loss, score = objectives.info_nce_memory(anchors, positives, stored, 0.3)
     assert float(loss) == pytest.approx(total / 5)
     assert float(loss + score) == pytest.approx(math.log(12))
 
@@ -53,14 +53,23 @@ def test_stored_candidates_are_the_double_loop(shared):
 def test_in_batch_keys_as_stored_candidates_are_the_two_tower_loss():
     """Anchor 0 against every other key in a queue is row 0 of the in-batch contrast."""
     z1, z2 = directions(6, 5, 2)
-    loss, _ = objectives.info_nce_stored(z1[:1], z2[:1], z2[1:], 0.2)
+    loss, _ = objectives.info_nce_memory(z1[:1], z2[:1], z2[1:], 0.2)
     row = F.cross_entropy(z1[:1] @ z2.T / 0.2, torch.zeros(1, dtype=torch.int64))
     assert float(loss) == pytest.approx(float(row))
 
 
+def cosine_cap(candidates, temperature):
+    """The most that ``info_nce`` reports of K = ``candidates`` pairs with cosines over τ as logits, in nats.
+
+    log K − log(1 + (K−1) e^(−(1 + 1/(K−1))/τ)): docs/information.md, "The cap of a cosine contrast".
+    """
+    gap = (1 + 1 / (candidates - 1)) / temperature
+    return math.log(candidates) - math.log1p((candidates - 1) * math.exp(-gap))
+
+
 @pytest.mark.parametrize(("k", "temperature"), [(2, 10.0), (16, 0.1), (256, 0.1), (256, 0.5), (65536, 0.5)])
 def test_the_cap_is_under_both_its_limits(k, temperature):
-    cap = objectives.cosine_cap(k, temperature)
+    cap = cosine_cap(k, temperature)
     assert 0 < cap < min(math.log(k), 1 / temperature)
     assert k < 65536 or cap == pytest.approx(2, abs=1e-3)
 
@@ -74,7 +83,7 @@ def test_a_simplex_reaches_the_cap_which_orthogonal_negatives_do_not():
     orthogonal = torch.eye(64, dtype=torch.float64)
     simplex = F.normalize(orthogonal - 1 / 64, dim=1)
     torch.testing.assert_close((simplex @ simplex.T)[0, 1:], torch.full((63,), -1 / 63, dtype=torch.float64))
-    cap = objectives.cosine_cap(64, 0.2)
+    cap = cosine_cap(64, 0.2)
     assert two_tower(simplex, simplex, 0.2) == pytest.approx(cap, rel=1e-12) and cap == pytest.approx(3.828, abs=5e-4)
     assert two_tower(orthogonal, orthogonal, 0.2) == pytest.approx(3.805, abs=5e-4)
     loss, _ = objectives.nt_xent(simplex, simplex, 0.2)
@@ -89,11 +98,11 @@ def test_no_two_sets_of_directions_report_more_than_the_cap():
         for _ in range(400):
             unit1, unit2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
             loss, bound = objectives.info_nce(unit1 @ unit2.T / 0.5, unit2 @ unit1.T / 0.5)
-            assert bound.item() <= objectives.cosine_cap(6, 0.5) + 1e-9
+            assert bound.item() <= cosine_cap(6, 0.5) + 1e-9
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        reached = bound.item() > objectives.cosine_cap(6, 0.5) - 1e-3
+        reached = bound.item() > cosine_cap(6, 0.5) - 1e-3
         assert reached == (dim >= 5)
 
 
@@ -107,9 +116,9 @@ def test_permutation_and_symmetry():
     towers = objectives.info_nce(z1 @ mu2.T, z2 @ mu1.T)[0]
     assert torch.allclose(towers, objectives.info_nce(z2 @ mu1.T, z1 @ mu2.T)[0])
     assert torch.allclose(towers, objectives.info_nce(z1[order] @ mu2[order].T, z2[order] @ mu1[order].T)[0])
-    stored = objectives.info_nce_stored(z1, z2, mu1, 0.3)[0]
-    assert torch.allclose(stored, objectives.info_nce_stored(z1[order], z2[order], mu1[order], 0.3)[0])
-    assert not torch.allclose(stored, objectives.info_nce_stored(z1, z2[order], mu1, 0.3)[0])
+    stored = objectives.info_nce_memory(z1, z2, mu1, 0.3)[0]
+    assert torch.allclose(stored, objectives.info_nce_memory(z1[order], z2[order], mu1[order], 0.3)[0])
+    assert not torch.allclose(stored, objectives.info_nce_memory(z1, z2[order], mu1, 0.3)[0])
 
 
 def test_gradients():
@@ -118,16 +127,16 @@ def test_gradients():
         lambda *v: objectives.nt_xent(v[0], v[1], 0.5, keys=(v[2], v[3])), (z1, z2, mu1, mu2)
     )
     assert torch.autograd.gradcheck(lambda a, b: objectives.info_nce(a @ b.T, b @ a.T), (z1, z2))
-    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_stored(a, b, c, 0.5), (z1, z2, mu1))
+    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_memory(a, b, c, 0.5), (z1, z2, mu1))
     bank = torch.stack([mu1, mu2, z1]).detach().requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_stored(a, b, c, 0.5), (z1, z2, bank))
+    assert torch.autograd.gradcheck(lambda a, b, c: objectives.info_nce_memory(a, b, c, 0.5), (z1, z2, bank))
 
 
 def test_float32_inside_autocast():
     z1, z2 = directions(8, 32, 2, dtype=torch.float32)
 
     def losses():
-        return [objectives.nt_xent(z1, z2, 0.05)[0], objectives.info_nce_stored(z1, z2, z2, 0.05)[0]]
+        return [objectives.nt_xent(z1, z2, 0.05)[0], objectives.info_nce_memory(z1, z2, z2, 0.05)[0]]
 
     plain = losses()
     with torch.autocast("cpu", torch.bfloat16):
@@ -137,5 +146,5 @@ def test_float32_inside_autocast():
 
 def test_spread_runs_from_collapse_to_the_whole_sphere():
     same, (full,) = torch.ones(64, 16) / 4, directions(4096, 16, 1)
-    assert float(objectives.spread(same)) < 1e-3
-    assert float(objectives.spread(full)) == pytest.approx(1, abs=0.01)
+    assert float(objectives.embedding_std(same)) < 1e-3
+    assert float(objectives.embedding_std(full)) == pytest.approx(1, abs=0.01)

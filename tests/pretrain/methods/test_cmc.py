@@ -12,7 +12,7 @@ from torch import nn
 from pretrain import train
 from pretrain.augment.views import normalise
 from pretrain.common.errors import InputError
-from pretrain.methods import CMCConfig
+from pretrain.methods.cmc import CMCConfig
 from pretrain.methods.cmc_encoders import TwoEncoders, luminance_and_chrominance, to_lab, to_ydbdr
 from transfer.checkpoints.convert import convert
 

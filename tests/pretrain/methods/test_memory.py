@@ -91,13 +91,13 @@ def test_two_processes_shuffle_over_both(monkeypatch):
     taken = []
     for rank in (0, 1):
         torch.manual_seed(0)
-        monkeypatch.setattr(memory, "gather_constant", lambda tensor: torch.cat(halves))
-        monkeypatch.setattr(memory, "share", lambda tensor, rank=rank: tensor.chunk(2)[rank])
+        monkeypatch.setattr(memory, "gather_no_grad", lambda tensor: torch.cat(halves))
+        monkeypatch.setattr(memory, "local_rows", lambda tensor, rank=rank: tensor.chunk(2)[rank])
         taken.append(shuffle(halves[rank]))
     shares = [share for share, _ in taken]
     assert sorted(torch.cat(shares).flatten().tolist()) == list(range(8))
     others = [set(halves[1 - rank].flatten().tolist()) for rank in (0, 1)]
     assert set(shares[0].flatten().tolist()) & others[0] and set(shares[1].flatten().tolist()) & others[1]
-    monkeypatch.setattr(memory, "gather_constant", lambda tensor: torch.cat(shares))
+    monkeypatch.setattr(memory, "gather_no_grad", lambda tensor: torch.cat(shares))
     for share, restore in taken:
         assert torch.equal(restore(share), torch.cat(halves))

@@ -17,7 +17,7 @@ from pretrain.augment.views import ViewsConfig, make_views
 from pretrain.methods import METHODS, Batch, Sizes
 from pretrain.methods.barlowtwins import barlow_terms
 from pretrain.methods.byol import regression_loss, target_momentum
-from pretrain.methods.heads import JigsawHead, unit
+from pretrain.methods.heads import JigsawHead, l2_normalize
 from pretrain.methods.simsiam import negative_cosine
 from pretrain.methods.vicreg import vicreg_terms
 
@@ -36,9 +36,9 @@ TRAINED = sorted(set(METHODS) - {"random"})
 
 def config_of(name):
     """The method's config with few dimensions."""
-    entry = METHODS[name]
-    names = {field.name for field in dataclasses.fields(entry.config)}
-    return entry.config(**{key: value for key, value in (SMALL | STEADY).items() if key in names})
+    config = METHODS[name].Config
+    names = {field.name for field in dataclasses.fields(config)}
+    return config(**{key: value for key, value in (SMALL | STEADY).items() if key in names})
 
 
 class Tiny(nn.Module):
@@ -60,7 +60,7 @@ def build(name, seed=0):
     else:
         backbone, width = Tiny(), 24
     sizes = Sizes(feature_dim=width, num_classes=4, num_images=IMAGES)
-    return METHODS[name].build(config_of(name), backbone, sizes).train()
+    return METHODS[name](config_of(name), backbone, sizes).train()
 
 
 @functools.cache
@@ -73,14 +73,14 @@ def embedded():
 
 def batch_of(name, seed, n=8):
     """n pictures of the embedded set, their views flipped and slightly brighter or darker."""
-    entry, images = METHODS[name], embedded()
+    method, images = METHODS[name], embedded()
     index = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(seed))[:n]
     pixels = (images[index] * 255).byte()
-    crops = [pixels] * entry.views
-    if entry.patches:
+    crops = [pixels] * method.views
+    if method.patches:
         crops.append((F.interpolate(images[index], size=69) * 255).byte())
     gentle = ViewsConfig(jitter=1.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0, grey=0.0, blur=0.0)
-    views = make_views(crops, gentle, None, entry.patches, torch.Generator().manual_seed(seed))
+    views = make_views(crops, gentle, None, method.patches, torch.Generator().manual_seed(seed))
     return Batch(views=views, index=index, label=index % 4)
 
 
@@ -162,8 +162,8 @@ def test_queue_methods_contrast_queries_with_the_moved_encoders_keys(name):
     for now, old, new in zip(method.key_backbone.parameters(), slow.parameters(), fast.parameters(), strict=True):
         torch.testing.assert_close(now, 0.9 * old + 0.1 * new)
     with torch.no_grad():
-        keys = unit(method.key_head(method.key_backbone(batch.views[1])))
-        queries = unit(method.head(method.backbone(batch.views[0])))
+        keys = l2_normalize(method.key_head(method.key_backbone(batch.views[1])))
+        queries = l2_normalize(method.head(method.backbone(batch.views[0])))
     loss = stored_loss(queries, keys, queue, config_of(name).temperature)
     assert terms.get("view", terms["loss"]).item() == pytest.approx(loss, rel=1e-4)
     assert int(method.queue.position) == 8
@@ -182,12 +182,12 @@ def test_bank_methods_contrast_an_image_with_its_own_row(name):
     method.bank.draw = lambda count: drawn
     terms = method(batch, 0.0)
     with torch.no_grad():
-        z = unit(method.head(method.backbone(batch.views[0])))
+        z = l2_normalize(method.head(method.backbone(batch.views[0])))
     loss = stored_loss(z, bank[batch.index], bank[drawn], 0.2)
     assert terms.get("view", terms["loss"]).item() == pytest.approx(loss, rel=1e-4)
     untouched = [i for i in range(IMAGES) if i not in batch.index.tolist()]
     assert torch.equal(method.bank.rows[untouched], bank[untouched])
-    torch.testing.assert_close(method.bank.rows[batch.index], unit(bank[batch.index] + z))  # momentum 0.5
+    torch.testing.assert_close(method.bank.rows[batch.index], l2_normalize(bank[batch.index] + z))  # momentum 0.5
     if name == "pirl":
         assert terms["loss"].item() == pytest.approx((terms["view"] + terms["jigsaw"]).item() / 2, rel=1e-5)
 
@@ -200,11 +200,13 @@ def test_cmc_finds_each_half_in_the_others_bank():
     terms = method(batch, 0.0)
     with torch.no_grad():
         h1, h2 = method.backbone(batch.views[0]).chunk(2, 1)
-        z1, z2 = unit(method.head1(h1)), unit(method.head2(h2))
+        z1, z2 = l2_normalize(method.head1(h1)), l2_normalize(method.head2(h2))
     luminance = stored_loss(z1, banks[1][batch.index], banks[1][drawn], 0.2)
     chrominance = stored_loss(z2, banks[0][batch.index], banks[0][drawn], 0.2)
     assert terms["loss"].item() == pytest.approx(luminance + chrominance, rel=1e-3)
-    torch.testing.assert_close(method.bank1.rows[batch.index], unit(banks[0][batch.index] + z1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        method.bank1.rows[batch.index], l2_normalize(banks[0][batch.index] + z1), rtol=0, atol=1e-5
+    )
 
 
 def test_cmcv2_finds_each_half_in_the_others_queue():
@@ -212,7 +214,8 @@ def test_cmcv2_finds_each_half_in_the_others_queue():
     queues = method.queue1.keys.clone(), method.queue2.keys.clone()
     terms = method(batch, 0.0)
     with torch.no_grad():
-        (z1, z2), (k1, k2) = method.queries(batch.views[0]), method.slow(batch.views[1])
+        z1, z2 = method.heads(method.backbone(batch.views[0]))
+        k1, k2 = method.key_heads(method.key_backbone(batch.views[1]))
     loss = stored_loss(z1, k2, queues[1], 0.2) + stored_loss(z2, k1, queues[0], 0.2)
     assert terms["loss"].item() == pytest.approx(loss, rel=1e-3)
     torch.testing.assert_close(method.queue1.keys[:8], k1, rtol=0, atol=1e-5)

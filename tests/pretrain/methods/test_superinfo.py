@@ -9,18 +9,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretrain.common.errors import InputError
+from pretrain.common.ranges import require_ranges
 from pretrain.config import PretrainConfig
 from pretrain.information import objectives, superfluous, vmf
-from pretrain.methods import METHODS, Batch, SimCLRConfig, Sizes, SuperInfoConfig, distributions
+from pretrain.methods import METHODS, Batch, Sizes, distributions
 from pretrain.methods.distributions import VMF, Gaussian
-from pretrain.methods.simclr import SimCLR
-from pretrain.methods.superinfo import StochasticHead, SuperInfo
+from pretrain.methods.simclr import SimCLR, SimCLRConfig
+from pretrain.methods.superinfo import StochasticHead, SuperInfo, SuperInfoConfig
 from pretrain.presets import PRESETS
-from pretrain.ranges import require_ranges
 from pretrain.runtime.collapse import WINDOW, CollapseWatch
 from tests.pretrain.conftest import directions, mean_cosine, naive_nt_xent
 
-FORMS = ("vmf", "bounded", "free")
+FORMS = ("vmf", "bounded")
 SIZES = Sizes(feature_dim=24, num_classes=0, num_images=12)
 
 
@@ -201,7 +201,7 @@ def test_settings_that_do_not_go_together_are_refused():
 
     assert "--method.bound rate-normal" in refused(bound="rate-normal")
     assert "--method.sigma-min 2.0" in refused(parameterisation="bounded", sigma_min=2.0)
-    require_ranges(PretrainConfig(method=small(parameterisation="free", bound="rate-normal", sigma_min=2.0)))
+    require_ranges(PretrainConfig(method=small(parameterisation="bounded", bound="rate-normal")))
 
 
 def test_bounded_noise_starts_in_the_middle_and_stays_inside():
@@ -216,8 +216,8 @@ def test_bounded_noise_starts_in_the_middle_and_stays_inside():
     assert head(torch.randn(8, 24)).sigma.std() < 1e-6
 
 
-def test_rescaling_is_for_free_in_the_free_form_and_impossible_in_the_bounded_one():
-    """(μ, σ) → c (μ, σ) leaves contrast and KL as they are; the bounded form has no input that does it."""
+def test_the_bounded_form_cannot_be_rescaled():
+    """(μ, σ) → c (μ, σ) would leave contrast and KL as they are; no raw input does it."""
     raw_mu, raw_sigma = torch.randn(24, 8), 0.3 * torch.randn(24, 8)
 
     def terms(p):
@@ -227,12 +227,6 @@ def test_rescaling_is_for_free_in_the_free_form_and_impossible_in_the_bounded_on
         nce, _ = objectives.nt_xent(p1.directions(z1), p2.directions(z2), 0.2)
         return torch.stack([nce, p1.cross_view(p2, z1), p2.cross_view(p1, z2)])
 
-    p = distributions.free(raw_mu, raw_sigma)
-    scaled = distributions.free(3 * raw_mu, raw_sigma + math.log(3))
-    torch.testing.assert_close(scaled.mu, 3 * p.mu)
-    torch.testing.assert_close(scaled.sigma, 3 * p.sigma)
-    torch.testing.assert_close(terms(scaled), terms(p), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(terms(distributions.free(3 * raw_mu, raw_sigma)), terms(p), rtol=1e-2)
     held = distributions.bounded(raw_mu, raw_sigma, 0.1, 1.0)
     again = distributions.bounded(3 * raw_mu, raw_sigma, 0.1, 1.0)
     torch.testing.assert_close(again.mu, held.mu)
@@ -258,8 +252,8 @@ def test_the_log_says_what_the_noise_is():
     for form in FORMS:
         method, batch = built(small(parameterisation=form))
         named = set(method(batch, 0.5))
-        assert {"nce", "score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
-        assert {"spread", "z_spread", "h_spread", "lambda_ramp"} <= named
+        assert {"nce", "nce_score", "predictive", "superfluous12", "superfluous21", "snr"} <= named
+        assert {"embedding_std", "z_std", "h_std", "lambda_ramp"} <= named
         assert ("sigma_at_bound" in named) == (form != "vmf")
         assert ({"excess12", "excess21"} <= named) == (form == "vmf")
 
@@ -267,9 +261,9 @@ def test_the_log_says_what_the_noise_is():
 @pytest.mark.parametrize("name", ["superinfo", "mocov2-superinfo"])
 def test_the_log_has_the_excess_over_the_floor(name):
     """Views whose means agree have an excess of 0 but for the draws' noise; with other bounds there is none."""
-    config = METHODS[name].config(dim=8, hidden_dim=16, kappa_b=5.0, kappa_e=500.0)
+    config = METHODS[name].Config(dim=8, hidden_dim=16, kappa_b=5.0, kappa_e=500.0)
     torch.manual_seed(0)
-    method = METHODS[name].build(config, nn.Sequential(nn.Flatten(), nn.Linear(48, 24)), SIZES)
+    method = METHODS[name](config, nn.Sequential(nn.Flatten(), nn.Linear(48, 24)), SIZES)
     view = torch.randn(12, 3, 4, 4)
     terms = method(Batch(views=[view, view.clone()], index=torch.arange(12), label=None), 0.5)
     floor = superfluous.cross_view_vmf_floor(8, 500.0, 5.0)
@@ -297,11 +291,14 @@ def test_the_regulariser_on_a_queues_candidates(form):
     config = small(parameterisation=form, lambda_a=0.1, kappa_e=50.0)
     head, momentum_head = StochasticHead(config, 24), StochasticHead(config, 24)
     queue = F.normalize(torch.randn(30, 8), dim=1)
-    query, key = head(torch.randn(12, 24)).gather(), momentum_head(torch.randn(12, 24)).gather().detach()
+    query, key = (
+        head(torch.randn(12, 24)).gather(),
+        momentum_head(torch.randn(12, 24)).gather().apply(torch.Tensor.detach),
+    )
     z = query.sample()
     keys = key.keys(key.sample())
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(12))
-    nce, _ = objectives.info_nce_stored(query.directions(z), keys, queue, 1 / config.kappa_b)
+    nce, _ = objectives.info_nce_memory(query.directions(z), keys, queue, 1 / config.kappa_b)
     loss = nce + config.ramp(0.5) * config.lambda_a * query.cross_view(key, z)
     loss.backward()
     assert loss.isfinite() and head.mean[0].weight.grad.abs().sum() > 0

@@ -16,8 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from pretrain import train
 from pretrain.common.errors import InputError, RunError
 from pretrain.config import resolve
-from pretrain.methods import METHODS, Batch, Sizes, SuperInfoConfig
-from pretrain.methods.superinfo import SuperInfo
+from pretrain.methods import METHODS, Batch, Sizes
+from pretrain.methods.superinfo import SuperInfo, SuperInfoConfig
 from pretrain.presets import PRESETS
 from pretrain.runtime import distributed
 from pretrain.runtime.metrics import read_metrics
@@ -39,7 +39,7 @@ def in_processes(action, folder):
             os.environ["MASTER_PORT"] = str(port)
             status = 99
             try:
-                with distributed.joined():
+                with distributed.process_group():
                     torch.save(action(), folder / f"{rank}.pt")
                 status = 0
             except SystemExit as stop:
@@ -63,10 +63,13 @@ def test_gathering_sharing_and_agreeing(tmp_path):
         rows.requires_grad_()
         everyone = distributed.gather(rows)
         (everyone * torch.arange(8.0).view(4, 2)).sum().backward()
-        constant = distributed.gather_constant(torch.tensor([rank, 7]))
-        agreed = distributed.agree(rank == 1, False, True)
-        first, mean = distributed.from_first(f"from {rank}"), distributed.mean_over_ranks(torch.tensor(float(rank)))
-        return [everyone.detach(), rows.grad, distributed.share(everyone).detach(), constant, agreed, first, mean]
+        constant = distributed.gather_no_grad(torch.tensor([rank, 7]))
+        agreed = distributed.any_rank(rank == 1, False, True)
+        first, mean = (
+            distributed.broadcast_object(f"from {rank}"),
+            distributed.mean_over_ranks(torch.tensor(float(rank))),
+        )
+        return [everyone.detach(), rows.grad, distributed.local_rows(everyone).detach(), constant, agreed, first, mean]
 
     ends = in_processes(action, tmp_path)
     for rank, (everyone, gradient, own, constant, agreed, first, mean) in enumerate(ends):
@@ -79,16 +82,16 @@ def test_gathering_sharing_and_agreeing(tmp_path):
 
 def test_one_process_is_the_identity():
     rows = torch.ones(3, 2, requires_grad=True)
-    assert distributed.gather(rows) is rows and distributed.share(rows).shape == (3, 2)
-    assert not distributed.gather_constant(rows).requires_grad
-    assert distributed.agree(True, False) == (True, False) and distributed.from_all(5) == [5]
-    with pytest.raises(InputError, match="mine"), distributed.together():
+    assert distributed.gather(rows) is rows and distributed.local_rows(rows).shape == (3, 2)
+    assert not distributed.gather_no_grad(rows).requires_grad
+    assert distributed.any_rank(True, False) == (True, False) and distributed.all_gather_object(5) == [5]
+    with pytest.raises(InputError, match="mine"), distributed.fail_together():
         raise InputError("mine")
 
 
 def test_an_error_on_one_process_ends_all_with_one_line(tmp_path, capfd):
     def action():
-        with distributed.together():
+        with distributed.fail_together():
             if distributed.rank() == 1:
                 raise RunError("only here")
 
@@ -133,7 +136,7 @@ def test_barlow_twins_published_code_divides_its_gradient_by_the_processes(diffe
         return (1 - on).square().sum() + 0.0051 * (everything - on.square().sum())
 
     def action():
-        z1, z2 = (linear(distributed.share(view)) for view in inputs)
+        z1, z2 = (linear(distributed.local_rows(view)) for view in inputs)
         loss = loss_of(*(distributed.gather(z) for z in (z1, z2))) if differentiable else loss_of(z1, z2)
         loss.backward()
         return distributed.mean_over_ranks(linear.bias.grad), loss.detach()

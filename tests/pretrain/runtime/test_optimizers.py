@@ -10,8 +10,9 @@ from torch import nn
 
 from pretrain.common.errors import InputError
 from pretrain.config import PretrainConfig, resolve
-from pretrain.methods import SimCLRConfig, SimSiamConfig, Sizes
-from pretrain.methods.simsiam import SimSiam
+from pretrain.methods import Sizes
+from pretrain.methods.simclr import SimCLRConfig
+from pretrain.methods.simsiam import SimSiam, SimSiamConfig
 from pretrain.presets import PRESETS
 from pretrain.runtime.optimizers import build_optimizer, set_learning_rate
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from pretrain.common.errors import RunError
-from pretrain.runtime.resume import discard, load_state, locked, save_state, saves
+from pretrain.common.files import locked
+from pretrain.runtime.resume import discard, load_state, save_state, saves
 
 
 def parts(value=0.0, size=2):

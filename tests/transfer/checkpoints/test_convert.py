@@ -12,7 +12,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from benchmarks.tasks.features import build_backbone
+from benchmarks.tasks.compute.features import build_backbone
 from pretrain.checkpoint import save_checkpoint
 from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256

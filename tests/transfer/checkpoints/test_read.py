@@ -246,6 +246,12 @@ def doubled(operations, times, before=b""):
     return (b"q\x00" + b"0" + before + b"h\x00h\x00" + operations) * times
 
 
+def module(children):
+    """A pickled module with these names and children."""
+    attributes = b"}(" + text("_parameters") + b"}" + text("_modules") + b"}(" + children + b"uu"
+    return call("nowhere", "Module") + attributes + b"b"
+
+
 def hostile(marker):
     """Name → a pickle's operations that would make ``marker`` if anything in them ran, and what the refusal says."""
     touch, path = text(f"touch {marker}"), text(str(marker))
@@ -303,6 +309,14 @@ def hostile(marker):
         "filling a class": (op_global("collections", "OrderedDict") + path + path + b"s", "no container of its own"),
         "shared parts in a key": (b"}" + b")" + doubled(b"\x86", 60) + b"Ns", "keys are deeper or longer"),
         "equal hashes": (b"}(" + b"N".join(map(number, equal_hashes)) + b"Nu", "keys are deeper or longer"),
+        "a long key of shared text": (
+            b"}" + text("x" * 1_000_000) + b"q\x000(" + b"h\x00" * 200 + b"tNs",
+            "copies are larger",
+        ),
+        "a class with a long name": (
+            text("a" * 1_000_000) + text("B") + b"\x93)R",
+            r"holds an object of a{5000,} … a+\.B, not a state dict",
+        ),
         "equal hashes in a set": (
             call("builtins", "set", b"](" + b"".join(map(number, equal_hashes)) + b"e"),
             "keys are deeper or longer",
@@ -323,6 +337,36 @@ def hostile(marker):
         "copies": (
             b"](" + b"N" * 100_000 + b"eq\x00](" + (op_global("builtins", "list") + b"h\x00\x85R") * 400 + b"e",
             "copies are larger",
+        ),
+        "equal hashes in the memo": (
+            b"}" + b"".join(b"p%d\n" % value for value in equal_hashes),
+            "memo is not from 0 to",
+        ),
+        "text of numbers": (
+            text("x" * 1_000_000)
+            + b"q\x00"
+            + call("numpy", "dtype", text("O8"))
+            + b"q\x01]("
+            + (op_global("numpy.core.multiarray", "scalar") + b"h\x01h\x00\x86R") * 200
+            + b"e",
+            "copies are larger",
+        ),
+        "a tensor of a thousand dimensions": (
+            call(
+                "torch._utils",
+                "_rebuild_meta_tensor_no_storage",
+                op_global("torch", "float32"),
+                *[b"(" + b"K\x01" * 1000 + b"t"] * 2,
+                b"\x89",
+            ),
+            "size is none that there is|asks for",
+        ),
+        "a long name of many parts": (
+            b"}"
+            + text("model")
+            + module(text("x" * 10_000) + module(b"N".join(text(str(n)) for n in range(1000)) + b"N"))
+            + b"s",
+            "names that no network has",
         ),
         "hole in the memo": (b"]r\x00\x00\x00\x10", "holds a list"),
         "claimed bytes of another kind": (b"\x96" + (10**15).to_bytes(8, "little"), "truncated|operation"),
@@ -391,6 +435,38 @@ def test_operations_are_bounded(tmp_path, monkeypatch):
         if count < 1000:
             assert load_checkpoint(tmp_path / "x").content == {"a": [None] * count}
     with pytest.raises(InputError, match="operations are more than those of any checkpoint"):
+        load_checkpoint(tmp_path / "x")
+
+
+def test_operations_of_nested_pickles_count_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickle_values, "MAX_OPERATIONS", 1000)
+    inner = call("os", "system", text("true"))  # refused in another way, if it is reached
+    for _ in range(3):
+        buffer = tmp_path / "inner"
+        legacy_of(b"\x80\x02" + inner + b".", buffer)
+        data = buffer.read_bytes()
+        inner = b"N0" * 200 + call("torch.storage", "_load_from_bytes", b"B" + struct.pack("<I", len(data)) + data)
+    (tmp_path / "x").write_bytes(b"\x80\x02" + inner + b".")
+    with pytest.raises(InputError, match="operations are more than those of any checkpoint"):
+        load_checkpoint(tmp_path / "x")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_one_array_under_many_names_is_one_tensor(protocol, tmp_path):
+    array = np.arange(3.0)
+    (tmp_path / "x").write_bytes(pickle.dumps({"a": array, "inside": {"b": array, "c": array}}, protocol))
+    content = load_checkpoint(tmp_path / "x").content
+    tensors = [content["a"], *content["inside"].values()]
+    assert {id(tensor) for tensor in tensors} == {id(tensors[0])} and tensors[0].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_one_module_under_many_names_counts_each_time(tmp_path):
+    module = torch.nn.BatchNorm1d(2)
+    torch.save({str(n): module for n in range(100)}, tmp_path / "x")
+    content = load_checkpoint(tmp_path / "x").content
+    assert {id(state) for state in content.values()} == {id(content["0"])} and "running_mean" in content["0"]
+    torch.save({str(n): module for n in range(5001)}, tmp_path / "x")
+    with pytest.raises(InputError, match="more than 20000 tensors"):
         load_checkpoint(tmp_path / "x")
 
 

@@ -11,7 +11,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.modeling import build_model
 from PIL import Image
 
-from benchmarks.tasks.features import View, build_backbone, eval_transform
+from benchmarks.tasks.compute.features import View, build_backbone, eval_transform
 from pretrain.common.errors import InputError
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints import converted as proofs

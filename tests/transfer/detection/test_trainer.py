@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from benchmarks.tasks.features import build_backbone
+from benchmarks.tasks.compute.features import build_backbone
 from pretrain.common.errors import InputError, RunError
 from transfer.checkpoints.backbone import read_backbone
 from transfer.checkpoints.convert import convert

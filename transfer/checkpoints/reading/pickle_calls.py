@@ -160,7 +160,7 @@ def _array_of(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> np
 
 def _scalar(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
     dtype, data = args
-    data = codecs.latin_1_encode(data)[0] if isinstance(data, str) else data
+    data = _encode(unpickler, name, (data,)) if isinstance(data, str) else data
     return _array(unpickler, (1, (), dtype, False, data)).item() if dtype.spec else record(unpickler, name, args)
 
 

@@ -115,17 +115,23 @@ class LimitedStream:
 
     def __init__(self, stream: IO[bytes] | Any, size: int) -> None:
         self.stream = stream
-        self.left = {"operations": MAX_OPERATIONS, "copies": _COPIES * size + _SPARE, "keys": MAX_KEY_PARTS}
+        self.operations = iter(range(MAX_OPERATIONS))
+        self.left = {"copies": _COPIES * size + _SPARE, "keys": MAX_KEY_PARTS}
 
     def inside(self, data: bytes) -> LimitedStream:
         """A file in the file, which shares what they may take."""
         self.spend("copies", len(data))
         inner = LimitedStream(io.BytesIO(data), 0)
-        inner.left = self.left
+        inner.operations, inner.left = self.operations, self.left
         return inner
 
     def spend(self, what: str, amount: int) -> None:
-        """InputError where the file takes more of it than any checkpoint does: operations, bytes, parts of keys."""
+        """InputError where the file takes more of it than any checkpoint does: bytes, parts of keys."""
         self.left[what] -= amount
         if self.left[what] < 0:
-            raise InputError(f"its {what} are {_TOO[what]} than those of any checkpoint; refused")
+            raise too(what)
+
+
+def too(what: str) -> InputError:
+    """The error for a file that takes more operations, copies or parts of keys than any checkpoint."""
+    return InputError(f"its {what} are {_TOO[what]} than those of any checkpoint; refused")

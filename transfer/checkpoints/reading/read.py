@@ -62,6 +62,7 @@ def load_checkpoint(path: Path | str) -> CheckpointFile:
             raise InputError(f"holds a {type(content).__name__}, not a state dict; save model.state_dict()")
         _require_few(content)
         _make_plain(content)
+        _require_few(content)  # with what was in modules
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except MemoryError:
@@ -102,13 +103,14 @@ def _require_few(content: dict[Any, Any]) -> None:
 def _make_plain(content: dict[Any, Any]) -> None:
     """Arrays into tensors, pickled modules into their state dicts, and names that cannot be printed into escapes."""
     level, seen = [content], set()
+    made: dict[int, Any] = {}  # by id, since one array or module can have thousands of names; none is new in here
     for _ in range(DEPTH):
         for mapping in level:
             for key, value in mapping.items():
-                if isinstance(value, PlainArray):
-                    mapping[key] = torch_unpickler.to_tensor(value)
-                elif isinstance(value, Inert):
-                    mapping[key] = _state_dict(value) or value
+                if isinstance(value, PlainArray | Inert):
+                    if id(value) not in made:
+                        made[id(value)] = _plain(value)
+                    mapping[key] = made[id(value)]
             if any(isinstance(key, str) and not key.isprintable() for key in mapping):
                 entries = {printable(key) if isinstance(key, str) else key: value for key, value in mapping.items()}
                 mapping.clear()
@@ -118,12 +120,16 @@ def _make_plain(content: dict[Any, Any]) -> None:
         level = list({id(mapping): mapping for mapping in level if id(mapping) not in seen}.values())
 
 
+def _plain(value: PlainArray | Inert) -> Any:
+    return torch_unpickler.to_tensor(value) if isinstance(value, PlainArray) else _state_dict(value) or value
+
+
 def _state_dict(module: Any) -> dict[str, Tensor] | None:
     """What state_dict() of a pickled module would be, from the attributes that each torch.nn.Module has; else None."""
     if not _is_module(module):
         return None
     found: dict[str, Tensor] = {}
-    todo, count = [("", module)], 0
+    todo, count, letters = [("", module)], 0, 0
     while todo:
         prefix, module = todo.pop()
         inside = vars(module)
@@ -131,6 +137,10 @@ def _state_dict(module: Any) -> dict[str, Tensor] | None:
         hidden = {name for name in listed if isinstance(name, str)}
         buffers = {name: value for name, value in inside.get("_buffers", {}).items() if name not in hidden}
         tensors = inside["_parameters"] | buffers
+        names = [name for name in (*tensors, *inside["_modules"]) if isinstance(name, str)]
+        letters += sum(len(prefix) + len(name) for name in names)
+        if letters > MAX_LETTERS or len(names) < len(tensors) + len(inside["_modules"]):
+            raise InputError("its pickled module has names that no network has; refused")
         found |= {f"{prefix}{name}": value for name, value in tensors.items() if isinstance(value, Tensor)}
         children = [(f"{prefix}{name}.", child) for name, child in inside["_modules"].items() if _is_module(child)]
         todo += reversed(children)

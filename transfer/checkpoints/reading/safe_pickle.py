@@ -16,7 +16,6 @@ from types import NoneType
 from typing import Any, ClassVar
 
 from pretrain.common.errors import InputError
-from transfer.checkpoints.reading import pickle_values
 from transfer.checkpoints.reading.pickle_calls import CALLS, is_recorded, record, refuse
 from transfer.checkpoints.reading.pickle_values import (
     ENTRY_SIZE,
@@ -27,8 +26,10 @@ from transfer.checkpoints.reading.pickle_values import (
     Named,
     PlainArray,
     PlainDtype,
+    too,
 )
 
+MAX_MEMO = 1 << 32  # the memo's keys are below, as those in binary are: larger ones can have equal hashes
 MAX_ARGUMENTS = 16  # of the calls that are more than recorded
 _PLAIN_KEYS = (str, bytes, bool, float, NoneType)
 _CONTAINERS = (dict, OrderedDict, list, set)
@@ -40,6 +41,7 @@ class PlainUnpickler(pickle._Unpickler):
     It is the one written in Python, whose operations can be replaced, and whose memo has no holes to fill.
     """
 
+    memo: dict[int, Any]
     owned: tuple[type, ...] = ()  # types beside those of this module whose objects only a file makes
     known: ClassVar[dict[str, Call]] = CALLS
 
@@ -55,14 +57,13 @@ class PlainUnpickler(pickle._Unpickler):
         self.append = self.stack.append
         dispatch = self.dispatch
         try:
-            for count in range(self.limited.left["operations"]):
+            for _ in self.limited.operations:
                 if (operation := self.read(1)[0]) == pickle.STOP[0]:
-                    self.limited.spend("operations", count)
                     return self.stack.pop()
                 dispatch[operation](self)
         except IndexError as error:
             raise EOFError("it ends before its end, or is damaged") from error
-        return self.limited.spend("operations", pickle_values.MAX_OPERATIONS + 1)
+        raise too("operations")
 
     def pop_mark(self) -> list[Any]:
         """What has been put on the stack since the last mark."""
@@ -104,11 +105,18 @@ class PlainUnpickler(pickle._Unpickler):
                 part = parts.pop()
                 inner = part if type(part) in (tuple, frozenset) else ()
                 self.limited.spend("keys", 1 + len(inner))
+                self.limited.spend("copies", len(part) if isinstance(part, (str, bytes)) else 0)  # as in its repr
                 if type(part) is int and part.bit_length() > 1000:
                     raise InputError("a key is a number of more than 1000 bits, which no checkpoint has; refused")
                 parts.extend(inner)
 
     # The operations. Those that only push numbers, text and empty containers, or move things, are Python's.
+
+    def _put(self) -> None:
+        place = int(self.readline()[:-1])
+        if not 0 <= place < MAX_MEMO:
+            raise InputError(f"a place in the memo is not from 0 to {MAX_MEMO}; refused")
+        self.memo[place] = self.stack[-1]
 
     def _frame(self) -> None:
         self.read(8)  # frames only say how much to read ahead
@@ -204,6 +212,7 @@ class PlainUnpickler(pickle._Unpickler):
         **pickle._Unpickler.dispatch,
         **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _unknown),
         **dict.fromkeys((pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]), _unknown),
+        pickle.PUT[0]: _put,
         pickle.FRAME[0]: _frame,
         pickle.BYTEARRAY8[0]: _bytearray,
         pickle.EMPTY_SET[0]: _empty_set,

@@ -125,12 +125,14 @@ class TorchUnpickler(PlainUnpickler):
 
     def _meta(self, name: str, args: tuple[Any, ...]) -> Tensor:
         dtype, size, stride, *_ = args
+        _require_shape(size, stride)
         return torch.empty_strided(tuple(size), tuple(stride), dtype=dtype, device="meta")
 
     def _sparse(self, name: str, args: tuple[Any, ...]) -> Tensor:
         """A tensor of that size and type without the numbers: none here uses a sparse one."""
         layout, parts = args
         values, size = parts[1:3] if layout == torch.sparse_coo else parts[2:4]
+        _require_shape(size)
         none = torch.zeros(len(size), 0, dtype=torch.int64), torch.zeros(0, dtype=values.dtype)
         return torch.sparse_coo_tensor(*none, tuple(size), check_invariants=True)
 
@@ -156,6 +158,12 @@ class TorchUnpickler(PlainUnpickler):
         data = args[0]
         inner = self.limited.inside(data)
         return read_legacy(inner, torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage())
+
+
+def _require_shape(*shapes: Any) -> None:
+    """InputError for sizes or strides as no array has them: copies of very long ones fill the memory."""
+    if not all(map(is_shape, shapes)):
+        raise InputError("damaged: a tensor's size is none that there is")
 
 
 def _require_inside(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> None:

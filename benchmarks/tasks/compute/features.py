@@ -1,8 +1,8 @@
-"""Frozen features of a checkpoint on an ImageFolder split, extracted once and memory-mapped for every task after.
+"""Frozen features of a checkpoint on image files, extracted once and memory-mapped for every task after.
 
-``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-fp32/{train,val}.npy``
-(N×512 or 2048, float32: a randomly initialised ResNet exceeds float16's range) with ``{train,val}.labels.npy``. They
-are computed in fp32 everywhere, on a GPU without TF32, so that a cell does not depend on what a processor is fast at.
+``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-fp32/<part>.npy`` (N×512 or 2048,
+float32: a randomly initialised ResNet exceeds float16's range). They are computed in fp32 everywhere, on a GPU without
+TF32, so that a cell does not depend on the processor's fast types.
 """
 
 from __future__ import annotations
@@ -10,39 +10,31 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
 from benchmarks.data.root import DataRoot
+from benchmarks.profiles import PROFILES, View
 from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import digest, replacing, results_dir
+from pretrain.common.files import digest, locked, replacing, results_dir
 from pretrain.data import IMAGE_SUFFIXES, decode
-from pretrain.runtime.resume import locked
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.backbone import Backbone, backbone_of, weights_digest
 from transfer.checkpoints.reading.read import CheckpointFile
 from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders, read_two_encoders
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class View:
-    """Evaluation crop: shorter side to ``resize`` px, then the central ``crop`` px square."""
-
-    resize: int
-    crop: int
-
-
 PRECISION = "fp32"
+BATCH = 64
 COPIED_ROWS = 8192
-VIEWS = {"smoke": View(resize=48, crop=48), "demo": View(resize=64, crop=64), "paper": View(resize=256, crop=224)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,30 +94,32 @@ def _swap_red_and_blue(image: Tensor) -> Tensor:
     return image.flip(0)
 
 
-def _loader(root: DataRoot, split: str, view: View, backbone: Backbone, workers: int) -> DataLoader[tuple[Tensor, int]]:
-    transform = eval_transform(view, backbone)
-    folder = root.path / "imagenet" / split
-    # torchvision's ImageFolder has a shorter list of suffixes, and would pass over images that were prepared.
-    dataset = torchvision.datasets.DatasetFolder(
-        str(folder), lambda path: decode(Path(path)), tuple(IMAGE_SUFFIXES), transform
-    )
-    expected = root.section("imagenet")["classes"]
-    count = root.section("imagenet")["counts"][split]
-    if dataset.classes != expected or len(dataset) != count:
-        raise InputError(f"{folder} is not what was prepared ({len(dataset)} images, not {count}): prepare it again")
-    return DataLoader(dataset, batch_size=64, num_workers=workers)
+class Images(Dataset[Tensor]):
+    """The image files at ``paths``, as ``transform`` makes them."""
+
+    def __init__(self, paths: Sequence[Path], transform: v2.Compose) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """3×crop×crop."""
+        return self.transform(decode(self.paths[index]))
 
 
 @torch.inference_mode()
-def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: Path) -> None:
+def extract(model: nn.Module, batches: Iterable[Tensor], count: int, target: Path) -> None:
+    """Write the features (count×D float32) of ``batches`` (N×3×H×W, as the network wants them) to ``target``, a .npy.
+
+    In fp32, on a GPU without TF32. RunError where they are not finite.
+    """
     device = best_device()
     model = model.to(device).to(memory_format=torch.channels_last)
-    count = len(loader.dataset)  # type: ignore[arg-type]
     x: np.memmap | None = None
-    labels: list[Tensor] = []
     begun = 0
-    with replacing(target) as partial:
-        for images, y in tqdm(loader, desc=f"features {target.stem}", mininterval=5):
+    with replacing(target) as partial, tqdm(total=count, desc=f"features {target.stem}", mininterval=5) as bar:
+        for images in batches:
             with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
                 rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
             if x is None:
@@ -133,12 +127,11 @@ def _extract(model: nn.Module, loader: DataLoader[tuple[Tensor, int]], target: P
                 _reserve(partial)
             x[begun : begun + len(rows)] = rows
             begun += len(rows)
-            labels.append(y)
-        assert x is not None
+            bar.update(len(rows))
+        assert x is not None and begun == count
         if not np.isfinite(x).all():
             raise RunError("features are not finite: the checkpoint's weights or statistics are broken")
         x.flush()
-        np.save(target.with_name(f"{target.stem}.labels.npy"), torch.cat(labels).numpy())
 
 
 def _reserve(path: Path) -> None:
@@ -151,18 +144,42 @@ def _reserve(path: Path) -> None:
                 raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
-    """Features of both splits, ``{"train": …, "val": …}``; computed when absent. Safe to call from two processes."""
-    view, data = VIEWS[profile], root.section("imagenet")
-    input_digest = digest(dataclasses.asdict(backbone.input))[:6]
-    key = f"{backbone.sha256[:12]}-{input_digest}-{data['fingerprint'][:12]}-{view.resize}-{view.crop}-{PRECISION}"
-    folder = results_dir() / "features" / key
-    found = {}
-    with locked(folder):
-        for split in ("train", "val"):
-            target = folder / f"{split}.npy"
-            if not target.exists():
-                _extract(build_backbone(backbone), _loader(root, split, view, backbone, workers), target)
-            y = np.load(folder / f"{split}.labels.npy")
-            found[split] = Features(np.load(target, mmap_mode="r"), y, len(data["classes"]))
+def features_of(
+    backbone: Backbone, images: Sequence[Path], data: str, part: str, profile: str, workers: int = 0
+) -> np.ndarray:
+    """Features (N×D float32, memory-mapped) of image files, in their order; computed when absent.
+
+    ``data`` is the fingerprint of the data that they are of, ``part`` their part of it. Two processes may
+    ask for them at once.
+    """
+    view = PROFILES[profile].view
+    input_digest = digest(backbone.input.identity())[:6]
+    key = f"{backbone.sha256[:12]}-{input_digest}-{data[:12]}-{view.resize}-{view.crop}-{PRECISION}"
+    target = results_dir() / "features" / key / f"{part}.npy"
+    with locked(target.parent):
+        if not target.exists():
+            loader = DataLoader(Images(images, eval_transform(view, backbone)), batch_size=BATCH, num_workers=workers)
+            extract(build_backbone(backbone), loader, len(images), target)
+    found: np.ndarray = np.load(target, mmap_mode="r")
     return found
+
+
+def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
+    """Features of the imagenet layout's splits, ``{"train": …, "val": …}``."""
+    section, found = root.section("imagenet"), {}
+    for split in ("train", "val"):
+        images, labels = labelled_images(root, split)
+        x = features_of(backbone, images, section["fingerprint"], split, profile, workers)
+        found[split] = Features(x, labels, len(section["classes"]))
+    return found
+
+
+def labelled_images(root: DataRoot, split: str) -> tuple[list[Path], np.ndarray]:
+    """The images of a split and their classes' numbers (N,). InputError where they are not as prepared."""
+    section, folder = root.section("imagenet"), root.folder("imagenet") / split
+    # torchvision's ImageFolder has a shorter list of suffixes, and would pass over images that were prepared.
+    found = torchvision.datasets.DatasetFolder(str(folder), loader=decode, extensions=tuple(IMAGE_SUFFIXES))
+    count = section["counts"][split]
+    if found.classes != section["classes"] or len(found) != count:
+        raise InputError(f"{folder} is not what was prepared ({len(found)} images, not {count}): prepare it again")
+    return [Path(path) for path, _ in found.samples], np.array(found.targets)

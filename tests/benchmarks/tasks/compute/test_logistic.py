@@ -1,27 +1,16 @@
-"""Linear, few-label and kNN on features."""
+"""Logistic regression on features."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.tasks import knn, linear
-from benchmarks.tasks.features import Features
-from benchmarks.tasks.linear import (
-    FEW_LABEL,
-    LINEAR,
-    Choice,
-    LinearConfig,
-    choose_decay,
-    evaluate,
-    fit,
-    held_out,
-    standardise,
-    subset,
-)
-from pretrain.common import knn as vote
+from benchmarks.profiles import HALF_DECADES
+from benchmarks.tasks.compute import logistic
+from benchmarks.tasks.compute.features import Features
+from benchmarks.tasks.compute.logistic import Choice, choose_decay, evaluate, fit, held_out, standardise, subset
+from benchmarks.tasks.linear import LinearConfig
 from pretrain.common.errors import InputError
-from pretrain.common.knn import KnnConfig, knn_predict
 
 
 def blobs(rows, seed, classes=4, dim=12, noise=2.5):
@@ -32,7 +21,7 @@ def blobs(rows, seed, classes=4, dim=12, noise=2.5):
 
 
 def tight(**changes):
-    return LinearConfig(**{"tolerance": 1e-7, **changes})
+    return LinearConfig(**{"decays": HALF_DECADES, "tolerance": 1e-7, **changes})
 
 
 @pytest.mark.parametrize("decay", [1.0, 1e-1, 1e-3])
@@ -87,13 +76,13 @@ def test_the_start_changes_nothing_but_the_time():
 def test_chunks_and_float32_features_change_nothing(monkeypatch):
     x, y = blobs(64, 2)
     whole = fit(torch.tensor(x).double(), torch.tensor(y), 4, 1e-2, tight())
-    monkeypatch.setattr(linear, "CHUNK", 17)
+    monkeypatch.setattr(logistic, "CHUNK", 17)
     chunked = fit(torch.tensor(x), torch.tensor(y), 4, 1e-2, tight())
     torch.testing.assert_close(chunked.weight, whole.weight, atol=1e-5, rtol=0)
 
 
 def test_standardise_is_numpys_in_place(monkeypatch):
-    monkeypatch.setattr(linear, "CHUNK", 17)
+    monkeypatch.setattr(logistic, "CHUNK", 17)
     x, _ = alike(64, 3)
     mine = torch.tensor(x)
     mean, std = standardise(mine)
@@ -134,7 +123,7 @@ def test_decay_is_chosen_on_held_out_rows():
 
 def test_the_search_ends_after_decays_that_are_no_better(monkeypatch):
     held = iter([50.0, 52.0, 51.0, 52.0, 53.0, 52.0, 53.0, 10.0])
-    monkeypatch.setattr(linear, "top1", lambda *rest: next(held))
+    monkeypatch.setattr(logistic, "top1", lambda *rest: next(held))
     x, y = map(torch.tensor, blobs(40, 4))
     decays = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
     found = choose_decay(x, y, 32, 4, tight(decays=decays, patience=3))
@@ -144,8 +133,8 @@ def test_the_search_ends_after_decays_that_are_no_better(monkeypatch):
 def test_small_decays_have_a_tolerance_of_their_own():
     """Warm-started at ten times the decay, the fit is within 1e-5 at once, and far from its optimum."""
     x, y = map(torch.tensor, blobs(200, 4, noise=0.3))
-    start = fit(x, y, 4, 1e-4, LinearConfig())
-    fitted = fit(x, y, 4, 1e-6, LinearConfig(), start)
+    start = fit(x, y, 4, 1e-4, LinearConfig(decays=HALF_DECADES))
+    fitted = fit(x, y, 4, 1e-6, LinearConfig(decays=HALF_DECADES), start)
     assert fitted.gradient <= 5e-8 and fitted.converged and fitted.iterations > 10
     reference = LogisticRegression(C=1 / (1e-6 * len(x)), max_iter=50000, tol=1e-10).fit(x.numpy().astype(float), y)
     np.testing.assert_allclose(fitted.weight.numpy(), reference.coef_, rtol=0.1, atol=0.02)
@@ -163,24 +152,12 @@ def test_a_choice_at_an_end_of_the_grid_or_by_short_fits_is_noted():
     assert choice(0.1, converged=False).notes() == ["2 of the 3 fits used to choose the decay did not converge"]
 
 
-def test_the_grids_are_half_decades_and_few_label_chooses_nothing():
-    for profile in ("demo", "paper"):
-        decays = LINEAR[profile].decays
-        assert (decays[0], decays[-1], len(decays)) == (1.0, 1e-6, 13)
-        assert np.diff(np.log10(decays)) == pytest.approx(-0.5, abs=1e-3)
-        assert FEW_LABEL[profile].decays == (0.1,) and LINEAR[profile].max_iterations >= 1000
-    x, y = blobs(80, 6)
-    found = evaluate(Features(x, y, 4), Features(x, y, 4), FEW_LABEL["demo"], 0)
-    assert found.settings["decay"] == 0.1 and found.settings["tried"] == [] and found.notes == ()
-    assert found.settings["training_rows"] == 40
-
-
 def test_evaluate_is_right_on_separable_data_and_at_chance_on_shuffled_labels():
     x, y = blobs(400, 6, noise=0.3)
-    good = evaluate(Features(x[:200], y[:200], 4), Features(x[200:], y[200:], 4), LinearConfig(), 0)
+    good = evaluate(Features(x[:200], y[:200], 4), Features(x[200:], y[200:], 4), LinearConfig(decays=HALF_DECADES), 0)
     assert good.metrics == {"top1": 100.0, "top5": None} and good.settings["fit"]["converged"]
     shuffled = np.random.default_rng(1).permutation(y[:200])
-    bad = evaluate(Features(x[:200], shuffled, 4), Features(x[200:], y[200:], 4), LinearConfig(), 0)
+    bad = evaluate(Features(x[:200], shuffled, 4), Features(x[200:], y[200:], 4), LinearConfig(decays=HALF_DECADES), 0)
     assert bad.metrics["top1"] < 55
 
 
@@ -191,24 +168,12 @@ def test_evaluate_is_scikit_learns_accuracy_and_says_where_a_fit_was_short(monke
     model = LogisticRegression(C=1 / (1e-2 * 300), max_iter=20000, tol=1e-8).fit((x[:300] - mean) / std, y[:300])
     reference = 100 * model.score((x[300:] - mean) / std, y[300:])
     for bytes_, chunk in ((2**30, 8192), (0, 64)):  # float64 features; float32 ones in chunks
-        monkeypatch.setattr(linear, "DOUBLE_BYTES", bytes_)
-        monkeypatch.setattr(linear, "CHUNK", chunk)
+        monkeypatch.setattr(logistic, "DOUBLE_BYTES", bytes_)
+        monkeypatch.setattr(logistic, "CHUNK", chunk)
         found = evaluate(train, test, tight(decays=(1e-2,)), 0)
         assert found.metrics["top1"] == pytest.approx(reference, abs=1.01) and found.notes == ()
     short = evaluate(train, test, tight(decays=(1e-2,), max_iterations=3), 0)
     assert [note.split(" gradient")[0] for note in short.notes] == ["not converged:"]
-
-
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
-def test_what_identifies_a_task_is_every_setting_of_it(profile):
-    for module, name in ((linear, "linear"), (linear, "few-label"), (knn, "knn")):
-        found = module.resolve(name, "", profile, 8, ("A", "1"))
-        assert found.precision == "fp32" and {"resize", "crop"} <= set(found.settings)
-        assert found.digest == module.resolve(name, "", profile, None, ()).digest
-    assert (
-        linear.resolve("linear", "", profile, None, ()).digest
-        != linear.resolve("few-label", "", profile, None, ()).digest
-    )
 
 
 def test_subset_takes_that_many_of_each_class_by_seed():
@@ -218,25 +183,3 @@ def test_subset_takes_that_many_of_each_class_by_seed():
     assert (subset(y, 10, 3) == rows).all() and (subset(y, 10, 4) != rows).any()
     with pytest.raises(InputError, match="class number 4 has 3"):
         subset(np.repeat(np.arange(5), [10, 10, 10, 10, 3]), 10, 0)
-
-
-def test_knn_against_a_double_loop(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    train, test = torch.randn(40, 6, generator=generator), torch.randn(30, 6, generator=generator)
-    labels = torch.randint(0, 3, (40,), generator=generator)
-    config = KnnConfig(k=7, temperature=0.3)
-    expected = []
-    for row in test:
-        cosines = [float(row @ other / row.norm() / other.norm()) for other in train]
-        votes = [0.0, 0.0, 0.0]
-        for i in sorted(range(40), key=lambda i: -cosines[i])[:7]:
-            votes[int(labels[i])] += float(np.exp(cosines[i] / 0.3))
-        expected.append(int(np.argmax(votes)))
-    assert knn_predict(train, labels, test, 3, config).tolist() == expected
-    monkeypatch.setattr(vote, "SIMILARITIES", 100)  # two rows at once, then one
-    assert knn_predict(train, labels, test, 3, config).tolist() == expected
-
-
-def test_knn_with_fewer_images_than_neighbours():
-    train = torch.eye(2)
-    assert knn_predict(train, torch.tensor([0, 1]), train, 2, KnnConfig(k=200)).tolist() == [0, 1]

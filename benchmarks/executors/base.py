@@ -1,0 +1,58 @@
+"""A job, and where jobs run: anything with ``run(jobs) -> Outcome``. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from pretrain.common.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """``target`` ("module:function") called with ``arguments`` in a fresh process, its output appended to any ``log``.
+
+    In the parent, with the function's value: ``failure(value)`` says why it counts as failed, or ""; ``then(value)``
+    gives follow-up jobs, of which there will be ``follows``; ``report(value)`` is the progress line's text. If the
+    process left no value: ``crashed(reason)``. ``stage`` is the name that its time is booked under, ``gpus`` how many
+    it takes, ``estimate()`` its expected seconds, None where nothing is known.
+    """
+
+    name: str
+    stage: str = ""
+    target: str
+    arguments: dict[str, Any]
+    log: Path | None = None
+    failure: Callable[[Any], str] = lambda value: ""
+    then: Callable[[Any], list[Job]] = lambda value: []
+    report: Callable[[Any], str] = lambda value: "done"
+    crashed: Callable[[str], None] = lambda reason: None
+    follows: int = 0
+    gpus: int = 1
+    estimate: Callable[[], float | None] = lambda: None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The end of all jobs: the failed ones with their reasons, and the seconds of every job by stage, in order."""
+
+    failed: list[tuple[Job, str]] = dataclasses.field(default_factory=list)
+    seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+
+class Executor(Protocol):
+    """Runs jobs and their follow-ups.
+
+    Follow-ups go first, in the order they came, so that a checkpoint's row is finished before the next one is begun.
+    """
+
+    def run(self, jobs: Iterable[Job], *, say_failures: bool = True, say_done: bool = True) -> Outcome:
+        """Run all of them; one line per finished job on stderr."""
+
+
+def check_jobs(jobs: list[Job], executor: Executor, say_done: bool = True) -> None:
+    """Run jobs that validate input and write nothing; InputError with their reasons in one line if any fails."""
+    if failed := executor.run(jobs, say_failures=False, say_done=say_done).failed:
+        raise InputError("; ".join(dict.fromkeys(reason for _, reason in failed)))

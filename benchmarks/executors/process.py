@@ -1,0 +1,81 @@
+"""The process that a job runs in: it follows its parent, writes to the job's log, and sends back a value or a reason.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plugins import load_plugins
+from pretrain.common.errors import in_one_line
+from pretrain.common.signals import SIGNALS
+
+
+def ended(status: int) -> str:
+    """How a process ended that left no word: by which signal or with which status."""
+    if status >= 0:
+        return f"the process ended with status {status}"
+    names = {one.value: one.name for one in signal.Signals}
+    hints = {
+        "SIGKILL": "; killed, perhaps because memory ran out: lower --workers",
+        "SIGABRT": "; as libraries do when memory runs out: lower --workers",
+        "SIGBUS": "; perhaps because the disk or the shared memory (/dev/shm) is full",
+    }
+    name = names.get(-status, f"signal {-status}")
+    return f"the process ended with status {status} ({name}{hints.get(name, '')})"
+
+
+def follow_parent() -> None:
+    """Only the parent ends this process, by SIGTERM, or by its own end, however that came.
+
+    For a process that was started within ``signals_held``. Ctrl-C, which reaches all of a terminal, does nothing.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent:
+            wait([parent.sentinel])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def call(target: str, arguments: dict[str, Any], environment: dict[str, str], log: Path | None, pipe: Any) -> None:
+    """Call ``target`` in this process; (True, its value) or (False, the reason in one line) goes through ``pipe``."""
+    follow_parent()
+    os.environ.update(environment)  # the server keeps its own, in which RESULTS_DIR may be another
+    with (log or Path(os.devnull)).open("a", buffering=1, encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = stream
+        module, function = target.split(":")
+        try:
+            load_plugins()
+            pipe.send((True, getattr(importlib.import_module(module), function)(**arguments)))
+        except Exception as error:
+            pipe.send((False, one_line(error)))
+            with suppress(OSError):  # a full disk
+                traceback.print_exception(error)
+
+
+def one_line(error: Exception) -> str:
+    """The error as one line: for people if it can be, else its type and its first words."""
+    if known := in_one_line(error):
+        return known.splitlines()[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # torch's spawn wraps a child's traceback, whose last line says what happened.
+    spawned = type(error).__name__ == "ProcessRaisedException"
+    return ": ".join([type(error).__name__, *(lines[-1:] if spawned else lines[:1])])

@@ -1,0 +1,73 @@
+"""The three profiles, and all that each changes in the benchmarks, in one table. Imports no torch.
+
+What a profile changes elsewhere has the same three words: detectron2's keys in transfer/detection/profiles.py, and the
+pretraining presets ``smoke-…`` and ``demo-…`` in pretrain/presets.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+ProfileName = Literal["smoke", "demo", "paper"]
+HALF_DECADES = tuple(float(f"{10 ** (-step / 2):.3g}") for step in range(13))  # 1 … 1e-6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """Evaluation crop: shorter side to ``resize`` px, then the central ``crop`` px square."""
+
+    resize: int
+    crop: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The settings of one profile. ``meaning`` completes "Profile smoke (…)" in a table's caption."""
+
+    meaning: str
+    view: View
+    decays: tuple[float, ...]  # of linear evaluation, the largest first
+    tolerance: float  # of its gradient
+    neighbours: int  # k of kNN
+    information_images: int  # drawn for the estimate of information
+    information_dim: int  # of its z
+    loader_workers: int  # at most, per job
+    every_gpu: bool  # whether a detector takes all GPUs unless told otherwise; small batches do not divide
+
+
+PROFILES: dict[str, Profile] = {
+    "smoke": Profile(
+        meaning="it proves that the pipeline works; its numbers mean nothing",
+        view=View(resize=48, crop=48),
+        decays=(1e-1, 1e-2, 1e-3),
+        tolerance=1e-3,
+        neighbours=20,  # its classes have 20 images
+        information_images=300,
+        information_dim=4,
+        loader_workers=0,
+        every_gpu=False,
+    ),
+    "demo": Profile(
+        meaning="small and quick; not comparable with published numbers",
+        view=View(resize=64, crop=64),
+        decays=HALF_DECADES,
+        tolerance=1e-5,
+        neighbours=20,
+        information_images=1000,
+        information_dim=16,
+        loader_workers=0,
+        every_gpu=False,
+    ),
+    "paper": Profile(
+        meaning="the protocols as published",
+        view=View(resize=256, crop=224),
+        decays=HALF_DECADES,
+        tolerance=1e-5,
+        neighbours=200,  # as lightly's ResNet-50 benchmark
+        information_images=1000,
+        information_dim=16,
+        loader_workers=8,
+        every_gpu=True,
+    ),
+}

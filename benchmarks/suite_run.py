@@ -1,0 +1,205 @@
+"""Run a suite: data, pretraining, conversion, every task, the table. Done work is skipped. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.checkpoints import EvaluatedCheckpoint, convert_first, evaluated, parse_checkpoints
+from benchmarks.data.root import DataRoot
+from benchmarks.executors.base import Executor, Job, check_jobs
+from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
+from benchmarks.report.summary import finish
+from benchmarks.suites import Row, Suite
+from benchmarks.tasks import TASKS
+from pretrain.common.errors import InputError
+from pretrain.common.files import data_dir, results_dir
+from pretrain.common.shell import command
+
+
+def run_suite(
+    suite: Suite,
+    checkpoints: dict[str, Path],
+    executor: Executor,
+    workers: int,
+    num_gpus: int,
+    opts: tuple[str, ...],
+) -> int:
+    """All of a suite, the user's ``checkpoints`` as further rows; prints the table. 0, or 1 when a run failed."""
+    begun = time.monotonic()
+    given = _given(suite, checkpoints)
+    standard = standard_roots() if suite.data == "standard" else None
+    if not given and not any(row.preset for row in suite.rows):
+        raise InputError(f'suite {suite.name} evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
+    _check_rows(suite, executor)
+    ready = {one.label: one for one in convert_first(given, executor)}
+    preparing = time.monotonic()
+    roots = standard or _roots(suite.data, suite.profile, workers)
+    prepared = time.monotonic() - preparing
+    plan = Plan(
+        profile=suite.profile,
+        columns=tuple(
+            Column(
+                task=column.task,
+                root=DataRoot.load(column.data) if column.data else roots[TASKS[column.task].layout],
+                seeds=column.seeds,
+            )
+            for column in suite.columns
+        ),
+        num_gpus=num_gpus,
+        opts=opts,
+    )
+    check_data(plan, "python -m benchmarks run --task coco-det-fpn-1x …")
+    plan = resolve_columns(plan, executor)
+    check_detectors(plan, list(ready.values()), executor)
+    saved: list[Path] = []
+    jobs = []
+    for row in suite.rows:
+        if row.preset:
+            jobs += _pretraining_jobs(plan, row, roots["imagenet"], ready, saved)
+    jobs += [job for label in given for job in plan.jobs(ready[label], saved)]
+    ran = executor.run(jobs)
+    ran = dataclasses.replace(ran, seconds={"data": [prepared], **ran.seconds})
+    labels = [label for row in suite.rows for label, _ in row.members()]
+    rows = [ready[label] for label in dict.fromkeys([*labels, *given]) if label in ready]
+    expected = [(one.label, spec) for one in rows for spec in plan.specs(one)]
+    groups = {label: row.label for row in suite.rows if row.seeds for label, _ in row.members()}
+    return finish(expected, suite.profile, suite.name, saved, ran, begun, groups)
+
+
+def _given(suite: Suite, checkpoints: dict[str, Path]) -> dict[str, Path]:
+    """The checkpoint files of the suite's rows and of the command, by label. InputError for a label of both."""
+    labels = {label for row in suite.rows for label, _ in row.members()} | {row.label for row in suite.rows}
+    if clash := set(checkpoints) & labels:
+        raise InputError(
+            f"{', '.join(sorted(clash))}: the suite has a row of that name; give your checkpoint another one"
+        )
+    items = tuple(f"{row.label}={row.checkpoint}" for row in suite.rows if row.checkpoint)
+    return parse_checkpoints(items) | checkpoints
+
+
+def _check_rows(suite: Suite, executor: Executor) -> None:
+    """InputError for a preset that there is not, or for flags that it does not take, before anything is started."""
+    members = [(row.label, row.preset, flags) for row in suite.rows if row.preset for _, flags in row.members()]
+    if members:
+        job = Job(name="rows", target="benchmarks.suite_run:check_rows", arguments={"members": members})
+        check_jobs([job], executor, say_done=False)
+
+
+def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> None:
+    """See _check_rows; (label, preset, flags) of each, in a worker: presets take torch to import."""
+    from pretrain.command import parse
+
+    for label, preset, flags in members:
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                parse(preset, [*flags, "--data", "."])
+        except InputError as error:
+            raise InputError(f"row {label}: {error}") from None
+        except SystemExit:
+            words = " ".join(said.getvalue().replace("│", " ").split())
+            raise InputError(f"row {label}: {preset} {' '.join(flags)}: {words[:300]}") from None
+
+
+def _pretraining_jobs(
+    plan: Plan, row: Row, data: DataRoot, ready: dict[str, EvaluatedCheckpoint], saved: list[Path]
+) -> list[Job]:
+    """Pretrain and convert each run of a row (at once if done), then evaluate it."""
+    return [_pretraining_job(plan, row.preset, *member, data, ready, saved) for member in row.members()]
+
+
+def _pretraining_job(
+    plan: Plan,
+    preset: str,
+    label: str,
+    flags: tuple[str, ...],
+    data: DataRoot,
+    ready: dict[str, EvaluatedCheckpoint],
+    saved: list[Path],
+) -> Job:
+    def then(value: tuple[Path, str]) -> list[Job]:
+        found = evaluated(label, value[0])
+        assert found is not None
+        ready[label] = found
+        return plan.jobs(found, saved)
+
+    name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")[:100]
+    return Job(
+        name=f"{label} pretrain",
+        stage="pretrain and convert",
+        target="benchmarks.suite_run:pretrain_and_convert",
+        arguments={"preset": preset, "flags": flags, "data": data.folder("imagenet") / "train"},
+        log=results_dir() / "logs" / f"pretrain-{name}.log",
+        then=then,
+        report=lambda value: f"{value[0].parent.name}; converted, {value[1]}",
+        follows=plan.jobs_per_row(),
+        gpus=1,
+    )
+
+
+def pretrain_and_convert(preset: str, flags: tuple[str, ...], data: Path) -> tuple[Path, str]:
+    """Finish a preset's pretraining run and its conversion (in a worker); the checkpoint and its proof in words."""
+    from benchmarks.checkpoints import convert_checkpoint
+    from pretrain.command import parse
+    from pretrain.train import run
+
+    arguments = parse(preset, [*flags, "--data", str(data)])
+    path = run(preset, arguments.config, arguments.data, arguments.resume)
+    return path, convert_checkpoint(path)
+
+
+def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
+    """A root by layout: the embedded set of the profile, generated when absent, or the prepared one at ``data``."""
+    from benchmarks.data.emoji.generate import PRESETS, generate
+
+    if data == "emoji":
+        root = DataRoot.load(generate(PRESETS[profile], f"emoji-{profile}", workers))
+    else:
+        root = DataRoot.load(data)
+        root.check_unchanged()
+    return {"imagenet": root, "voc": root, "coco": root}
+
+
+STANDARD = {
+    "imagenet": ("ImageNet-1k (train/ and val/ of 1000 class folders)", "IMAGENET_DIR", "", 1000),
+    "voc": ("PASCAL VOC 2007 and 2012 (VOC2007/, VOC2012/)", "DETECTRON2_DATASETS", "", 20),
+    "coco": ("COCO 2017 (train2017/, val2017/, annotations/)", "DETECTRON2_DATASETS", "coco", 80),
+}
+
+
+def standard_roots() -> dict[str, DataRoot]:
+    """The prepared ImageNet, VOC 2007+2012 and COCO 2017. InputError after a list of what is missing, and where."""
+    found, missing = {}, []
+    for kind, (title, variable, inside, classes) in STANDARD.items():
+        place = data_dir() / kind
+        if (place / "data.json").exists():
+            root = DataRoot.load(place)
+            section = root.section(kind)
+            whole = kind != "voc" or [year for year, _ in section["train"]] == ["VOC2007", "VOC2012"]
+            if len(section["classes"]) == classes and whole:
+                root.check_unchanged()
+                print(f"{title}: {place}", file=sys.stderr)
+                found[kind] = root
+                continue
+            print(f"NOT THE STANDARD SET {title}: {place} has {len(section['classes'])} classes", file=sys.stderr)
+        else:
+            print(f"MISSING {title}: {_where(kind, variable, inside)}", file=sys.stderr)
+        missing.append(kind)
+    if missing:
+        raise InputError(f"the standard data lack {', '.join(missing)}: nothing was started")
+    return found
+
+
+def _where(kind: str, variable: str, inside: str) -> str:
+    """Where a standard set was looked for, and the command that prepares it."""
+    given = os.environ.get(variable)
+    source = Path(given, inside).expanduser() if given else None
+    there = f"{variable} is not set" if source is None else f"{source} is {'there' if source.is_dir() else 'not there'}"
+    prepare = command("benchmarks", "prepare", kind, source or "FOLDER", "--name", kind)
+    return f"not prepared in {data_dir() / kind}; {there}; prepare it with: {prepare}"

@@ -1,0 +1,124 @@
+"""Suites: rows × columns under a profile, as TOML files beside this one, of the user's, or registered by a plugin.
+
+    python -m benchmarks suite smoke --workers 2 --checkpoint mine=/path/a.pth
+    python -m benchmarks suite my_suite.toml
+
+A row is a checkpoint file, or a pretraining preset with flags; with several ``seeds`` it is a group of pretraining
+runs, whose numbers are their mean ± their standard deviation. A column is a task with downstream seeds. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+from benchmarks.profiles import PROFILES
+from benchmarks.report.text import checked_label
+from benchmarks.schema import checked
+from benchmarks.tasks import TASKS
+from pretrain.common.errors import InputError
+
+FOLDER = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """``label`` with either a ``checkpoint`` file or a ``preset`` with the ``flags`` of ``python -m pretrain``.
+
+    ``seeds`` of the pretraining; () is the preset's own.
+    """
+
+    label: str
+    checkpoint: str = ""
+    preset: str = ""
+    flags: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def members(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(label, flags) of each pretraining run."""
+        if not self.seeds:
+            return [(self.label, self.flags)]
+        return [(f"{self.label} #{seed}", (*self.flags, "--seed", str(seed))) for seed in self.seeds]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteColumn:
+    """A task with its downstream seeds, on the suite's data or on a prepared root of its own."""
+
+    task: str
+    seeds: tuple[int, ...] = (0,)
+    data: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO) or a prepared root.
+
+    ``title`` is one line for ``suite --help``.
+    """
+
+    name: str
+    title: str
+    profile: str
+    data: str = "emoji"
+    rows: tuple[Row, ...] = ()
+    columns: tuple[SuiteColumn, ...]
+
+
+SUITES: dict[str, Suite] = {}
+
+
+def register(suite: Suite) -> Suite:
+    """Add ``suite`` to SUITES. InputError where it is unusable or another one has its name."""
+    checked_suite(suite)
+    if SUITES.setdefault(suite.name, suite) is not suite:
+        raise InputError(f"two suites are named {suite.name}: rename one of them")
+    return suite
+
+
+def checked_suite(suite: Suite) -> Suite:
+    """``suite``; InputError that names its first unusable row or column."""
+    if suite.profile not in PROFILES:
+        raise InputError(f"suite {suite.name}: unknown profile {suite.profile}: choose from {', '.join(PROFILES)}")
+    if not suite.columns:
+        raise InputError(f"suite {suite.name} has no column: give [[columns]] with a task each")
+    for column in suite.columns:
+        if column.task not in TASKS:
+            raise InputError(f"suite {suite.name}: unknown task {column.task}: choose from {', '.join(TASKS)}")
+    labels = [label for row in suite.rows for label, _ in row.members()]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise InputError(f"suite {suite.name}: two rows are named {twice[0]}")
+    for row in suite.rows:
+        checked_label(row.label)
+        if bool(row.checkpoint) == bool(row.preset):
+            raise InputError(f"suite {suite.name}, row {row.label}: give either a checkpoint or a preset")
+        if row.checkpoint and (row.flags or row.seeds):
+            raise InputError(f"suite {suite.name}, row {row.label}: flags and seeds are for a preset")
+    return suite
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite of a TOML file, named as the file. InputError that says where it is wrong."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as TOML ({error})") from None
+    try:
+        return checked_suite(checked({"name": path.stem, **values}, Suite))
+    except ValueError as error:
+        raise InputError(str(error) if isinstance(error, InputError) else f"{path}: {error}") from None
+
+
+def find_suite(name: str) -> Suite:
+    """The suite ``name`` of SUITES, or of the TOML file at that path. InputError if there is none."""
+    if name in SUITES:
+        return SUITES[name]
+    if name.endswith(".toml"):
+        return read_suite(Path(name))
+    raise InputError(f"unknown suite {name}: choose from {', '.join(SUITES)}, or give the path of a .toml file")
+
+
+for _path in sorted(FOLDER.glob("*.toml")):
+    register(read_suite(_path))

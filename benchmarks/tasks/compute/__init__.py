@@ -1,0 +1,1 @@
+"""The arithmetic behind the tasks, which imports torch and detectron2."""

@@ -1,0 +1,121 @@
+"""Detection and instance segmentation on a data root, through detectron2: registers the data, trains, tests once.
+
+One process a GPU when there are several; each registers the data for itself.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+from detectron2.utils import comm
+
+from benchmarks.data.registration import Registered, register
+from benchmarks.plugins import load_plugins
+from benchmarks.records import ResultsStore, RunSpec
+from benchmarks.run import Context
+from benchmarks.tasks import TASKS, Result, Settings, Setup
+from pretrain.common.errors import RunError
+from pretrain.common.files import write_json
+from transfer.checkpoints import converted as proofs
+from transfer.checkpoints.converted import ConvertedWeights
+from transfer.detection.config import build_cfg, identity, resolved_protocol
+from transfer.detection.trainer import precision, require_buildable, train_and_test
+
+
+def settings(protocol: Path, setup: Setup) -> Settings:
+    """The protocol's config as it will run, less what checkpoint, data and seed fix."""
+    cfg = resolved_protocol(protocol, setup.profile, setup.num_gpus, list(setup.opts))  # type: ignore[arg-type]
+    return settings_of(cfg)
+
+
+def settings_of(cfg: CfgNode) -> Settings:
+    """The part of a config that makes two runs of a protocol the same."""
+    return Settings(values=identity(yaml.safe_load(cfg.dump())), precision=precision(cfg))
+
+
+def run(context: Context) -> Result:
+    """Train the protocol's detector from the converted weights and test it on the root's test split."""
+    outcome = context.folder / "outcome.json"
+    outcome.unlink(missing_ok=True)
+    if context.num_gpus > 1:
+        launch(_work, context.num_gpus, dist_url="auto", args=(context,))
+    else:
+        _work(context)
+    found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
+    return Result(
+        metrics=found["metrics"],
+        test_images=found["test_images"],
+        config=found["config"] | {"facts": found["facts"]},
+        precision=found["facts"]["precision"],
+        resumed_at=found["facts"]["resumed_at"],
+        notes=tuple(found["notes"]),
+    )
+
+
+def notes(tested: int, classes: int) -> list[str]:
+    """What the caption says of an AP that is not the mean over all classes of the data set."""
+    return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
+
+
+def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
+    """InputError for a network or options that a detector (converted weights, spec, classes) cannot have."""
+    for converted, spec, classes in detectors:
+        data = Registered(
+            train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0
+        )
+        cfg = _config(spec, _converted(converted), data, ResultsStore().path_for(spec), num_gpus)
+        if spec.overrides:
+            require_buildable(cfg)
+
+
+def _converted(pkl: Path | None) -> ConvertedWeights:
+    assert pkl is not None  # a plan has no detectors without it
+    converted = proofs.load(pkl)
+    if converted is None:
+        raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
+    return converted
+
+
+def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder: Path, num_gpus: int) -> CfgNode:
+    protocol = TASKS[spec.task].protocol
+    assert protocol is not None
+    return build_cfg(
+        protocol=protocol,
+        profile=spec.profile,  # type: ignore[arg-type]  # the same three words
+        converted=converted,
+        train=data.train,
+        test=data.test,
+        num_classes=data.num_classes,
+        mask_format=data.mask_format,
+        seed=spec.seed,
+        output_dir=folder,
+        num_gpus=num_gpus,
+        opts=list(spec.overrides),
+    )
+
+
+def _work(context: Context) -> None:
+    load_plugins()  # in a process of its own where there are several GPUs
+    converted = _converted(context.checkpoint.detectron2)
+    data = register(context.root, TASKS[context.spec.task].layout)
+    cfg = _config(context.spec, converted, data, context.folder, context.num_gpus)
+    found = settings_of(cfg)
+    if (found.digest, found.precision) != (context.spec.protocol_digest, context.spec.precision):
+        raise RunError(f"{context.spec.task} has changed since this run was planned: run it again")
+    metrics = train_and_test(cfg, converted)
+    if comm.is_main_process():
+        facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load(cfg.dump())
+        outcome = {
+            "metrics": metrics,
+            "test_images": data.test_images,
+            "config": config,
+            "facts": facts,
+            "notes": notes(facts["classes_tested"], data.num_classes),
+        }
+        write_json(context.folder / "outcome.json", outcome)

@@ -1,0 +1,76 @@
+"""Two augmented views of each image, as a checkpoint's network takes them: the input of ``estimate.measure``.
+
+Crops and colours depend on the seed alone, so that checkpoints are compared on the same pixels. n images of a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pretrain.augment.crops import cut, random_crop_box
+from pretrain.augment.views import ViewsConfig, augment
+from pretrain.common.pixels import PixelInput
+from pretrain.common.ranges import Positive, Seed, at_least
+from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InformationConfig:
+    """Settings of the estimate; compare only results of the same settings and images."""
+
+    images: Annotated[int, at_least(2)] = 1000
+    """Images of the folder, drawn by the seed; all of a smaller folder. Half is fitted on, half reported on."""
+    image_size: Annotated[int | None, at_least(8)] = None
+    """Pixels of the square views; default: the image size that the run was trained at, else 224."""
+    dim: Annotated[int, at_least(2)] = 16
+    """Dimensions of the fitted z."""
+    noise: Annotated[float, Positive] = 1.0
+    """Its σ, against means of variance 1."""
+    resamples: Annotated[int, at_least(100)] = 1000
+    """Of the bootstrap over images."""
+    seed: Annotated[int, Seed] = 0
+    """Of the images drawn, their views, the halves and the noise."""
+    views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
+    """Augmentation: it decides what the two views share."""
+
+
+def draw_images(total: int, config: InformationConfig) -> list[int]:
+    """Indices of the images that are measured, of ``total`` in the data set, in the order of the batches."""
+    return np.random.default_rng(config.seed).permutation(total)[: config.images].tolist()
+
+
+def two_view_crops(image: Image.Image, seed: int, index: int, views: ViewsConfig, size: int) -> Tensor:
+    """(2, 3, size, size) uint8: two random crops of the RGB image number ``index`` of the data set."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+    boxes = [random_crop_box(*image.size, views.crop_scale, rng) for _ in range(2)]
+    return torch.stack(cut(image, boxes, [size, size], "torch"))
+
+
+def network_views(crops: Tensor, views: ViewsConfig, pixels: PixelInput, generator: torch.Generator) -> Tensor:
+    """(2n, 3, S, S) float32, channels last, the first views and then the second ones, of (n, 2, 3, S, S) uint8.
+
+    ``generator`` is on the device of ``crops``; seed it once by the config's seed and pass it for every batch.
+    """
+    augmented = torch.cat([augment(crops[:, view], views, generator) for view in (0, 1)])
+    return normalise_as(augmented, pixels).contiguous(memory_format=torch.channels_last)
+
+
+def normalise_as(views: Tensor, pixels: PixelInput) -> Tensor:
+    """Views (N, 3, S, S) normalised by ImageNet's mean and std in RGB, to the input of another network."""
+    if (pixels.mean, pixels.std, pixels.order) == (IMAGENET_MEAN, IMAGENET_STD, "RGB"):
+        return views
+    settings = (IMAGENET_MEAN, IMAGENET_STD, pixels.mean, pixels.std)
+    mean, std, new_mean, new_std = (views.new_tensor(value).view(1, 3, 1, 1) for value in settings)
+    views = views * std + mean
+    return ((views.flip(1) if pixels.order == "BGR" else views) - new_mean) / new_std
+
+
+def pair_features(rows: Tensor) -> Tensor:
+    """(n, 2, D) float32 on the CPU, as ``measure`` takes them, of the features (2n, D) of ``network_views``."""
+    return torch.stack(rows.float().cpu().chunk(2), 1)

@@ -1,0 +1,28 @@
+"""A checkpoint and a plan on a data root without images, for tests that run nothing."""
+
+import json
+
+from benchmarks.checkpoints import EvaluatedCheckpoint
+from benchmarks.data.root import DataRoot
+from benchmarks.plan import Column, Plan
+from tests.benchmarks.doubles import IMAGENET_INPUT
+
+
+def add_layout(root, layout, **section):
+    """Write another section into the root's data.json."""
+    values = json.loads((root / "data.json").read_text())
+    values[layout] = {"classes": ["a"], "counts": {}, "fingerprint": "f" * 64, **section}
+    (root / "data.json").write_text(json.dumps(values))
+
+
+def evaluated(root, **changes):
+    values = {"label": "x", "path": root, "detectron2": root, "sha256": "a" * 64, "input": IMAGENET_INPUT}
+    values |= {"architecture": "resnet50", "family": "torchvision", "network": ""}
+    return EvaluatedCheckpoint(**values | changes)
+
+
+def plan_of(root, *tasks, seeds=(0,), **changes):
+    data = DataRoot.load(root)
+    columns = tuple(Column(task=task, root=data, seeds=seeds) for task in tasks)
+    values = {"profile": "smoke", "num_gpus": 0, "resolved": dict.fromkeys(tasks, ("d" * 64, "fp32"))}
+    return Plan(columns=columns, **values | changes)

@@ -1,0 +1,101 @@
+"""Frozen features."""
+
+import errno
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import resnet18
+
+from benchmarks.data.root import DataRoot
+from benchmarks.profiles import PROFILES
+from benchmarks.tasks.compute import features
+from pretrain.common.errors import InputError
+from transfer.checkpoints.backbone import backbone_of
+from transfer.checkpoints.reading.read import load_checkpoint
+
+
+def toy_root(folder):
+    """Two classes with one image per split."""
+    rng, classes = np.random.default_rng(0), ["a", "b"]
+    for split in ("train", "val"):
+        for name in classes:
+            (folder / "imagenet" / split / name).mkdir(parents=True)
+            image = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+            image.save(folder / "imagenet" / split / name / "1.png")
+    section = {"classes": classes, "counts": {"train": 2, "val": 2}, "fingerprint": "f" * 64}
+    about = {"name": "toy", "synthetic": True, "description": "", "config": {}}
+    return DataRoot(path=folder, sections={"imagenet": section}, **about)
+
+
+def random_network(folder):
+    torch.manual_seed(0)
+    model = resnet18(weights=None)
+    torch.save(model.state_dict(), folder / "x.pth")
+    return model, backbone_of(load_checkpoint(folder / "x.pth"))
+
+
+def test_features_take_their_room_first_and_a_full_disk_leaves_none(tmp_path, monkeypatch):
+    """Written to mapped memory, a file with holes kills the process when the disk is full."""
+    target, images = tmp_path / "train.npy", [torch.ones(2, 3, 1, 1) for _ in (0, 1)]
+    monkeypatch.setattr(features, "best_device", lambda: torch.device("cpu"))
+    model = torch.nn.Flatten()
+
+    def full(file, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        features.extract(model, images, 4, target)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    features.extract(model, images, 4, target)
+    assert (np.load(target) == 1).all() and np.load(target).shape == (4, 3)
+    assert target.stat().st_blocks * 512 >= target.stat().st_size
+
+
+def test_features_are_computed_in_fp32_whatever_the_processor_is_fast_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    root = toy_root(tmp_path)
+    model, backbone = random_network(tmp_path)
+    train = features.features(backbone, root, "smoke")["train"]
+    found = train.x
+    assert train.y.tolist() == [0, 1] and train.classes == 2
+    model.fc = torch.nn.Identity()
+    transform = features.eval_transform(PROFILES["smoke"].view, backbone)
+    images = [Image.open(path).convert("RGB") for path in sorted(tmp_path.glob("imagenet/train/*/*.png"))]
+    with torch.no_grad():
+        exact = model.eval().double()(torch.stack([transform(image) for image in images]).double()).numpy()
+    scale = np.abs(exact).max()
+    assert found.dtype == np.float32 and np.abs(found - exact).max() < 1e-5 * scale  # bf16 is off by 1e-3 and more
+
+
+def test_features_are_extracted_once_for_each_data_and_part(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    toy_root(tmp_path)
+    _, backbone = random_network(tmp_path)
+    images = sorted(tmp_path.glob("imagenet/*/*/*.png"))
+    first = features.features_of(backbone, images, "d" * 64, "all", "smoke")
+    backward = features.features_of(backbone, images[::-1], "e" * 64, "all", "smoke")
+    np.testing.assert_allclose(first, backward[::-1], rtol=1e-5, atol=1e-6)  # in the order of the images
+    monkeypatch.setattr(features, "build_backbone", lambda backbone: pytest.fail("extracted again"))
+    assert (features.features_of(backbone, images, "d" * 64, "all", "smoke") == first).all()
+    monkeypatch.undo()
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    features.features_of(backbone, images[:1], "d" * 64, "some", "smoke")
+    found = sorted(
+        path.relative_to(tmp_path / "results" / "features") for path in tmp_path.glob("results/features/*/*.npy")
+    )
+    assert [path.name for path in found] == ["all.npy", "some.npy", "all.npy"]
+    assert all(str(path.parent).endswith("-48-48-fp32") for path in found)
+
+
+def test_a_split_that_is_not_as_prepared_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    root = toy_root(tmp_path)
+    (tmp_path / "imagenet" / "train" / "a" / "2.png").write_bytes(b"")
+    _, backbone = random_network(tmp_path)
+    with pytest.raises(InputError, match=r"train is not what was prepared \(3 images, not 2\)"):
+        features.features(backbone, root, "smoke")
+    assert not list((tmp_path / "results").rglob("*.npy"))

@@ -1,0 +1,142 @@
+"""The runs that are left to do."""
+
+from importlib import import_module
+
+import pytest
+
+from benchmarks.executors.base import Outcome
+from benchmarks.plan import Column, Plan, check_data, resolve_columns, seconds_by_task
+from benchmarks.records import ResultsStore
+from benchmarks.run import Saved
+from benchmarks.tasks import TASKS, Setup
+from pretrain.common.errors import InputError
+from tests.benchmarks.doubles import make_record, make_spec
+from tests.benchmarks.plans import add_layout, evaluated, plan_of
+
+
+class InProcess:
+    """An executor that calls: a worker's server would keep this test's environment for later ones."""
+
+    def run(self, jobs, **more):
+        for job in jobs:
+            module, function = job.target.split(":")
+            job.then(getattr(import_module(module), function)(**job.arguments))
+        return Outcome()
+
+
+def test_a_plan_resolves_its_columns_and_knows_the_seconds_of_earlier_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    ResultsStore().save(make_record(make_spec(task="knn", profile="demo"), {"top1": 1.0}))
+    columns = tuple(Column(task=task, root=None, seeds=(0, 1)) for task in ("knn", "voc-fpn-24k", "knn"))
+    plan = resolve_columns(Plan(profile="demo", columns=columns, num_gpus=0), InProcess())
+    detector = TASKS["voc-fpn-24k"].settings(Setup(profile="demo"))
+    assert plan.resolved["voc-fpn-24k"] == (detector.digest, detector.precision)
+    assert plan.resolved["knn"][1] == "fp32" and len(plan.resolved) == 2
+    assert plan.seconds == {"knn": 1.0}
+
+
+def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):
+    def specs(*seeds):
+        plan = plan_of(root, "linear", "low-shot", "knn", seeds=seeds)
+        return [(spec.task, spec.seed) for spec in plan.specs(evaluated(root))]
+
+    assert specs(1, 2) == [("linear", 0), ("low-shot", 1), ("low-shot", 2), ("knn", 0)]
+    assert set(specs(0)) & set(specs(5)) == {("linear", 0), ("knn", 0)}
+
+
+def test_a_checkpoint_that_was_not_converted_has_no_detectors(root):
+    add_layout(root, "voc")
+    plan = plan_of(root, "linear", "voc-fpn-24k")
+    assert [spec.task for spec in plan.specs(evaluated(root))] == ["linear", "voc-fpn-24k"]
+    assert [spec.task for spec in plan.specs(evaluated(root, detectron2=None))] == ["linear"]
+
+
+def test_options_and_gpus_identify_detection_runs_alone(root):
+    add_layout(root, "voc")
+    plan = plan_of(root, "linear", "voc-fpn-24k", opts=("A", "1"), num_gpus=2)
+    frozen, detector = plan.specs(evaluated(root))
+    assert (frozen.overrides, frozen.num_gpus) == ((), None)
+    assert (detector.overrides, detector.num_gpus) == (("A", "1"), 2)
+    assert [job.gpus for job in plan.jobs(evaluated(root), [])] == [1, 2]
+    assert [job.gpus for job in plan_of(root, "linear", "voc-fpn-24k").jobs(evaluated(root), [])] == [0, 0]
+
+
+def test_tasks_on_the_same_images_share_a_job_and_finished_runs_have_none(root):
+    add_layout(root, "voc")
+    tasks = ("linear", "low-shot", "knn", "voc-fpn-24k")
+    plan, one = plan_of(root, *tasks, seeds=(0, 1)), evaluated(root)
+
+    def planned(**changes):
+        jobs = plan_of(root, *tasks, seeds=(0, 1), **changes).jobs(one, [])
+        return [[(spec.task, spec.seed) for spec in job.arguments["specs"]] for job in jobs]
+
+    features = [("linear", 0), ("low-shot", 0), ("low-shot", 1), ("knn", 0)]
+    detectors = [[("voc-fpn-24k", 0)], [("voc-fpn-24k", 1)]]
+    assert planned() == [features, *detectors] and plan.jobs_per_row() == 3
+    specs = {(spec.task, spec.seed): spec for spec in plan.specs(one)}
+    for done in (("linear", 0), ("low-shot", 1), ("voc-fpn-24k", 0)):
+        ResultsStore().save(make_record(specs[done], {"top1": 1.0}))
+    ResultsStore().save(make_record(specs["knn", 0], {}, error="no disk"))  # counts as missing
+    assert planned() == [[("low-shot", 0), ("knn", 0)], detectors[1]]
+    assert planned(rerun="always") == [features, *detectors] and planned(rerun="never") == []
+
+
+def test_runs_whose_process_was_killed_get_a_record_that_says_so(root):
+    plan, one, saved = plan_of(root, "linear", "knn"), evaluated(root), []
+    (job,) = plan.jobs(one, saved)
+    kept = ResultsStore().save(make_record(plan.specs(one)[0], {"top1": 1.0}))  # it had ended before
+    job.crashed("killed")
+    assert saved[0] == kept and len(saved) == 2
+    record = ResultsStore().load(saved[1])
+    assert (record.spec.task, record.status, record.error, record.label) == ("knn", "failed", "killed", "x")
+    assert record.checkpoint == {"path": str(root), "family": "torchvision", "network": ""}
+
+
+def test_the_reason_of_a_job_is_its_first_error(root):
+    add_layout(root, "voc")
+    good = Saved(path=root, headline="linear top-1 1.0", error=None)
+    bad = Saved(path=root, headline="knn: no disk", error="no disk")
+    shared, detector = plan_of(root, "linear", "knn", "voc-fpn-24k").jobs(evaluated(root), [])
+    assert shared.failure([good, bad]) == "knn: no disk" and shared.failure([good]) == "" == shared.failure([])
+    assert detector.failure([bad]) == "no disk"  # whose name has the task
+    assert shared.report([good, bad]) == "linear top-1 1.0, knn: no disk"
+    assert shared.report([]) == "done by another process"
+
+
+def test_a_job_takes_as_long_as_its_tasks_have_taken_before(root):
+    (job,) = plan_of(root, "linear", "knn", seconds={"linear": 3.0, "knn": 4.0}).jobs(evaluated(root), [])
+    assert job.estimate() == 7.0
+    plan = plan_of(root, "linear", "knn", seconds={"linear": 3.0})
+    (job,) = plan.jobs(evaluated(root), [])
+    assert job.estimate() is None  # nothing is known of kNN
+    plan.seconds["knn"] = 2.0  # another row's, of this command
+    assert job.estimate() == 5.0
+
+
+def test_seconds_are_the_mean_of_ok_runs_of_the_profile(tmp_path):
+    store = ResultsStore(tmp_path)
+    paths = [
+        store.save(make_record(make_spec(**changes), {"top1": 1.0}, error=error))
+        for changes, error in (
+            ({}, None),
+            ({"seed": 1}, None),
+            ({"seed": 2}, "no disk"),
+            ({"profile": "demo"}, None),
+            ({"task": "knn"}, None),
+        )
+    ]
+    paths[1].write_text(paths[1].read_text().replace('"wall_seconds": 1.0', '"wall_seconds": 4.0'))
+    assert seconds_by_task(paths, "smoke") == {"linear": 2.5, "knn": 1.0}
+    paths[4].write_text("{")
+    assert seconds_by_task(paths, "smoke") == {"linear": 2.5}
+
+
+def test_a_task_that_cannot_run_on_its_data_is_refused(root):
+    with pytest.raises(InputError, match="class b of data set toy has 9 training images, and low-shot takes 10"):
+        check_data(plan_of(root, "knn", "low-shot"), "")
+    add_layout(root, "coco", masks="none")
+    with pytest.raises(InputError, match="coco-fpn-1x needs masks, and data set toy has boxes alone: run `this`"):
+        check_data(plan_of(root, "coco-fpn-1x"), "this")
+    check_data(plan_of(root, "knn", "coco-det-fpn-1x"), "")
+    add_layout(root, "coco", masks="polygon")
+    check_data(plan_of(root, "coco-fpn-1x"), "")

@@ -1,0 +1,69 @@
+"""A suite's data, rows and checkpoints before anything is started."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.executors.local import LocalExecutor
+from benchmarks.suite_run import check_rows, run_suite
+from benchmarks.suites import SUITES, Row
+from pretrain.common.errors import InputError
+
+
+def test_a_checkpoint_may_not_take_a_row_of_the_suite(tmp_path):
+    with pytest.raises(InputError, match="simclr"):
+        run_suite(SUITES["smoke"], {"simclr": tmp_path}, LocalExecutor(workers=1), 1, 0, ())
+
+
+def test_paper_lists_what_is_missing_and_where_it_looked(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    monkeypatch.setenv("IMAGENET_DIR", "/data/in1k")
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    with pytest.raises(InputError, match="the standard data lack imagenet, voc, coco: nothing was started"):
+        run_suite(SUITES["paper"], {"mine": tmp_path / "x.pth"}, LocalExecutor(workers=1), 1, 0, ())
+    said = capfd.readouterr().err
+    assert "/data/in1k is not there" in said and "DETECTRON2_DATASETS is not set" in said
+    assert "python -m benchmarks prepare imagenet /data/in1k" in said
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    with pytest.raises(InputError):
+        run_suite(SUITES["paper"], {"mine": tmp_path / "x.pth"}, LocalExecutor(workers=1), 1, 0, ())
+    assert (
+        f"{tmp_path} is there; prepare it with: python -m benchmarks prepare voc {tmp_path}" in capfd.readouterr().err
+    )
+
+
+def test_paper_does_not_take_a_root_of_that_name_for_the_standard_set(root, monkeypatch, capfd):
+    monkeypatch.setenv("DATA_DIR", str(root.parent / "data"))
+    (root.parent / "data").mkdir()
+    root.rename(root.parent / "data" / "imagenet")
+    with pytest.raises(InputError, match="the standard data lack imagenet"):
+        run_suite(SUITES["paper"], {"mine": root}, LocalExecutor(workers=1), 1, 0, ())
+    assert "NOT THE STANDARD SET ImageNet-1k" in capfd.readouterr().err
+
+
+def test_a_checkpoint_may_not_take_the_name_of_a_group_of_rows(tmp_path):
+    suite = dataclasses.replace(SUITES["smoke"], rows=(Row(label="two", preset="smoke-random", seeds=(0, 1)),))
+    for label in ("two", "two #1"):
+        with pytest.raises(InputError, match=f"{label}: the suite has a row of that name"):
+            run_suite(suite, {label: tmp_path}, LocalExecutor(workers=1), 1, 0, ())
+
+
+def test_a_suite_of_checkpoints_alone_asks_for_them():
+    suite = dataclasses.replace(SUITES["smoke"], rows=())
+    with pytest.raises(InputError, match="suite smoke evaluates checkpoints: give CHECKPOINTS="):
+        run_suite(suite, {}, LocalExecutor(workers=1), 1, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("preset", "flags", "words"),
+    [
+        ("smoke-simplr", (), "row mine: unknown preset smoke-simplr"),
+        ("smoke-simclr", ("--stepps", "3"), "row mine: smoke-simclr --stepps 3: .*--stepps"),
+        ("smoke-simclr", ("--steps", "many"), "row mine: smoke-simclr --steps many: .*many"),
+    ],
+)
+def test_a_preset_that_there_is_not_and_flags_that_it_lacks_are_named(preset, flags, words, capfd):
+    with pytest.raises(InputError, match=words) as caught:
+        check_rows([("ours", "smoke-simclr", ("--steps", "3")), ("mine", preset, flags)])
+    assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")
