@@ -20,12 +20,7 @@ def latest_readable(output: Path) -> Path | None:
 
 def clear(output: Path) -> None:
     """Remove what an earlier attempt at the same run left and a new one would append to or take for its own."""
-    for path in (
-        *output.glob("model_*.pth"),
-        output / "last_checkpoint",
-        output / "metrics.json",
-        output / "facts.json",
-    ):
+    for path in (*output.glob("model_*.pth"), output / "last_checkpoint", output / "metrics.json"):
         path.unlink(missing_ok=True)
 
 

@@ -1,9 +1,9 @@
 """Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
 
 ``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
-(losses, a line each 20 iterations and one at the end), facts.json (precision, tensors proved equal, seconds, number of
-classes with a test object), and at paper scale config.yaml, checkpoints and predictions. The data sets in cfg.DATASETS
-must be registered already. For several GPUs call train_and_test in each process of detectron2's ``launch``.
+(losses, one line per 20 iterations and one at the end), and at paper scale config.yaml, checkpoints and predictions.
+The data sets in cfg.DATASETS must be registered already. For several GPUs call train_and_test in each process of
+detectron2's ``launch``.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from torch import nn
 
 from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError, RunError, in_one_line
-from pretrain.common.files import write_json
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.checks import assert_backbone_loaded, assert_trainable
 from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
 from transfer.detection.predictions import KeepPredictions
 from transfer.detection.progress import Progress
 from transfer.detection.resume import clear, latest_readable
+
+Metrics = dict[str, float | None]
 
 
 class Trainer(DefaultTrainer):
@@ -105,13 +106,15 @@ def precision(cfg: CfgNode) -> str:
     return "bf16" if cfg.TRANSFER.CPU_BF16 and has_bf16(torch.device("cpu")) else "fp32"
 
 
-def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float | None]:
-    """Train from ``converted`` as ``cfg`` says, test once after the last iteration: {"bbox/AP": percent or None, …}.
+def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, dict[str, Any]]:
+    """Train from ``converted`` as ``cfg`` says, and test once after the last iteration.
 
-    InputError when the converted file was replaced. RunError when a backbone tensor did not arrive bit for bit, when
-    other parameters train than FREEZE_AT says, or when the loss is not finite. A run with TRANSFER.RESUME continues
-    from its last readable checkpoint (detectron2 restarts the data order then); others start anew. Facts about the run
-    are written to facts.json. In a process that is not the first of several the result is empty.
+    Returns the metrics, {"bbox/AP": percent or None, …}, and the facts of the run: precision, resumed_at,
+    tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object).
+    Both are empty in a process that is not the first of several. InputError when the converted file was replaced.
+    RunError when a backbone tensor was not loaded bit for bit, when other parameters train than FREEZE_AT says, or when
+    the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2 restarts
+    the data order then); others start anew.
     """
     if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
@@ -133,11 +136,10 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> dict[str, float
         trained = time.perf_counter()
         results = Trainer.test(cfg, trainer.model)
     if not comm.is_main_process():
-        return {}
+        return {}, {}
     facts |= {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
     facts["classes_tested"] = classes_tested(cfg.DATASETS.TEST[0])
-    write_json(output / "facts.json", facts)
-    return flat_metrics(results)
+    return flat_metrics(results), facts
 
 
 def require_buildable(cfg: CfgNode) -> None:
@@ -155,13 +157,13 @@ def require_buildable(cfg: CfgNode) -> None:
         raise InputError(f"--opts: detectron2 builds no {cfg.TRANSFER.PROTOCOL} from them ({reason[:200]})") from error
 
 
-def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> Metrics:
     """{"bbox/AP": percent, …} without the values per category; what is undefined (NaN, −1) is None.
 
     A task with nothing but NaN is COCO's evaluator without a single detection: AP, AP50 and AP75 are then 0, since
     prepared test sets have ground truth, and those by object size stay None.
     """
-    metrics: dict[str, float | None] = {}
+    metrics: Metrics = {}
     for task, values in results.items():
         nothing_found = all(math.isnan(value) for value in values.values())
         for key, value in flatten_results_dict({task: values}).items():

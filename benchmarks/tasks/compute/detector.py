@@ -5,6 +5,7 @@ One process a GPU when there are several; each registers the data for itself.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
 from transfer.detection.trainer import precision, require_buildable, train_and_test
 
+OUTCOME = "outcome.json"  # from the first of several processes to the one that started them
+
 
 def settings(protocol: Path, setup: Setup) -> Settings:
     """The protocol's config as it will run, less what checkpoint, data and seed fix."""
@@ -40,21 +43,15 @@ def settings_of(cfg: CfgNode) -> Settings:
 
 def run(context: Context) -> Result:
     """Train the protocol's detector from the converted weights and test it on the root's test split."""
-    outcome = context.folder / "outcome.json"
+    if context.num_gpus <= 1:
+        result = _work(context)
+        assert result is not None  # the only process is the first
+        return result
+    outcome = context.folder / OUTCOME
     outcome.unlink(missing_ok=True)
-    if context.num_gpus > 1:
-        launch(_work, context.num_gpus, dist_url="auto", args=(context,))
-    else:
-        _work(context)
+    launch(_work_of_several, context.num_gpus, dist_url="auto", args=(context,))
     found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
-    return Result(
-        metrics=found["metrics"],
-        test_images=found["test_images"],
-        config=found["config"] | {"facts": found["facts"]},
-        precision=found["facts"]["precision"],
-        resumed_at=found["facts"]["resumed_at"],
-        notes=tuple(found["notes"]),
-    )
+    return Result(**found | {"notes": tuple(found["notes"])})
 
 
 def notes(tested: int, classes: int) -> list[str]:
@@ -99,7 +96,13 @@ def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder
     )
 
 
-def _work(context: Context) -> None:
+def _work_of_several(context: Context) -> None:
+    if result := _work(context):
+        write_json(context.folder / OUTCOME, dataclasses.asdict(result))
+
+
+def _work(context: Context) -> Result | None:
+    """The result in the first process, None in others."""
     load_plugins()  # in a process of its own where there are several GPUs
     converted = _converted(context.checkpoint.detectron2)
     data = register(context.root, TASKS[context.spec.task].layout)
@@ -107,15 +110,14 @@ def _work(context: Context) -> None:
     found = settings_of(cfg)
     if (found.digest, found.precision) != (context.spec.protocol_digest, context.spec.precision):
         raise RunError(f"{context.spec.task} has changed since this run was planned: run it again")
-    metrics = train_and_test(cfg, converted)
-    if comm.is_main_process():
-        facts = json.loads((context.folder / "facts.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load(cfg.dump())
-        outcome = {
-            "metrics": metrics,
-            "test_images": data.test_images,
-            "config": config,
-            "facts": facts,
-            "notes": notes(facts["classes_tested"], data.num_classes),
-        }
-        write_json(context.folder / "outcome.json", outcome)
+    metrics, facts = train_and_test(cfg, converted)
+    if not comm.is_main_process():
+        return None
+    return Result(
+        metrics=metrics,
+        test_images=data.test_images,
+        config=yaml.safe_load(cfg.dump()) | {"facts": facts},
+        precision=facts["precision"],
+        resumed_at=facts["resumed_at"],
+        notes=tuple(notes(facts["classes_tested"], data.num_classes)),
+    )

@@ -65,20 +65,19 @@ def test_the_precision_is_the_machines(monkeypatch):
 
 @pytest.mark.parametrize("change", [{"protocol_digest": "0" * 64}, {"precision": "fp16"}])
 def test_a_protocol_that_was_edited_since_the_plan_is_not_trained(monkeypatch, tmp_path, change):
-    now, trained = resolved(), []
+    now, trained, facts = resolved(), [], {"classes_tested": 1, "precision": "bf16", "resumed_at": None}
     cfg = config.resolved_protocol("voc_fpn_24k", "demo", 0, [])
     monkeypatch.setattr(detector, "_converted", lambda pkl: None)
     monkeypatch.setattr(detector, "register", lambda root, kind: SimpleNamespace(test_images=1, num_classes=2))
     monkeypatch.setattr(detector, "_config", lambda *rest: cfg)
-    monkeypatch.setattr(detector, "train_and_test", lambda *rest: trained.append(rest) or {"bbox/AP": 1.0})
-    (tmp_path / "facts.json").write_text('{"classes_tested": 1}')
+    monkeypatch.setattr(detector, "train_and_test", lambda *rest: trained.append(rest) or ({"bbox/AP": 1.0}, facts))
     good = {"protocol_digest": now.digest, "precision": now.precision}
     spec = make_spec(task="voc-fpn-24k", profile="demo", num_gpus=0, **good)
     context = SimpleNamespace(
         spec=spec, root=None, checkpoint=SimpleNamespace(detectron2=None), folder=tmp_path, num_gpus=0
     )
-    detector._work(context)
-    assert len(trained) == 1 and "1 of 2 classes" in (tmp_path / "outcome.json").read_text()
+    result = detector.run(context)
+    assert len(trained) == 1 and "1 of 2 classes" in result.notes[0] and result.config["facts"] == facts
     context.spec = dataclasses.replace(spec, **change)
     with pytest.raises(RunError, match="voc-fpn-24k has changed since this run was planned"):
         detector._work(context)

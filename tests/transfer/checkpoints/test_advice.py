@@ -13,7 +13,7 @@ import torchvision
 from pretrain.common.errors import InputError
 from tests.transfer.layouts import SAMPLES
 from tests.transfer.layouts.parts import linear, random_backbone, under, zeros
-from transfer.__main__ import _choice, _parser
+from transfer.__main__ import parse
 from transfer.checkpoints import architecture, foreign, key_map
 from transfer.checkpoints.advice import advice, ways
 from transfer.checkpoints.backbone import backbone_of, read_backbone
@@ -231,9 +231,9 @@ def test_every_command_that_is_printed_works_and_the_first_one_takes_the_trained
 
 def taken_by(words, path):
     """What the printed command converts."""
-    options = _parser().parse_args(words)
+    options = parse(words)
     assert options.file == path
-    return read_backbone(path, **_choice(options))
+    return read_backbone(path, **options.arguments())
 
 
 @pytest.mark.parametrize("name", ["moco-v1", "dino", "vicregl", "paws", "slotcon", "detectron2-like"])

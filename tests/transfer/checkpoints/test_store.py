@@ -12,7 +12,7 @@ import torch
 
 from pretrain import train
 from pretrain.common.errors import InputError, RunError
-from pretrain.methods import CMCConfig
+from pretrain.methods.cmc import CMCConfig
 from tests.pretrain.conftest import class_folders, results, tiny  # noqa: F401  (fixtures)
 from tests.transfer.layouts.parts import random_backbone, under
 from transfer.checkpoints import store

@@ -315,23 +315,23 @@ QUICK = ["SOLVER.MAX_ITER", "3", "TEST.PRECISE_BN.NUM_ITER", "1"]
 
 @pytest.mark.slow
 def test_small_run_from_end_to_end_twice(converted, scenes, scratch, capsys):
-    metrics = []
+    metrics, facts = [], {}
     (scratch / "one").mkdir()
     (scratch / "one" / "metrics.json").write_text("of an earlier attempt\n")
     for attempt in ("one", "two"):
         cfg = cfg_of(converted, scratch / attempt, opts=QUICK, **scenes)
-        metrics.append(train_and_test(cfg, converted))
+        values, facts = train_and_test(cfg, converted)
+        metrics.append(values)
     assert metrics[0] == metrics[1]
     assert {"bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50"} <= set(metrics[0])
     assert all(value is None or 0 <= value <= 100 for value in metrics[0].values())
     assert metrics[0]["bbox/AP"] is not None and metrics[0]["segm/AP"] is not None
     out, err = capsys.readouterr()
     assert out == "" and "3/3" in err
-    facts = json.loads((scratch / "one" / "facts.json").read_text())
     assert (facts["tensors_equal"], facts["trainable_backbone_tensors"], facts["resumed_at"]) == (265, 159, None)
     assert facts["classes_tested"] == 3
     files = sorted(path.name for path in (scratch / "one").iterdir())
-    assert files == ["facts.json", "log.txt", "metrics.json", "predictions.json"]
+    assert files == ["log.txt", "metrics.json", "predictions.json"]
     rows = [json.loads(line) for line in (scratch / "one" / "metrics.json").read_text().splitlines()]
     assert rows[-1]["iteration"] == 2 and math.isfinite(rows[-1]["total_loss"])
 
@@ -377,16 +377,14 @@ def test_paper_run_continues_from_the_last_whole_checkpoint(converted, scenes, s
              "SOLVER.STEPS", "(3,)", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.BASE_LR", "1e-4",
              "TEST.PRECISE_BN.NUM_ITER", "1", "MODEL.ROI_BOX_HEAD.FC_DIM", "64"]  # fmt: skip
     cfg = cfg_of(converted, scratch, protocol="voc_fpn_24k", profile="paper", opts=small, **scenes)
-    train_and_test(cfg, converted)
-    assert json.loads((scratch / "facts.json").read_text())["resumed_at"] is None
+    assert train_and_test(cfg, converted)[1]["resumed_at"] is None
     for name in ("model_final.pth", "model_0000003.pth"):
         with (scratch / name).open("r+b") as stream:
             stream.truncate(1000)
-    train_and_test(cfg, converted)
-    facts = json.loads((scratch / "facts.json").read_text())
+    _, facts = train_and_test(cfg, converted)
     assert (facts["resumed_at"], facts["tensors_equal"]) == (2, None)
-    train_and_test(cfg, converted)  # finished: only the test is left to do
-    assert json.loads((scratch / "facts.json").read_text())["resumed_at"] == 4
+    _, facts = train_and_test(cfg, converted)  # finished: only the test is left to do
+    assert facts["resumed_at"] == 4
     _tuned_backbone_can_be_evaluated(scratch / "model_final.pth", converted)
 
 
