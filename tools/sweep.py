@@ -42,7 +42,7 @@ SHOWN = {
     "predictive": "predictive, nats",
     "superfluous": "superfluous, nats",
     "excess": "excess, nats",  # over the least that vmf's fixed noise allows
-    "embedding_std": "spread of μ",
+    "embedding_std": "std of μ",
     "snr": "snr",
 }
 COLUMNS = ("form", "λ", "linear top-1", "kNN top-1", *SHOWN.values())

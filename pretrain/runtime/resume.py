@@ -1,4 +1,4 @@
-"""What a run needs to go on after a crash: its folder's lock and its saves, whole or absent, the newest few of them."""
+"""Lock of the run folder and atomic training checkpoints, of which the newest few are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stateful(Protocol):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock; a second process says so and waits. It ends with its process, however that ends."""
+    """Hold the run folder's lock; a second process reports it and waits. The lock ends with its process."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         # lockf, not flock: loader processes forked from this one must not keep the lock of a killed parent.
