@@ -17,11 +17,11 @@ from pretrain.presets import PRESETS
 
 USAGE = """usage: python -m pretrain PRESET --data FOLDER [settings]
 
-Pretrain a ResNet without its classifier on a folder of images: one subfolder a class, or flat for methods that need no
-labels. The same command continues an interrupted run and returns at once from a finished one.
+Pretrain a ResNet without its classifier on a folder of images: one subfolder per class, or flat for methods that
+need no labels. The same command continues an interrupted run and returns at once from a finished one.
 `python -m pretrain PRESET --help` lists the settings.
 
-Several GPUs, of which each takes a part of the batch:
+Several GPUs, each with its part of the batch:
   torchrun --nproc-per-node=8 -m pretrain PRESET --data FOLDER      (nodes: --nnodes, --rdzv-endpoint)
 Ctrl-C, SIGTERM and SIGHUP save and end with status 130, 143 and 129, and the same command continues; `--resume never`
 discards what an earlier run of the same settings left.
@@ -39,7 +39,7 @@ class Arguments:
 
 
 def usage() -> str:
-    """The help text with one line a preset."""
+    """The help text with one line per preset."""
     width = max(map(len, PRESETS)) + 2
     lines = [
         f"  {name:{width}}{config.backbone}, {config.image_size} px, batch {config.batch_size}, "

@@ -28,19 +28,19 @@ INSIDE = Range(LEAST, BELOW_ONE, "fractions of the training, above 0 and below 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A pretraining run as asked for; ``resolve`` adds what follows from it. Defaults: SimCLR's on ImageNet."""
+    """Settings of a pretraining run; ``resolve`` computes the derived values. Defaults: SimCLR's on ImageNet."""
 
     method: MethodConfig
     backbone: Literal["resnet50", "resnet18"] = "resnet50"  # torchvision's
     # Each residual branch starts at 0: google-research/simclr resnet.py, init_zero; arXiv 1706.02677, section 5.1.
     zero_init_residual: bool = True
     image_size: Annotated[int, at_least(patch_size(LEAST_CELL))] = 224  # pixels, of the square views
-    batch_size: Annotated[int, at_least(2)] = 256  # images a step
-    steps: Annotated[int | None, Count] = None  # wins over epochs
+    batch_size: Annotated[int, at_least(2)] = 256  # images per step, over all processes
+    steps: Annotated[int | None, Count] = None  # takes precedence over epochs
     epochs: Annotated[int, Count] = 200
     optimizer: Literal["lars", "sgd", "adamw"] = "lars"
-    learning_rate: Annotated[float, Positive] = 0.3  # the base of the peak rate: see lr-scaling
-    lr_scaling: Scaling = "linear"  # the peak is base × batch-size / 256; sqrt: base × √batch-size; none: the base
+    learning_rate: Annotated[float, Positive] = 0.3  # base rate; lr-scaling gives the peak
+    lr_scaling: Scaling = "linear"  # peak = base × batch-size / 256; sqrt: base × √batch-size; none: base
     # rate of tensors of one dimension (biases, BatchNorm) over the rate of the weights
     bias_lr_ratio: Annotated[float, Positive] = 1.0
     fixed_lr_modules: tuple[str, ...] = ()  # parts of the method that keep the peak rate throughout, e.g. predictor
@@ -55,7 +55,7 @@ class PretrainConfig:
     views2: ViewsConfig | None = None  # of the second view, where the two differ (BYOL); None: as the first
     precision: Precision = "auto"  # auto: bf16 where the device has it; fp16 scales the loss
     compile: bool = False  # torch.compile the ResNets: slow to start
-    crop_backend: CropBackend = "torch"  # how crops are cut: crops.py
+    crop_backend: CropBackend = "torch"  # library that cuts and resizes crops
     seed: Annotated[int, Seed] = 0  # of initialisation, data order and augmentation
     workers: Annotated[int, Count] = 8  # loader processes; 0 decodes inline
     save_every: Annotated[int | None, at_least(1)] = None  # steps between saves, besides those by time
@@ -70,7 +70,7 @@ RUNTIME_ONLY = ("workers", "save_every", "save_seconds", "keep", "probe_every")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A config with all that follows from it and the data set's size. The run's folder is named by ``values()``."""
+    """A config with the values derived from it and the data set. The run's folder is named by ``values()``."""
 
     config: PretrainConfig
     method: str
@@ -109,7 +109,7 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, wor
     if steps_per_epoch == 0 and config.steps != 0:
         raise InputError(f"{dataset_size} images do not fill a batch of {config.batch_size}: lower --batch-size")
     if steps == 0 and method != "random":
-        raise InputError(f"{method} with 0 steps is an untrained backbone: raise --steps, or take the method random")
+        raise InputError(f"{method} with 0 steps is an untrained backbone: raise --steps, or use the method random")
     if config.batch_size % world_size:
         raise InputError(
             f"a batch of {config.batch_size} does not split over {world_size} processes: change --batch-size"

@@ -49,7 +49,7 @@ class Samples:
 
 
 class CropDataset(Dataset[Sample]):
-    """Key (epoch, index) to the crops of the image at ``index``, or of the next readable one; one decode serves all."""
+    """dataset[(epoch, index)]: crops of the image, decoded once; the next readable one replaces an unreadable image."""
 
     def __init__(self, images: ImageList, crops: Sequence[Crop], *, seed: int, crop_backend: CropBackend) -> None:
         self.images, self.crops, self.seed, self.crop_backend = images, crops, seed, crop_backend

@@ -32,7 +32,7 @@ from pretrain.methods.vicreg import VICRegConfig
 _EMBEDDED_VIEWS = ViewsConfig(
     crop_scale=(0.35, 1.0), brightness=0.6, contrast=0.6, saturation=0.6, hue=0.5, grayscale=0.3, blur=0.0
 )
-# One process a core, so images are decoded inline.
+# One process per core, so images are decoded inline.
 _DEMO = PretrainConfig(
     method=SimCLRConfig(temperature=0.2),
     image_size=48,

@@ -92,14 +92,14 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
     with fail_together():
         images = list_images(data)
         if images.passed_over:
-            print_rank0(f"{data}: passed over as no images: {by_suffix(images.passed_over)}")
+            print_rank0(f"{data}: files that are no images are ignored: {by_suffix(images.passed_over)}")
         resolved = resolve(config, len(images), device, world_size())
         if METHODS[resolved.method].needs_labels and images.labels is None:
             raise InputError(
-                f"{resolved.method} needs labels, but {data} is flat: give a folder with one subfolder a class"
+                f"{resolved.method} needs labels, but {data} is flat: give a folder with one subfolder per class"
             )
         if METHODS[resolved.method].needs_labels and len(images.classes) < 2:
-            raise InputError(f"{resolved.method} needs two classes or more, but {data} has {images.classes[0]} alone")
+            raise InputError(f"{resolved.method} needs at least two classes, but {data} has only {images.classes[0]}")
         if config.probe_every and images.labels is None:
             raise InputError(f"the kNN probe needs labels, but {data} is flat: leave out --probe-every")
         dataset = describe(images)

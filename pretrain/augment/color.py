@@ -1,4 +1,4 @@
-"""Colour operations on a batch of RGB images (N, 3, H, W) in [0, 1], each sample with its own parameter (N,).
+"""Color operations on a batch of RGB images (N, 3, H, W) in [0, 1], each sample with its own parameter (N,).
 
 Each agrees with torchvision.transforms.v2.functional to 1/255.
 """

@@ -1,6 +1,6 @@
-"""Random resized crops of a decoded image: where they lie and how they are cut.
+"""Random resized crops of a decoded image: their boxes and how they are cut.
 
-Two readers of the same boxes. ``torch`` cuts the box out and resizes it with torch's antialiased bilinear kernel for
+Two backends for the same boxes. ``torch`` cuts the box out and resizes it with torch's antialiased bilinear kernel for
 uint8, which is torchvision's RandomResizedCrop to the pixel. ``pillow`` resamples the box within the whole image, whose
 pixels just outside the box enter its border; elsewhere the two differ by rounding. ``torch`` is the faster:
 ``python -m benchmarks.perf data``.

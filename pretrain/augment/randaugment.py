@@ -1,6 +1,6 @@
 """RandAugment (Cubuk et al., arXiv 1909.13719) on a batch on its device, as PyContrast draws it for InfoMin and CMC v2.
 
-One operation of the table a sample, each as likely, applied with probability 0.5, at a level drawn from
+One operation of the table per sample, all equally likely, applied with probability 0.5, at a level drawn from
 N(magnitude, 0.5) and clipped to [0, 10] ("rand-n2-m10-mstd0.5", pycontrast/datasets/RandAugment.py). What a shifted
 image leaves empty is filled with ImageNet's mean colour; interpolation is bilinear (there: bilinear or bicubic).
 Each operation agrees with torchvision's to 1/255.
@@ -73,7 +73,7 @@ def transform(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def shear(x: Tensor, amount: Tensor, axis: int) -> Tensor:
-    """Read along ``axis`` (0: x, 1: y) ``amount`` (N,) times the other coordinate further, from the top left corner."""
+    """Shear along ``axis`` (0: x, 1: y) by ``amount`` (N,), about the top left corner, as PIL does."""
     matrix = _identity(x)
     matrix[:, axis, 1 - axis] = amount
     matrix[:, axis, 2] = amount * x.shape[2 + axis] / 2
@@ -81,7 +81,7 @@ def shear(x: Tensor, amount: Tensor, axis: int) -> Tensor:
 
 
 def translate(x: Tensor, amount: Tensor, axis: int) -> Tensor:
-    """Read along ``axis`` (0: x, 1: y) further by ``amount`` (N,) of the side."""
+    """Translate along ``axis`` (0: x, 1: y) by ``amount`` (N,), a fraction of the side."""
     matrix = _identity(x)
     matrix[:, axis, 2] = amount * x.shape[3 - axis]
     return transform(x, matrix)

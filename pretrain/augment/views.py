@@ -68,7 +68,7 @@ def _column(factor: Tensor) -> Tensor:
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Separable Gaussian blur with σ (N,) in pixels a sample, an odd ``kernel`` and reflected borders."""
+    """Separable Gaussian blur with σ (N,) in pixels per sample, an odd ``kernel`` and reflected borders."""
     n, c, h, w = x.shape
     offset = torch.arange(kernel, device=x.device, dtype=x.dtype) - kernel // 2
     weights = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)

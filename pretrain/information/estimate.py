@@ -1,4 +1,4 @@
-"""How many nats of frozen features two views share, and how many they do not: bounds with bootstrap intervals.
+"""Estimate predictive and superfluous information of frozen features: bounds with bootstrap intervals, in nats.
 
 Of features h (n images, 2 views, D) this fits, on one half of the images, a head to z = μ(h) + σ ε, the learned
 q(z1|v2), a critic, a prior r and τ, and reports on the other half I_nce ≤ I(v2; z1), the rate R ≥ I(v1; z1) and three
@@ -75,7 +75,7 @@ class Head:
 
 
 def fit_heads(h: Tensor, dim: int) -> Iterator[Head]:
-    """One Head a ridge: canonical directions of the two views of (n, 2, D), the same map for both.
+    """One Head per ridge: canonical directions of the two views of (n, 2, D), the same map for both.
 
     Solves C12 w = ρ (C + ridge) w with the symmetrised covariance C12 between the views and C of both, on features
     scaled to unit variance; for Gaussian views no other d numbers share more information (Hotelling 1936).

@@ -1,4 +1,4 @@
-"""Contrastive losses from every source of candidates, and what they say of I(z1; z2), as pure functions.
+"""Contrastive losses (in-batch, queue, memory bank) and the bounds on I(z1; z2) that they give, as pure functions.
 
 N image pairs, d embedding dimensions, m stored candidates; z1, z2 (N, d) are the (sampled) embeddings of the two views,
 mu1, mu2 (N, d) the directions of the encoder's distributions. Nats; sums over d, means over the batch; float32 also

@@ -26,7 +26,7 @@ class BankConfig(MethodConfig):
 
     dim: Annotated[int, at_least(2)] = 128
     temperature: Annotated[float, Positive] = 0.07
-    negatives: Annotated[int, at_least(1)] = 65536  # rows drawn from the bank a step
+    negatives: Annotated[int, at_least(1)] = 65536  # rows drawn from the bank per step
     bank_momentum: Annotated[float, Fraction] = 0.5  # of the bank's rows
 
 

@@ -97,7 +97,7 @@ class StochasticHead(nn.Module):
 
 
 class SuperInfo(Method):
-    """Backbone, head to p(z|v), one draw of z a view that both terms of the loss read."""
+    """Backbone, head to p(z|v), one draw of z per view, read by both terms of the loss."""
 
     Config = SuperInfoConfig
     config: SuperInfoConfig

@@ -1,6 +1,6 @@
-"""When to stop a run: a term that is not a number, or embeddings that are all the same.
+"""Stop a run whose terms are not finite or whose embeddings have collapsed.
 
-Why a run with superfluous terms can end there, and the thresholds: docs/information.md, "Collapse and the stop rule".
+The reasons and thresholds: docs/information.md, "Collapse and the stop rule".
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class CollapseWatch:
 
 
 def _doubt(name: str, mean: float) -> str | None:
-    """What is doubtful about a watched term's mean, None if nothing is."""
+    """The comparison that a watched term's mean fails; None if it passes."""
     if name == "sigma_at_bound":
         return f"{name} {mean:.3f} > {AT_BOUND_WARN}" if mean > AT_BOUND_WARN else None
     limit = STD_WARN if name == "embedding_std" else PREDICTIVE_WARN

@@ -1,7 +1,7 @@
 """Several processes as one run: started by torchrun, each takes its slice of the global batch, rank 0 writes.
 
 Run: ``torchrun --nproc-per-node=8 -m pretrain PRESET --data FOLDER``. One process needs none of it: every function here
-is then the identity. Axis letters: n samples a process, world processes, world·n the global batch, in rank order.
+is then the identity. Axis letters: n samples per process, world processes, world·n the global batch, in rank order.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def any_rank(*flags: bool) -> tuple[bool, ...]:
-    """Each flag, true if it is on any rank: what ranks must decide alike though clocks, signals and files differ."""
+    """Each flag, true on all ranks if true on any: for decisions that depend on local clocks, signals or files."""
     if world_size() == 1:
         return flags
     raised = torch.tensor(flags, dtype=torch.uint8)
@@ -112,7 +112,7 @@ def all_gather_object(value: T) -> list[T]:
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """A block after which every rank goes on, or none: if it raises on any, the first that did raises, others exit.
+    """If the block raises on any rank, all ranks stop: the first that failed raises its error, the others exit.
 
     So one error is one line, and nobody waits for a rank that is gone.
     """

@@ -1,4 +1,4 @@
-"""What a run says while it is under way: metrics.jsonl, the same for TensorBoard, the curves, the line on stderr.
+"""Logs of a run: metrics.jsonl, the same scalars for TensorBoard, curves, and the progress line on stderr.
 
 ``tensorboard --logdir results/pretrain`` shows all runs.
 """
@@ -15,7 +15,7 @@ from pretrain.common.files import replacing
 
 
 class Metrics:
-    """metrics.jsonl, one JSON object a logged step, whole lines only, and its numbers as TensorBoard scalars.
+    """metrics.jsonl, one JSON object per logged step, whole lines only, and its numbers as TensorBoard scalars.
 
     Begins with what was logged before ``start``; TensorBoard is told to hide the rest.
     """

@@ -187,7 +187,7 @@ def test_a_deleted_checkpoint_is_made_again(flat_folder, results, tiny):
 
 def test_one_class_is_nothing_to_be_supervised_by(tmp_path, results, tiny):
     write_images(tmp_path / "images" / "cat", 12)
-    with pytest.raises(InputError, match="two classes or more"):
+    with pytest.raises(InputError, match="at least two classes"):
         train.run("x", replace(tiny, method=SupervisedConfig()), tmp_path / "images")
 
 

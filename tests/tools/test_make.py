@@ -224,7 +224,7 @@ def test_every_checkpoint_given_to_make_reaches_the_suite(checkout):
     ]
     words = shlex.split(command.strip())
     arguments = tyro.cli(SuiteArguments, args=words[words.index("suite") + 1 :])
-    assert (arguments.profile, arguments.workers) == ("demo", 2)
+    assert (arguments.suite, arguments.workers) == ("demo", 2)
     assert arguments.checkpoint == ("a=/p/a.pth", "b=/p/b.pth")
 
 
