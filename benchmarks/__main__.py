@@ -61,7 +61,7 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
-    from benchmarks.checkpoints import convert_first, parse_checkpoints
+    from benchmarks.checkpoints import import_all, parse_checkpoints
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
     from benchmarks.report.summary import finish
@@ -83,7 +83,7 @@ def run_main(argv: list[str]) -> int:
     for root in {column.root.path: column.root for column in columns}.values():
         root.check_unchanged()
     plan = resolve_columns(plan, executor)
-    ready = convert_first(checkpoints, executor)
+    ready = import_all(checkpoints, executor)
     if idle := [one.label for one in ready if not plan.specs(one)]:
         raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; take --task linear low-shot knn")
     check_detectors(plan, ready, executor)

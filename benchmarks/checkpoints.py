@@ -1,9 +1,8 @@
-"""The checkpoints to evaluate: from NAME=PATH on the command line to converted weights. Imports no torch."""
+"""The checkpoints to evaluate: from NAME=PATH on the command line to imported backbones. Imports no torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +10,32 @@ from pathlib import Path
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.report.text import checked_label
 from pretrain.common.errors import InputError, RunError, printable
-from pretrain.common.files import file_sha256, require_writable, results_dir, write_json
+from pretrain.common.files import require_writable, results_dir
 from pretrain.common.pixels import PixelInput
-from transfer.checkpoints.converted import VERSION, usable
+from transfer.checkpoints.store import StoredBackbone, find, import_checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluatedCheckpoint:
-    """A checkpoint to evaluate: its row's ``label``, its file, its converted .pkl, and what identifies it."""
+    """A checkpoint to evaluate: its row's ``label``, and the backbone that was imported from its file."""
 
     label: str
-    path: Path
-    detectron2: Path | None  # None: no detector can have it, only its features are evaluated
-    sha256: str  # of its tensors, as transfer's Backbone.sha256
-    input: PixelInput  # nothing of it ``assumed``
-    architecture: str
-    family: str
-    network: str
+    stored: StoredBackbone
+
+    @property
+    def sha256(self) -> str:
+        """Of its tensors without counters."""
+        return self.stored.sha256
+
+    @property
+    def input(self) -> PixelInput:
+        """How its network takes images; nothing of it ``assumed``, so that it can be a part of an identity."""
+        return PixelInput.from_json(self.stored.input.identity())
+
+    @property
+    def detectron2(self) -> Path | None:
+        """The converted .pkl; None if no detector can have it, so that only its features are evaluated."""
+        return self.stored.detectron2
 
 
 def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
@@ -66,67 +74,26 @@ def _is_there(path: Path, is_kind: Callable[[int], bool] = bool) -> bool:
         return False
 
 
-def converted_path(checkpoint: Path) -> Path:
-    """Where the detectron2 form of a checkpoint file is kept, by the file's own hash."""
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint} is not a file: give a checkpoint, as NAME=PATH or PATH")
-    return results_dir() / "converted" / f"{file_sha256(checkpoint)[:16]}.pkl"
+def import_first(checkpoint: Path) -> str:
+    """Import ``checkpoint`` into results/backbones (in a worker); the proof in a few words."""
+    stored = import_checkpoint(checkpoint)
+    if stored.detectron2 is None:
+        return "CMC's two encoders: for features alone, no detector can have them"
+    return f"{stored.proof.mapped}/{stored.proof.expected} tensors, forward pass equal"
 
 
 def evaluated(label: str, checkpoint: Path) -> EvaluatedCheckpoint | None:
-    """A checkpoint that was converted, or found fit for features alone; None if that is still to do."""
-    converted = converted_path(checkpoint)
-    proof = usable(converted)
-    if proof and proof.version == VERSION:
-        return EvaluatedCheckpoint(
-            label=label,
-            path=checkpoint,
-            detectron2=converted,
-            sha256=proof.source_sha256,
-            input=PixelInput.from_json(proof.input.identity()),
-            architecture=proof.architecture,
-            family=proof.family,
-            network=proof.network,
-        )
-    try:
-        found = json.loads(_features_only(converted).read_text(encoding="utf-8"))
-        convention = PixelInput.from_json(found.pop("input"))
-        return EvaluatedCheckpoint(
-            label=label, path=checkpoint, detectron2=None, input=convention, family="superinfo", network="", **found
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
+    """A checkpoint that has been imported; None if that is still to do."""
+    stored = find(checkpoint)
+    return EvaluatedCheckpoint(label=label, stored=stored) if stored else None
 
 
-def _features_only(converted: Path) -> Path:
-    """Where it is kept which tensors the file has, if they cannot be converted."""
-    return converted.with_suffix(".features-only.json")
-
-
-def convert_checkpoint(checkpoint: Path) -> str:
-    """Convert ``checkpoint`` to where the suite looks for it (in a worker); what was proved, in a few words.
-
-    CMC's encoders, which no detector can have, are read and checked only.
-    """
-    from transfer.checkpoints.convert import convert
-    from transfer.checkpoints.reading.read import load_checkpoint
-    from transfer.checkpoints.two_encoders import read_two_encoders
-
-    path = converted_path(checkpoint)
-    if encoders := read_two_encoders(load_checkpoint(checkpoint)):
-        about = {"sha256": encoders.sha256, "architecture": encoders.architecture}
-        write_json(_features_only(path), about | {"input": encoders.input.identity()})
-        return "CMC's two encoders: for features alone, no detector can have them"
-    converted = convert(checkpoint, path)
-    return f"{converted.mapped}/{converted.expected} tensors, forward pass equal"
-
-
-def convert_first(checkpoints: dict[str, Path], executor: Executor) -> list[EvaluatedCheckpoint]:
-    """Convert what has not been converted; InputError with the reasons if any is refused, before other work."""
+def import_all(checkpoints: dict[str, Path], executor: Executor) -> list[EvaluatedCheckpoint]:
+    """Import what has not been imported; InputError with the reasons if any is refused, before other work."""
     todo = [
         Job(
-            name=f"{label} convert",
-            target="benchmarks.checkpoints:convert_checkpoint",
+            name=f"{label} import",
+            target="benchmarks.checkpoints:import_first",
             arguments={"checkpoint": path},
             report=str,
         )
@@ -134,9 +101,9 @@ def convert_first(checkpoints: dict[str, Path], executor: Executor) -> list[Eval
         if evaluated(label, path) is None
     ]
     if todo:
-        require_writable(results_dir() / "converted")
+        require_writable(results_dir() / "backbones")
     check_jobs(todo, executor)
     found = {label: evaluated(label, path) for label, path in checkpoints.items()}
-    if lost := [label for label, source in found.items() if source is None]:
-        raise RunError(f"{lost[0]}: its conversion is not under {results_dir() / 'converted'} any more: run again")
-    return [source for source in found.values() if source is not None]
+    if lost := [label for label, one in found.items() if one is None]:
+        raise RunError(f"{lost[0]}: its import is not under {results_dir() / 'backbones'} any more: run again")
+    return [one for one in found.values() if one is not None]

@@ -228,7 +228,7 @@ def resolve_columns(plan: Plan, executor: Executor) -> Plan:
 def check_detectors(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Executor) -> None:
     """InputError for a network or ``opts`` that some detector of the plan cannot have, before anything is started."""
     detectors = {
-        (spec.task, one.architecture): (one.detectron2, spec, len(column.root.section(task.layout)["classes"]))
+        (spec.task, one.stored.architecture): (one.detectron2, spec, len(column.root.section(task.layout)["classes"]))
         for one in checkpoints
         for column, spec in plan._specs(one)
         if (task := TASKS[spec.task]).detects

@@ -26,6 +26,7 @@ from pretrain.common.provenance import git_state, package_versions, utc_now
 if TYPE_CHECKING:
     from benchmarks.tasks.compute.features import Features
     from transfer.checkpoints.backbone import Backbone
+    from transfer.checkpoints.store import StoredBackbone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Context:
 
     def backbone(self) -> Backbone:
         """The checkpoint's tensors under torchvision's names."""
-        return _backbone(self.checkpoint.path)
+        return _backbone(self.checkpoint.stored)
 
     def features(self) -> dict[str, Features]:
         """Frozen features of the splits "train" and "val", extracted when absent."""
@@ -51,12 +52,9 @@ class Context:
 
 
 @functools.lru_cache(maxsize=1)
-def _backbone(checkpoint: Path) -> Backbone:
+def _backbone(stored: StoredBackbone) -> Backbone:
     """Read and checked once for all the tasks of a job."""
-    from benchmarks.tasks.compute.features import read_frozen
-    from transfer.checkpoints.reading.read import load_checkpoint
-
-    return read_frozen(load_checkpoint(checkpoint))
+    return stored.load()
 
 
 def resolve_tasks(tasks: list[str], setup: Setup) -> dict[str, tuple[str, str]]:
@@ -144,8 +142,13 @@ def _record(
     return RunRecord(
         spec=spec,
         label=checkpoint.label,
-        architecture=checkpoint.architecture,
-        checkpoint={"path": str(checkpoint.path), "family": checkpoint.family, "network": checkpoint.network},
+        architecture=checkpoint.stored.architecture,
+        checkpoint={
+            "path": str(checkpoint.stored.source),
+            "family": checkpoint.stored.family,
+            "network": checkpoint.stored.network,
+            "backbone": checkpoint.stored.identity,
+        },
         status="failed" if error else "ok",
         error=error,
         metrics=result.metrics if result else {},

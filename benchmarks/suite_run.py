@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.checkpoints import EvaluatedCheckpoint, convert_first, evaluated, parse_checkpoints
+from benchmarks.checkpoints import EvaluatedCheckpoint, evaluated, import_all, parse_checkpoints
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
@@ -37,7 +37,7 @@ def run_suite(
     if not given and not any(row.preset for row in suite.rows):
         raise InputError(f'suite {suite.name} evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
     _check_rows(suite, executor)
-    ready = {one.label: one for one in convert_first(given, executor)}
+    ready = {one.label: one for one in import_all(given, executor)}
     preparing = time.monotonic()
     roots = standard or _roots(suite.data, suite.profile, workers)
     prepared = time.monotonic() - preparing
@@ -110,7 +110,7 @@ def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> None:
 def _pretraining_jobs(
     plan: Plan, row: Row, data: DataRoot, ready: dict[str, EvaluatedCheckpoint], saved: list[Path]
 ) -> list[Job]:
-    """Pretrain and convert each run of a row (at once if done), then evaluate it."""
+    """Pretrain and import each run of a row (at once if done), then evaluate it."""
     return [_pretraining_job(plan, row.preset, *member, data, ready, saved) for member in row.members()]
 
 
@@ -132,26 +132,26 @@ def _pretraining_job(
     name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")[:100]
     return Job(
         name=f"{label} pretrain",
-        stage="pretrain and convert",
-        target="benchmarks.suite_run:pretrain_and_convert",
+        stage="pretrain and import",
+        target="benchmarks.suite_run:pretrain_and_import",
         arguments={"preset": preset, "flags": flags, "data": data.folder("imagenet") / "train"},
         log=results_dir() / "logs" / f"pretrain-{name}.log",
         then=then,
-        report=lambda value: f"{value[0].parent.name}; converted, {value[1]}",
+        report=lambda value: f"{value[0].parent.name}; imported, {value[1]}",
         follows=plan.jobs_per_row(),
         gpus=1,
     )
 
 
-def pretrain_and_convert(preset: str, flags: tuple[str, ...], data: Path) -> tuple[Path, str]:
-    """Finish a preset's pretraining run and its conversion (in a worker); the checkpoint and its proof in words."""
-    from benchmarks.checkpoints import convert_checkpoint
+def pretrain_and_import(preset: str, flags: tuple[str, ...], data: Path) -> tuple[Path, str]:
+    """Finish a preset's pretraining run and import it (in a worker); the checkpoint and its proof in words."""
+    from benchmarks.checkpoints import import_first
     from pretrain.command import parse
     from pretrain.train import run
 
     arguments = parse(preset, [*flags, "--data", str(data)])
     path = run(preset, arguments.config, arguments.data, arguments.resume)
-    return path, convert_checkpoint(path)
+    return path, import_first(path)
 
 
 def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from pretrain.augment.crops import Reader
+from pretrain.augment.crops import CropBackend
 from pretrain.augment.jigsaw import LEAST_CELL, patch_size
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.device import has_bf16
@@ -42,11 +42,11 @@ class PretrainConfig:
     learning_rate: Annotated[float, Positive] = 0.3  # the base of the peak rate: see lr-scaling
     lr_scaling: Scaling = "linear"  # the peak is base × batch-size / 256; sqrt: base × √batch-size; none: the base
     # rate of tensors of one dimension (biases, BatchNorm) over the rate of the weights
-    bias_rate: Annotated[float, Positive] = 1.0
+    bias_lr_ratio: Annotated[float, Positive] = 1.0
     fixed_lr_modules: tuple[str, ...] = ()  # parts of the method that keep the peak rate throughout, e.g. predictor
     momentum: Annotated[float, Range(0, BELOW_ONE, "at least 0 and below 1")] = 0.9  # of LARS and SGD
     weight_decay: Annotated[float, NonNegative] = 1e-6
-    decay_all: bool = True  # False: no decay on biases and BatchNorm, which LARS spares in any case
+    decay_bias_and_norm: bool = True  # False: no decay on biases and BatchNorm, which LARS spares in any case
     warmup: Annotated[float, Fraction] = 0.05  # share of the steps over which the rate rises from 0
     schedule: Literal["cosine", "steps"] = "cosine"  # after the warm-up: a cosine to 0, or a tenth at each lr-drops
     # shares of the steps; these are epochs 120 and 160 of 200
@@ -55,7 +55,7 @@ class PretrainConfig:
     views2: ViewsConfig | None = None  # of the second view, where the two differ (BYOL); None: as the first
     precision: Precision = "auto"  # auto: bf16 where the device has it; fp16 scales the loss
     compile: bool = False  # torch.compile the ResNets: slow to start
-    reader: Reader = "torch"  # how crops are cut: crops.py
+    crop_backend: CropBackend = "torch"  # how crops are cut: crops.py
     seed: Annotated[int, Seed] = 0  # of initialisation, data order and augmentation
     workers: Annotated[int, Count] = 8  # loader processes; 0 decodes inline
     save_every: Annotated[int | None, at_least(1)] = None  # steps between saves, besides those by time
@@ -80,7 +80,7 @@ class Resolved:
     learning_rate: float  # after scaling: the peak
     feature_dim: int
     precision: Literal["bf16", "fp16", "fp32"]
-    processes: int  # that train together; each takes an equal share of the batch
+    world_size: int  # processes that train together; each takes an equal share of the batch
     log_every: int
 
     def values(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Resolved:
         return self.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
-def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, processes: int = 1) -> Resolved:
+def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, world_size: int = 1) -> Resolved:
     """Compute steps, warm-up, scaled learning rate, feature dimension and precision. InputError for unusable values."""
     require_ranges(config)
     method = method_name(config.method)
@@ -110,9 +110,9 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, pro
         raise InputError(f"{dataset_size} images do not fill a batch of {config.batch_size}: lower --batch-size")
     if steps == 0 and method != "random":
         raise InputError(f"{method} with 0 steps is an untrained backbone: raise --steps, or take the method random")
-    if config.batch_size % processes:
+    if config.batch_size % world_size:
         raise InputError(
-            f"a batch of {config.batch_size} does not split over {processes} processes: change --batch-size"
+            f"a batch of {config.batch_size} does not split over {world_size} processes: change --batch-size"
         )
     return Resolved(
         config=config,
@@ -123,7 +123,7 @@ def resolve(config: PretrainConfig, dataset_size: int, device: torch.device, pro
         learning_rate=config.learning_rate * lr_scale(config.lr_scaling, config.batch_size),
         feature_dim=FEATURE_DIM[config.backbone],
         precision=("bf16" if has_bf16(device) else "fp32") if config.precision == "auto" else config.precision,
-        processes=processes,
+        world_size=world_size,
         log_every=max(1, steps // 2000),
     )
 

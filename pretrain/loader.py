@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.augment.crops import Crop, Reader, cut, random_crop_box
+from pretrain.augment.crops import Crop, CropBackend, cut, random_crop_box
 from pretrain.common.errors import InputError
 from pretrain.common.signals import leave_signals_to_parent
 from pretrain.data import ImageList, decode
@@ -51,8 +51,8 @@ class Samples:
 class CropDataset(Dataset[Sample]):
     """Key (epoch, index) to the crops of the image at ``index``, or of the next readable one; one decode serves all."""
 
-    def __init__(self, images: ImageList, crops: Sequence[Crop], *, seed: int, reader: Reader) -> None:
-        self.images, self.crops, self.seed, self.reader = images, crops, seed, reader
+    def __init__(self, images: ImageList, crops: Sequence[Crop], *, seed: int, crop_backend: CropBackend) -> None:
+        self.images, self.crops, self.seed, self.crop_backend = images, crops, seed, crop_backend
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, wanted = key
@@ -62,7 +62,7 @@ class CropDataset(Dataset[Sample]):
             return [], index, label, failures
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, _CROPS, epoch, wanted]))
         boxes = [random_crop_box(*image.size, crop.scale, rng) for crop in self.crops]
-        return cut(image, boxes, [crop.size for crop in self.crops], self.reader), index, label, failures
+        return cut(image, boxes, [crop.size for crop in self.crops], self.crop_backend), index, label, failures
 
     def _readable(self, wanted: int) -> tuple[int, Image.Image | None, list[Failure]]:
         """The first readable image from ``wanted`` on; None after so many failures that they end the run."""

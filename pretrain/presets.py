@@ -30,7 +30,7 @@ from pretrain.methods.vicreg import VICRegConfig
 
 # Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(
-    crop_scale=(0.35, 1.0), brightness=0.6, contrast=0.6, saturation=0.6, hue=0.5, grey=0.3, blur=0.0
+    crop_scale=(0.35, 1.0), brightness=0.6, contrast=0.6, saturation=0.6, hue=0.5, grayscale=0.3, blur=0.0
 )
 # One process a core, so images are decoded inline.
 _DEMO = PretrainConfig(
@@ -43,14 +43,14 @@ _DEMO = PretrainConfig(
     lr_scaling="none",
     weight_decay=0.01,
     views=_EMBEDDED_VIEWS,
-    reader="pillow",
+    crop_backend="pillow",
     workers=0,
 )
 # κb = 1/τ and d as SimCLR's here, so that the deterministic switch gives the SimCLR row. λ: docs/demo.md.
 _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
 # Queue: four batches, full before the rate has risen (against 16 batches of random first keys the queries learnt to be
 # all alike), and a key encoder that in 445 steps can follow. Bank: about a third of the images.
-_NO_GREY = replace(_EMBEDDED_VIEWS, grey=0.0)
+_NO_GRAYSCALE = replace(_EMBEDDED_VIEWS, grayscale=0.0)
 _DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-4, lambda_b=1e-4)
 # κe 1024, κb 10, d 256, β = 1 from the first step; the head of its run.py.
 _C_SIMCLR = SuperInfoConfig(lambda_a=0.5, lambda_b=0.5, lambda_warmup=0.0, hidden_dim=4096, output_norm=False)
@@ -70,16 +70,16 @@ PRESETS: dict[str, PretrainConfig] = {
         method=MoCoV2SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01, queue=256, momentum=0.99),
     ),
     "demo-pirl": replace(_DEMO, method=PIRLConfig(negatives=1024, temperature=0.2)),
-    "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GREY),
+    "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GRAYSCALE),
     # At 1e-3 its embeddings collapse.
-    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=256, momentum=0.99), views=_NO_GREY, learning_rate=3e-4),
+    "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=256, momentum=0.99), views=_NO_GRAYSCALE, learning_rate=3e-4),
     "demo-infomin": replace(
         _DEMO, method=InfoMinConfig(queue=256, momentum=0.99), views=replace(_EMBEDDED_VIEWS, rand_augment=2)
     ),
     "demo-byol": replace(
         _DEMO,
         method=BYOLConfig(dim=128, hidden_dim=512, target_momentum=0.97),
-        views2=replace(_EMBEDDED_VIEWS, solarise=0.2),
+        views2=replace(_EMBEDDED_VIEWS, solarize=0.2),
     ),
     "demo-simsiam": replace(_DEMO, method=SimSiamConfig(dim=512, hidden_dim=512, predictor_dim=128)),
     "demo-barlowtwins": replace(_DEMO, method=BarlowTwinsConfig(dim=512, hidden_dim=512)),
@@ -109,7 +109,9 @@ _BANK_VIEWS = replace(VIEWS["A"], crop_scale=(0.08, 1.0))
 _SUM_OF_DIRECTIONS = 2.0
 # The paper's, for batch 4,096: 0.3·B/256 and weight decay 1e-6 (arXiv 2002.05709, section 2.3). For small batches the
 # README of google-research/simclr recommends 0.075·√B, in a command with weight decay 1e-4.
-_SIMCLR = PretrainConfig(method=SimCLRConfig(), batch_size=4096, bias_rate=_SUM_OF_DIRECTIONS, views=VIEWS["simclr"])
+_SIMCLR = PretrainConfig(
+    method=SimCLRConfig(), batch_size=4096, bias_lr_ratio=_SUM_OF_DIRECTIONS, views=VIEWS["simclr"]
+)
 _SIMCLR_SMALL = replace(_SIMCLR, batch_size=256, learning_rate=0.075, lr_scaling="sqrt", weight_decay=1e-4)
 _BYOL = PretrainConfig(
     method=BYOLConfig(),
@@ -121,7 +123,7 @@ _BYOL = PretrainConfig(
 )
 _VICREG = replace(_BYOL, method=VICRegConfig(), batch_size=2048, epochs=1000, warmup=10 / 1000, learning_rate=0.2)
 # 0.0048 beside the weights' 0.2, for a gradient that its code divides by its 16 GPUs: docs/pretraining.md.
-_BARLOW_TWINS = replace(_VICREG, method=BarlowTwinsConfig(), bias_rate=0.0048 / 0.2 / 16)
+_BARLOW_TWINS = replace(_VICREG, method=BarlowTwinsConfig(), bias_lr_ratio=0.0048 / 0.2 / 16)
 
 # SuperInfo is SimCLR's recipe with C-SimCLR's κe 1024, κb 10, d 256, β = 1, which is λ 0.5.
 PRESETS |= {
@@ -132,7 +134,7 @@ PRESETS |= {
 }
 PRESETS |= {
     # google-research/compressive-visual-representations scripts/csimclr.sh and, for all else, the defaults of run.py.
-    "csimclr-r50-300ep": replace(_BYOL, method=_C_SIMCLR, bias_rate=_SUM_OF_DIRECTIONS),
+    "csimclr-r50-300ep": replace(_BYOL, method=_C_SIMCLR, bias_lr_ratio=_SUM_OF_DIRECTIONS),
     "instdis-r50-200ep": replace(_PYCONTRAST, method=InstDisConfig(), views=_BANK_VIEWS),
     "moco-r50-200ep": _PYCONTRAST,
     "mocov2-r50-200ep": _MOCOV2,
@@ -172,7 +174,7 @@ PRESETS |= {
         epochs=90,
         learning_rate=0.1,
         lr_drops=(1 / 3, 2 / 3),
-        views=ViewsConfig(jitter=0.0, grey=0.0, blur=0.0),
+        views=ViewsConfig(jitter=0.0, grayscale=0.0, blur=0.0),
     ),
 }
 

@@ -40,6 +40,7 @@ from pretrain.runtime.distributed import (
     world_size,
 )
 from pretrain.runtime.metrics import Metrics, Progress, draw_curves, read_metrics
+from pretrain.runtime.migrate import before, migrate_run
 from pretrain.runtime.optimizers import build_optimizer, parameter_groups
 from pretrain.runtime.probe import probe
 from pretrain.runtime.resume import discard, load_state, save_state, saves, saving
@@ -56,9 +57,17 @@ def step_seed(seed: int, step: int, stream: int) -> int:
 
 
 def run_folder(preset_name: str, resolved: Resolved, dataset: dict[str, Any]) -> Path:
-    """``results_dir()/pretrain/<preset>-<12 hex of settings, data fingerprint and size, seed>``."""
+    """``results_dir()/pretrain/<preset>-<12 hex of settings, data fingerprint and size, seed>``.
+
+    A folder of the same run under its settings' former names is renamed to it.
+    """
     identity = {"resolved": resolved.values(), "data": [dataset["fingerprint"], dataset.get("folder"), dataset["size"]]}
-    return results_dir() / "pretrain" / f"{preset_name}-{digest(identity)[:12]}"
+    old, new = (
+        results_dir() / "pretrain" / f"{preset_name}-{digest(one)[:12]}" for one in (before(identity), identity)
+    )
+    if rank() == 0:
+        migrate_run(old, new)
+    return new
 
 
 def build_method(resolved: Resolved, num_classes: int, num_images: int) -> Method:
@@ -94,7 +103,7 @@ def run(preset_name: str, config: PretrainConfig, data: Path, resume: Resume = "
         if config.probe_every and images.labels is None:
             raise InputError(f"the kNN probe needs labels, but {data} is flat: leave out --probe-every")
         dataset = describe(images)
-    folder = run_folder(preset_name, resolved, dataset)
+        folder = run_folder(preset_name, resolved, dataset)
     if resume == "never" or not broadcast_object(_finished(folder)):
         with fail_together():  # what the method or its optimiser refuses leaves no folder
             method = build_method(resolved, len(images.classes), len(images))
@@ -173,7 +182,7 @@ def train(
         for row in broadcast_object(read_metrics(folder / "metrics.jsonl")):
             watch.check(int(row["step"]), row)
     crops = crops_of(config.views, config.views2, method.views, method.patches, config.image_size)
-    dataset = CropDataset(images, crops, seed=config.seed, reader=config.reader)
+    dataset = CropDataset(images, crops, seed=config.seed, crop_backend=config.crop_backend)
     sampler = StepSampler(
         len(images),
         config.batch_size,
@@ -234,7 +243,7 @@ def train(
             if probe_steps and (last or done % probe_steps == 0):
                 with fail_together():
                     if metrics:
-                        top1 = probe(method.backbone, images, config.image_size, config.reader)
+                        top1 = probe(method.backbone, images, config.image_size, config.crop_backend)
                         metrics.write({"step": step, "knn_top1": top1})
                         print_rank0(f"step {done}/{resolved.steps} kNN probe {top1:.1%} of held-out training images")
             if save:

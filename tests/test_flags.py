@@ -23,14 +23,15 @@ FLAGS = {
     "transfer inspect": "",
     "transfer export": "channel-order drop family network output pixel-mean pixel-std prefix stride-in-1x1",
     "pretrain demo-superinfo": (
-        "backbone batch-size bias-rate compile data decay-all epochs fixed-lr-modules image-size keep learning-rate "
-        "lr-drops lr-scaling method.bound method.deterministic method.dim method.hidden-dim method.kappa-b "
+        "backbone batch-size bias-lr-ratio compile crop-backend data decay-bias-and-norm epochs fixed-lr-modules "
+        "image-size keep learning-rate lr-drops lr-scaling method.bound method.deterministic method.dim "
+        "method.hidden-dim method.kappa-b "
         "method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup method.output-norm "
-        "method.parameterisation method.sigma-max method.sigma-min momentum optimizer precision probe-every reader "
+        "method.parameterisation method.sigma-max method.sigma-min momentum optimizer precision probe-every "
         "resume save-every save-seconds schedule "
-        "seed steps views.blur views.brightness views.contrast views.crop-scale views.flip views.grey views.hue "
-        "views.jitter views.rand-augment views.rand-colour views.rand-magnitude views.saturation "
-        "views.shuffle-jitter views.solarise warmup weight-decay workers zero-init-residual"
+        "seed steps views.blur views.brightness views.contrast views.crop-scale views.flip views.grayscale views.hue "
+        "views.jitter views.rand-augment views.rand-color views.rand-magnitude views.saturation "
+        "views.shuffle-jitter views.solarize warmup weight-decay workers zero-init-residual"
     ),
 }
 

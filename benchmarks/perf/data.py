@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from benchmarks.perf.timing import VIEWS, medians, processor, table, write_photographs
-from pretrain.augment.crops import Crop, Reader
+from pretrain.augment.crops import Crop, CropBackend
 from pretrain.augment.views import make_views
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.data import ImageList, decode, list_images
@@ -55,9 +55,9 @@ def reference_batch(images: ImageList, transform: Callable[[Image.Image], Tensor
     return [torch.stack(view) for view in zip(*pairs, strict=True)]
 
 
-def our_batch(images: ImageList, size: int, reader: Reader) -> Samples:
+def our_batch(images: ImageList, size: int, crop_backend: CropBackend) -> Samples:
     """Two crops of every image, as a loader process makes them."""
-    dataset = CropDataset(images, (Crop(size=size, scale=VIEWS.crop_scale),) * 2, seed=0, reader=reader)
+    dataset = CropDataset(images, (Crop(size=size, scale=VIEWS.crop_scale),) * 2, seed=0, crop_backend=crop_backend)
     return collate([dataset[0, index] for index in range(len(images))])
 
 
@@ -76,7 +76,7 @@ def measure(arguments: Arguments) -> str:
         sides: dict[str, Callable[[], object]] = {
             "reference: PIL, torchvision v1, colour included": lambda: reference_batch(images, transform),
             "ours: decode, two crops, collate": lambda: our_batch(images, size, "torch"),
-            "ours, --reader pillow": lambda: our_batch(images, size, "pillow"),
+            "ours, --crop-backend pillow": lambda: our_batch(images, size, "pillow"),
             "ours, colour included": with_colour,
         }
         seconds = medians(sides, arguments.rounds)

@@ -74,7 +74,7 @@ def from_files(folder: Path, resolved: Resolved, count: int) -> Generator[Sample
     config = resolved.config
     write_photographs(folder, count)
     crops = crops_of(config.views, config.views2, 2, False, config.image_size)
-    dataset = CropDataset(list_images(folder), crops, seed=0, reader=config.reader)
+    dataset = CropDataset(list_images(folder), crops, seed=0, crop_backend=config.crop_backend)
     sampler = StepSampler(count, config.batch_size, seed=0, start=0, stop=resolved.steps)
     with closing(load_batches(dataset, sampler, workers=config.workers, pin=torch.cuda.is_available())) as batches:
         yield from batches

@@ -26,7 +26,7 @@ def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
     return ["  ".join((row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3)))) for row in rows]
 
 
-FOLDERS = ("runs", "tables", "pretrain", "converted", "data", "logs")
+FOLDERS = ("runs", "tables", "pretrain", "backbones", "data", "logs")
 
 
 def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:

@@ -91,7 +91,10 @@ def checked_suite(suite: Suite) -> Suite:
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise InputError(f"suite {suite.name}: two rows are named {twice[0]}")
     for row in suite.rows:
-        checked_label(row.label)
+        try:
+            checked_label(row.label)
+        except InputError as error:
+            raise InputError(f"suite {suite.name}: {error}") from None
         if bool(row.checkpoint) == bool(row.preset):
             raise InputError(f"suite {suite.name}, row {row.label}: give either a checkpoint or a preset")
         if row.checkpoint and (row.flags or row.seeds):

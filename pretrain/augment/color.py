@@ -13,7 +13,7 @@ def _column(factor: Tensor) -> Tensor:
     return factor.view(-1, 1, 1, 1)
 
 
-def to_grey(x: Tensor) -> Tensor:
+def to_grayscale(x: Tensor) -> Tensor:
     """(N, 3, H, W) in [0, 1] to (N, 1, H, W): ITU-R 601 luma with torchvision's three decimals and a fourth."""
     return 0.2989 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
 
@@ -25,13 +25,13 @@ def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image's mean grey, clipped to [0, 1]; ``factor`` (N,), 1 changes nothing."""
-    mean = to_grey(x).mean((1, 2, 3), keepdim=True)
+    mean = to_grayscale(x).mean((1, 2, 3), keepdim=True)
     return torch.lerp(mean, x, _column(factor)).clamp(0, 1)
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image's own grey, clipped to [0, 1]; ``factor`` (N,), 1 changes nothing."""
-    return torch.lerp(to_grey(x), x, _column(factor)).clamp(0, 1)
+    return torch.lerp(to_grayscale(x), x, _column(factor)).clamp(0, 1)
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
@@ -47,6 +47,6 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def solarise(x: Tensor, threshold: Tensor) -> Tensor:
+def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     """Invert what is at or above ``threshold`` (N,)."""
     return torch.where(x >= _column(threshold), 1 - x, x)

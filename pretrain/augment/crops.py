@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-Reader = Literal["torch", "pillow"]
+CropBackend = Literal["torch", "pillow"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -55,9 +55,9 @@ def central_box(width: int, height: int) -> Box:
     return left, top, left + side, top + side
 
 
-def cut(image: Image.Image, boxes: Sequence[Box], sizes: Sequence[int], reader: Reader) -> list[Tensor]:
+def cut(image: Image.Image, boxes: Sequence[Box], sizes: Sequence[int], crop_backend: CropBackend) -> list[Tensor]:
     """The boxes of an RGB image, each resized to its size in pixels: (3, size, size) uint8, channels last in memory."""
-    if reader == "pillow":
+    if crop_backend == "pillow":
         crops = [
             np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
             for box, size in zip(boxes, sizes, strict=True)

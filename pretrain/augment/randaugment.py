@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_saturation, solarise
+from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_saturation, solarize
 from pretrain.common.tensors import IMAGENET_MEAN
 
 TOP_LEVEL, LEVEL_STD, PROBABILITY = 10.0, 0.5, 0.5
@@ -32,7 +32,7 @@ def autocontrast(x: Tensor) -> Tensor:
     return torch.where(high > low, (x - low) / (high - low).clamp(min=1e-12), x)
 
 
-def equalise(x: Tensor) -> Tensor:
+def equalize(x: Tensor) -> Tensor:
     """Equalise the histogram of each channel, in 256 levels and with PIL's rounding (PIL.ImageOps.equalize)."""
     levels = (x * 255).round().long().flatten(2)
     counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int64, device=x.device)
@@ -45,7 +45,7 @@ def equalise(x: Tensor) -> Tensor:
     return (table.gather(2, levels) / 255).to(x.dtype).view_as(x)
 
 
-def posterise(x: Tensor, bits: Tensor) -> Tensor:
+def posterize(x: Tensor, bits: Tensor) -> Tensor:
     """Keep the first ``bits`` (N,) in [0, 8] of each 8-bit value."""
     step = _column(torch.exp2(8 - bits.float()))
     return torch.floor((x * 255).round() / step) * step / 255
@@ -111,14 +111,14 @@ _SHAPE: dict[str, Operation] = {
 }
 SHAPE_OPERATIONS = _SHAPE | {"identity": lambda x, level, sign: x}
 OPERATIONS: dict[str, Operation] = _SHAPE | {
-    "equalise": lambda x, level, sign: equalise(x),
+    "equalize": lambda x, level, sign: equalize(x),
     "invert": lambda x, level, sign: 1 - x,
-    "posterise": lambda x, level, sign: posterise(x, (level * 4).floor()),
-    "solarise": lambda x, level, sign: solarise(x, ((level * 256).floor() - 0.5) / 255),
-    "solarise-add": lambda x, level, sign: torch.where(
+    "posterize": lambda x, level, sign: posterize(x, (level * 4).floor()),
+    "solarize": lambda x, level, sign: solarize(x, ((level * 256).floor() - 0.5) / 255),
+    "solarize-add": lambda x, level, sign: torch.where(
         x < 127.5 / 255, (x + _column((level * 110).floor() / 255)).clamp(max=1), x
     ),
-    "colour": lambda x, level, sign: adjust_saturation(x, level * 1.8 + 0.1),
+    "color": lambda x, level, sign: adjust_saturation(x, level * 1.8 + 0.1),
     "contrast": lambda x, level, sign: adjust_contrast(x, level * 1.8 + 0.1),
     "brightness": lambda x, level, sign: adjust_brightness(x, level * 1.8 + 0.1),
 }
@@ -133,9 +133,9 @@ def draw(magnitude: float, operations: int, uniform: Callable[[float, float], Te
     return kind, level, torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
 
 
-def rand_augment(x: Tensor, magnitude: float, colour: bool, uniform: Callable[[float, float], Tensor]) -> Tensor:
-    """One round on (N, 3, H, W) in [0, 1]; ``colour`` False leaves out the operations that change the colours."""
-    table = list((OPERATIONS if colour else SHAPE_OPERATIONS).values())
+def rand_augment(x: Tensor, magnitude: float, color: bool, uniform: Callable[[float, float], Tensor]) -> Tensor:
+    """One round on (N, 3, H, W) in [0, 1]; ``color`` False leaves out the operations that change the colours."""
+    table = list((OPERATIONS if color else SHAPE_OPERATIONS).values())
     kind, level, sign = draw(magnitude, len(table), uniform)
     x = x.clone()
     for number, operation in enumerate(table):

@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.augment.color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, solarise, to_grey
+from pretrain.augment.color import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    solarize,
+    to_grayscale,
+)
 from pretrain.augment.crops import Crop
 from pretrain.augment.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
 from pretrain.augment.randaugment import rand_augment
@@ -30,8 +37,8 @@ AREA = Range(LEAST, 1, "two area fractions with 0 < low <= high <= 1")
 class ViewsConfig:
     """Augmentation of a view; defaults are SimCLR's for ImageNet (arXiv 2002.05709, appendix A: jitter strength 1).
 
-    In this order: crop, flip, jitter, grey, blur, solarise; with RandAugment, as InfoMin has it: crop, flip, jitter,
-    blur, RandAugment, grey, solarise.
+    In this order: crop, flip, jitter, grayscale, blur, solarize; with RandAugment, as InfoMin has it: crop, flip,
+    jitter, blur, RandAugment, grayscale, solarize.
     """
 
     crop_scale: Annotated[tuple[float, float], AREA] = (0.08, 1.0)  # area share of the crop
@@ -42,13 +49,13 @@ class ViewsConfig:
     saturation: Annotated[float, NonNegative] = 0.8  # likewise
     hue: Annotated[float, Range(0, 0.5, "between 0 and 0.5")] = 0.2  # turns from [-x, x], at most 0.5
     shuffle_jitter: bool = False  # the four in an order of each sample's own, as published; else in the one above
-    grey: Annotated[float, Fraction] = 0.2  # probability of greyscale
+    grayscale: Annotated[float, Fraction] = 0.2  # probability of grayscale
     # probability of a Gaussian blur, sigma 0.1 to 2 pixels, kernel a tenth of the image
     blur: Annotated[float, Fraction] = 0.5
     rand_augment: Annotated[int, Count] = 0  # operations of RandAugment, 0 for none
     rand_magnitude: Annotated[float, Range(0, 10, "between 0 and 10")] = 10.0  # of these, at most 10
-    rand_colour: bool = True  # False: only those that leave the colours alone, as CMC needs
-    solarise: Annotated[float, Fraction] = 0.0  # probability of inverting the pixels from 0.5 up
+    rand_color: bool = True  # False: only those that leave the colours alone, as CMC needs
+    solarize: Annotated[float, Fraction] = 0.0  # probability of inverting the pixels from 0.5 up
 
     def conflict(self) -> str | None:
         """The flag and rule of the crop's area if its ends are in the wrong order."""
@@ -71,7 +78,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     return F.conv2d(rows, weights.view(n * c, 1, kernel, 1), groups=n * c).view(n, c, h, w)
 
 
-def normalise(x: Tensor) -> Tensor:
+def normalize(x: Tensor) -> Tensor:
     """Subtract ImageNet's mean and divide by its standard deviation: (N, 3, H, W) in [0, 1]."""
     mean, std = x.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1), x.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
     return (x - mean) / std
@@ -106,14 +113,14 @@ def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator) -> 
     if config.rand_augment:
         x = _blur(x, config, draws)
         for _ in range(config.rand_augment):
-            x = rand_augment(x, config.rand_magnitude, config.rand_colour, draws.uniform)
-    x = torch.where(_column(draws.chosen(config.grey)), to_grey(x), x)
+            x = rand_augment(x, config.rand_magnitude, config.rand_color, draws.uniform)
+    x = torch.where(_column(draws.chosen(config.grayscale)), to_grayscale(x), x)
     if not config.rand_augment:
         x = _blur(x, config, draws)
-    if config.solarise:
-        inverted = solarise(x, torch.full_like(x[:, 0, 0, 0], 0.5))
-        x = torch.where(_column(draws.chosen(config.solarise)), inverted, x)
-    return normalise(x)
+    if config.solarize:
+        inverted = solarize(x, torch.full_like(x[:, 0, 0, 0], 0.5))
+        x = torch.where(_column(draws.chosen(config.solarize)), inverted, x)
+    return normalize(x)
 
 
 def _jitter(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
@@ -168,24 +175,24 @@ def make_views(
     plain = crops[:-1] if patches else crops
     out = [augment(pixels, config, generator) for pixels, config in zip(plain, (views, views2 or views), strict=False)]
     if patches:
-        still = ViewsConfig(jitter=0.0, grey=0.0, blur=0.0)
+        still = ViewsConfig(jitter=0.0, grayscale=0.0, blur=0.0)
         out.append(cut_patches(augment(crops[-1], still, generator), generator))
     return out
 
 
 _B = ViewsConfig(
-    crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, shuffle_jitter=True
+    crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grayscale=0.2, shuffle_jitter=True
 )
 _BYOL = replace(_B, crop_scale=(0.08, 1.0), saturation=0.2)
 VIEWS: dict[str, ViewsConfig] = {
     "A": replace(_B, hue=0.4, jitter=1.0, blur=0.0),
     "B": _B,
-    "C": replace(_B, crop_scale=(0.08, 1.0), jitter=1.0, grey=0.0, blur=0.0),
+    "C": replace(_B, crop_scale=(0.08, 1.0), jitter=1.0, grayscale=0.0, blur=0.0),
     "D": replace(_B, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, rand_augment=2),
-    "E": replace(_B, grey=0.0, rand_augment=2, rand_colour=False),
+    "E": replace(_B, grayscale=0.0, rand_augment=2, rand_color=False),
     "simclr": ViewsConfig(shuffle_jitter=True),
     "byol1": replace(_BYOL, blur=1.0),
-    "byol2": replace(_BYOL, blur=0.1, solarise=0.2),
+    "byol2": replace(_BYOL, blur=0.1, solarize=0.2),
 }
 """Published augmentation: A to E are PyContrast's (pycontrast/datasets/util.py; with a memory bank A's crops start at
 0.08), SimCLR's arXiv 2002.05709 appendix A, BYOL's two arXiv 2006.07733 table 6, which are also C-SimCLR's, Barlow

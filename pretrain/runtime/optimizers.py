@@ -15,9 +15,9 @@ from pretrain.runtime.lars import LARS
 def build_optimizer(method: nn.Module, resolved: Resolved) -> Optimizer:
     """The configured optimiser of every parameter that asks for a gradient. ``set_learning_rate`` precedes each step.
 
-    ``decay_all``, the default, is MoCo's SGD and torch's AdamW: weight decay on every tensor. Without it tensors of
-    one dimension (biases, BatchNorm) are spared. LARS spares them always, and does not scale their steps (SimCLR,
-    BYOL, Barlow Twins, VICReg). InputError for ``fixed_lr_modules`` that the method does not have.
+    ``decay_bias_and_norm``, the default, is MoCo's SGD and torch's AdamW: weight decay on every tensor. Without it
+    tensors of one dimension (biases, BatchNorm) are spared. LARS spares them always, and does not scale their steps
+    (SimCLR, BYOL, Barlow Twins, VICReg). InputError for ``fixed_lr_modules`` that the method does not have.
     """
     config = resolved.config
     groups = parameter_groups(method, resolved)
@@ -39,8 +39,8 @@ def parameter_groups(method: nn.Module, resolved: Resolved) -> list[dict[str, An
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
             one_dimensional = parameter.ndim <= 1
-            spared = one_dimensional and not config.decay_all and config.optimizer != "lars"
-            decay, ratio = 0.0 if spared else config.weight_decay, config.bias_rate if one_dimensional else 1.0
+            spared = one_dimensional and not config.decay_bias_and_norm and config.optimizer != "lars"
+            decay, ratio = 0.0 if spared else config.weight_decay, config.bias_lr_ratio if one_dimensional else 1.0
             fixed = name.partition(".")[0] in config.fixed_lr_modules
             groups.setdefault((decay, ratio, fixed), []).append(parameter)
     return [

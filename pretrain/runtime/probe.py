@@ -12,8 +12,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from pretrain.augment.crops import Reader, central_box, cut
-from pretrain.augment.views import normalise
+from pretrain.augment.crops import CropBackend, central_box, cut
+from pretrain.augment.views import normalize
 from pretrain.common.errors import InputError
 from pretrain.common.knn import KnnConfig, knn_predict
 from pretrain.data import ImageList, decode
@@ -37,7 +37,7 @@ def knn_top1(votes: Tensor, labels: Tensor, asking: Tensor, truth: Tensor) -> fl
 
 
 @torch.no_grad()
-def probe(backbone: nn.Module, images: ImageList, size: int, reader: Reader) -> float:
+def probe(backbone: nn.Module, images: ImageList, size: int, crop_backend: CropBackend) -> float:
     """Top-1 share in [0, 1] of the kNN vote on eval-mode features of central crops; leaves the backbone as it was.
 
     Draws no random numbers. Unreadable images are left out. InputError in a flat folder, which has no labels.
@@ -46,14 +46,19 @@ def probe(backbone: nn.Module, images: ImageList, size: int, reader: Reader) -> 
         raise InputError(f"the kNN probe needs labels, but {images.root} is flat: leave out --probe-every")
     training = backbone.training
     backbone.eval()
-    found = [_features(backbone, images, images.labels, part, size, reader) for part in split(images)]
+    found = [_features(backbone, images, images.labels, part, size, crop_backend) for part in split(images)]
     backbone.train(training)
     (votes, labels), (asking, truth) = found
     return knn_top1(votes, labels, asking, truth)
 
 
 def _features(
-    backbone: nn.Module, images: ImageList, labels: tuple[int, ...], part: list[int], size: int, reader: Reader
+    backbone: nn.Module,
+    images: ImageList,
+    labels: tuple[int, ...],
+    part: list[int],
+    size: int,
+    crop_backend: CropBackend,
 ) -> tuple[Tensor, Tensor]:
     """(features (n, D), labels (n,)) of the readable images of ``part``, on the backbone's device."""
     device = next(backbone.parameters()).device
@@ -65,9 +70,9 @@ def _features(
                 image = decode(images.root / images.paths[index])
             except InputError:
                 continue  # the loader counts and names it
-            crops += cut(image, [central_box(*image.size)], [size], reader)
+            crops += cut(image, [central_box(*image.size)], [size], crop_backend)
             kept.append(labels[index])
         if crops:
             pixels = torch.stack(crops).to(device)
-            rows.append(backbone(normalise(pixels.float() / 255).contiguous(memory_format=torch.channels_last)).float())
+            rows.append(backbone(normalize(pixels.float() / 255).contiguous(memory_format=torch.channels_last)).float())
     return torch.cat(rows), torch.tensor(kept, device=device)

@@ -6,6 +6,7 @@ from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
 from benchmarks.plan import Column, Plan
 from tests.benchmarks.doubles import IMAGENET_INPUT
+from transfer.checkpoints.store import StoredBackbone
 
 
 def add_layout(root, layout, **section):
@@ -16,9 +17,10 @@ def add_layout(root, layout, **section):
 
 
 def evaluated(root, **changes):
-    values = {"label": "x", "path": root, "detectron2": root, "sha256": "a" * 64, "input": IMAGENET_INPUT}
-    values |= {"architecture": "resnet50", "family": "torchvision", "network": ""}
-    return EvaluatedCheckpoint(**values | changes)
+    label = changes.pop("label", "x")
+    values = {"source": root, "detectron2": root, "sha256": "a" * 64, "input": IMAGENET_INPUT, "folder": root}
+    values |= {"architecture": "resnet50", "family": "torchvision", "network": "", "identity": "b" * 16, "reason": ""}
+    return EvaluatedCheckpoint(label=label, stored=StoredBackbone(**values | changes))
 
 
 def plan_of(root, *tasks, seeds=(0,), **changes):

@@ -100,7 +100,8 @@ def test_a_file_that_is_no_checkpoint_stops_the_run_before_any_record(root):
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ") and "x.pth" in line
-    assert not (root.parent / "results").exists()
+    results = root.parent / "results"
+    assert not (results / "runs").exists() and [one.name for one in (results / "backbones").iterdir()] == ["index"]
 
 
 @pytest.mark.parametrize("flag", ["--sede", "--profile=huge", "--workers=two"])
@@ -115,7 +116,7 @@ def test_nothing_to_run_needs_no_folder_that_can_be_written_and_a_run_does(root,
     """Up to the table, with workers and detectron2 left out."""
     resolved = plan_of(root, "knn").resolved
     monkeypatch.setattr("benchmarks.plan.resolve_columns", lambda plan, executor: replace(plan, resolved=resolved))
-    monkeypatch.setattr("benchmarks.checkpoints.convert_first", lambda checkpoints, executor: [evaluated(root)])
+    monkeypatch.setattr("benchmarks.checkpoints.import_all", lambda checkpoints, executor: [evaluated(root)])
     monkeypatch.setattr(LocalExecutor, "run", lambda self, jobs: pytest.fail("started") if jobs else Outcome())
     monkeypatch.setattr("benchmarks.report.summary.finish", lambda expected, *rest: len(expected))
     (root.parent / "results").touch()

@@ -116,7 +116,9 @@ def test_a_record_becomes_the_one_that_would_be_written_today(store, tmp_path, c
     (now,) = store.all_paths()
     assert now.name == path.name and now.parent.name == record.spec.spec_id != old_id
     values, before = json.loads(now.read_text()), json.loads(text)
+    images = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": "RGB", "stride_in_1x1": False}
     spec = {key: value for key, value in before["spec"].items() if key != "protocol"} | {"task": "low-shot"}
+    spec["input"] = images | {"assumed": ""}
     about = {"schema_version": 2, "spec_id": old_id}
     new = {"checkpoint": None, "files": []}  # which schema 2 had not
     assert values == before | new | {"schema_version": 3, "spec": spec, "migrated": about}

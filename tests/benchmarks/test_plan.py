@@ -89,7 +89,7 @@ def test_runs_whose_process_was_killed_get_a_record_that_says_so(root):
     assert saved[0] == kept and len(saved) == 2
     record = ResultsStore().load(saved[1])
     assert (record.spec.task, record.status, record.error, record.label) == ("knn", "failed", "killed", "x")
-    assert record.checkpoint == {"path": str(root), "family": "torchvision", "network": ""}
+    assert record.checkpoint == {"path": str(root), "family": "torchvision", "network": "", "backbone": "b" * 16}
 
 
 def test_the_reason_of_a_job_is_its_first_error(root):

@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks.records import ResultsStore, files_of
 from pretrain.common.errors import InputError
+from pretrain.common.pixels import PixelInput
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
+from tests.benchmarks.plans import evaluated
 
 
 def test_spec_id_is_the_digest_of_the_canonical_json():
@@ -23,15 +25,16 @@ def test_spec_id_is_the_digest_of_the_canonical_json():
 def test_every_field_of_the_spec_is_part_of_its_identity(field):
     spec = make_spec()
     value = getattr(spec, field)
-    others = {"overrides": ("A", "1"), "num_gpus": 8, "input": dataclasses.replace(spec.input, channel_order="BGR")}
+    others = {"overrides": ("A", "1"), "num_gpus": 8, "input": dataclasses.replace(spec.input, order="BGR")}
     other = others.get(field) or (value + 1 if isinstance(value, int) else value + "x")
     assert dataclasses.replace(spec, **{field: other}).spec_id != spec.spec_id
 
 
 def test_statistics_that_differ_by_rounding_are_one_input():
-    other = dataclasses.replace(IMAGENET_INPUT, mean=tuple(value + 1e-12 for value in IMAGENET_INPUT.mean))
-    assert other.identity() == IMAGENET_INPUT.identity()
-    assert dataclasses.replace(other, order="BGR").identity() != IMAGENET_INPUT.identity()
+    mean = tuple(value + 1e-12 for value in IMAGENET_INPUT.mean)
+    for order in ("RGB", "BGR"):
+        one = evaluated(Path("x"), input=PixelInput(mean=mean, order=order, assumed="the order"))
+        assert (one.input == IMAGENET_INPUT) is (order == "RGB") and one.input.assumed == ""
 
 
 def test_label_is_not_part_of_the_identity(tmp_path):
@@ -123,7 +126,7 @@ SPOILED = {  # how → its text, and what is said of it
     "overrides are text": (changed(spec__overrides="A 1"), "spec.overrides is 'A 1', not a list"),
     "an override is null": (changed(spec__overrides=["A", None]), "spec.overrides[1] is None, not text"),
     "input is text": (changed(spec__input="RGB"), "spec.input is 'RGB', not an object"),
-    "a mean is text": (changed(spec__input__pixel_mean=["a"]), "spec.input.pixel_mean[0] is 'a', not a number"),
+    "a mean is text": (changed(spec__input__mean=["a"]), "spec.input.mean[0] is 'a', not a number"),
     "another run's": (changed(spec__seed=7), "not of its folder"),
     "label is null": (changed(label=None), "label is None, not text"),
     "label is an object": (changed(label={}), "label is {}, not text"),

@@ -123,9 +123,9 @@ def test_pixels_that_eight_bits_cannot_hold_are_refused(kind, tmp_path):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGBA", "YCbCr"])
 def test_eight_bit_modes_keep_their_picture(mode, tmp_path):
     suffix = ".tif" if mode in ("CMYK", "YCbCr") else ".png"
-    grey = np.repeat(np.array([[0, 255]], np.uint8), 8, axis=1).repeat(8, axis=0)
-    Image.fromarray(grey).convert("RGB").convert(mode).save(tmp_path / f"a{suffix}")
-    assert np.abs(np.asarray(data.decode(tmp_path / f"a{suffix}")).mean(2) - grey).max() < 4
+    gray = np.repeat(np.array([[0, 255]], np.uint8), 8, axis=1).repeat(8, axis=0)
+    Image.fromarray(gray).convert("RGB").convert(mode).save(tmp_path / f"a{suffix}")
+    assert np.abs(np.asarray(data.decode(tmp_path / f"a{suffix}")).mean(2) - gray).max() < 4
 
 
 def fifo(path):

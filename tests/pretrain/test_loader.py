@@ -17,7 +17,7 @@ CROPS = (Crop(size=16, scale=(0.2, 1.0)),) * 2
 
 def batches(folder, *, start=0, stop=6, workers=0, seed=0, crops=CROPS, **slices):
     images = data.list_images(folder)
-    dataset = loader.CropDataset(images, crops, seed=seed, reader="pillow")
+    dataset = loader.CropDataset(images, crops, seed=seed, crop_backend="pillow")
     sampler = loader.StepSampler(len(images), 8, seed=seed, start=start, stop=stop, **slices)
     with closing(loader.load_batches(dataset, sampler, workers=workers, pin=False)) as found:
         return list(found)
@@ -63,19 +63,19 @@ def test_the_ranks_slices_are_the_global_batch(class_folders):
 
 
 def test_crops_of_two_epochs_differ(flat_folder):
-    dataset = loader.CropDataset(data.list_images(flat_folder), CROPS[:1], seed=0, reader="pillow")
+    dataset = loader.CropDataset(data.list_images(flat_folder), CROPS[:1], seed=0, crop_backend="pillow")
     assert not torch.equal(dataset[0, 0][0][0], dataset[1, 0][0][0])
 
 
-@pytest.mark.parametrize("reader", ["pillow", "torch"])
-def test_images_of_any_mode_and_size(tmp_path, reader):
+@pytest.mark.parametrize("crop_backend", ["pillow", "torch"])
+def test_images_of_any_mode_and_size(tmp_path, crop_backend):
     write_images(tmp_path, 1, sizes=((700, 3),))
     Image.new("L", (1, 1), 9).save(tmp_path / "one-pixel.png")
     Image.new("RGBA", (5, 90), (1, 2, 3, 4)).save(tmp_path / "alpha.png")
     Image.new("P", (20, 20)).save(tmp_path / "palette.gif")
     Image.new("CMYK", (20, 20)).save(tmp_path / "UPPER.JPG", format="JPEG")
     images = data.list_images(tmp_path)
-    dataset = loader.CropDataset(images, CROPS, seed=0, reader=reader)
+    dataset = loader.CropDataset(images, CROPS, seed=0, crop_backend=crop_backend)
     assert len(images) == 5 and all(dataset[0, i][0][1].shape == (3, 16, 16) for i in range(5))
 
 

@@ -34,8 +34,8 @@ def test_the_flags_of_a_preset_start_at_the_preset(method):
 
 
 def test_the_second_view_and_the_method_have_flags():
-    config = parsed("byol-r50-300ep", "--views2.solarise", "0.5", "--method.target-momentum", "0.9")
-    assert config.views2 == dataclasses.replace(VIEWS["byol2"], solarise=0.5)
+    config = parsed("byol-r50-300ep", "--views2.solarize", "0.5", "--method.target-momentum", "0.9")
+    assert config.views2 == dataclasses.replace(VIEWS["byol2"], solarize=0.5)
     assert config.method.target_momentum == 0.9 and config.views == VIEWS["byol1"]
 
 
@@ -144,7 +144,7 @@ def as_published(views):
     strength = (views.brightness, views.contrast, views.saturation, views.hue) if views.jitter else None
     policy = (views.rand_augment, views.rand_magnitude) if views.rand_augment else None
     assert views.flip == 0.5
-    return (views.crop_scale, views.jitter, strength, views.grey, views.blur, views.solarise, policy)
+    return (views.crop_scale, views.jitter, strength, views.grayscale, views.blur, views.solarize, policy)
 
 
 def test_every_imagenet_preset_has_published_values():
@@ -163,7 +163,7 @@ def test_presets_resolve_to_the_published_values(name):
         "rate": resolved.learning_rate,
         "at 1024": resolve(parsed(name, "--batch-size", "1024"), images, torch.device("cpu")).learning_rate,
         "weight decay": config.weight_decay,
-        "bias rate": resolved.learning_rate * config.bias_rate,
+        "bias rate": resolved.learning_rate * config.bias_lr_ratio,
         "schedule": config.schedule,
         "warm-up epochs": resolved.warmup_steps / resolved.steps_per_epoch,
         "fixed": config.fixed_lr_modules,

@@ -40,7 +40,7 @@ NAMED_VIEWS = {
     (VIEWS["simclr"], None): "SimCLR's",
     (VIEWS["byol1"], VIEWS["byol2"]): "BYOL's two",
     (replace(VIEWS["A"], crop_scale=(0.08, 1.0)), None): "A, crops from 0.08",
-    (ViewsConfig(jitter=0.0, grey=0.0, blur=0.0), None): "crop and flip",
+    (ViewsConfig(jitter=0.0, grayscale=0.0, blur=0.0), None): "crop and flip",
     **{(VIEWS[letter], None): letter for letter in "ABCDE"},
 }
 
@@ -59,7 +59,7 @@ def in_words(preset):
         "peak rate": RATES[preset.lr_scaling].format(preset.learning_rate),
         "weight decay": f"{float(mantissa):g}e{int(exponent)}",
         "schedule": schedule,
-        "rate of biases": f"{preset.bias_rate:g} × the weights'",
+        "rate of biases": f"{preset.bias_lr_ratio:g} × the weights'",
         "views": NAMED_VIEWS[preset.views, preset.views2],
     }
     if isinstance(preset.method, BYOLConfig | SimSiamConfig):

@@ -232,7 +232,7 @@ def test_half_precision_trains_and_ends_in_float32(precision, flat_folder, resul
 @pytest.mark.parametrize("method", ["superinfo", "simclr"])
 def test_training_lowers_the_contrastive_loss(method, flat_folder, results, tiny):
     methods = {"superinfo": tiny.method, "simclr": SimCLRConfig(dim=16, hidden_dim=32, temperature=0.2)}
-    views = replace(tiny.views, crop_scale=(0.5, 1.0), jitter=0.0, grey=0.0)
+    views = replace(tiny.views, crop_scale=(0.5, 1.0), jitter=0.0, grayscale=0.0)
     config = replace(tiny, method=methods[method], batch_size=24, steps=30, views=views)
     rows = losses(train.run("x", config, flat_folder).parent)
     name = "nce" if method == "superinfo" else "loss"

@@ -265,7 +265,7 @@ def test_an_environment_may_lie_in_a_folder_with_a_space(checkout):
 )
 @pytest.mark.parametrize("given", ["environment", "argument"])
 def test_clean_keeps_records_checkpoints_tables_and_what_is_not_ours(checkout, variables, results, data, given):
-    kept = {"runs", "pretrain", "converted", "tables", "reference"}
+    kept = {"runs", "pretrain", "backbones", "tables", "reference"}
     for name in (*kept, "features"):
         (checkout / results / name).mkdir(parents=True)
     for name in ("emoji-smoke", "a set", ".a set.123.tmp", "photographs"):

@@ -28,9 +28,8 @@ from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
 from pretrain.data import IMAGE_SUFFIXES, decode
 from transfer.checkpoints import architecture, key_map
-from transfer.checkpoints.backbone import Backbone, backbone_of, weights_digest
-from transfer.checkpoints.reading.read import CheckpointFile
-from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders, read_two_encoders
+from transfer.checkpoints.backbone import Backbone, weights_digest
+from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders
 
 PRECISION = "fp32"
 BATCH = 64
@@ -52,11 +51,6 @@ class Features:
             some = rows[begun : begun + COPIED_ROWS]
             found[begun : begun + len(some)] = torch.from_numpy(self.x[some])
         return found
-
-
-def read_frozen(file: CheckpointFile) -> Backbone:
-    """What features can be taken from: any checkpoint that can be converted, and CMC's two encoders."""
-    return read_two_encoders(file) or backbone_of(file)
 
 
 def build_backbone(backbone: Backbone) -> nn.Module:

@@ -19,9 +19,10 @@ from benchmarks.data import sheet
 from benchmarks.data.prepare import main
 from benchmarks.data.registration import register
 from benchmarks.data.root import DataRoot
-from benchmarks.tasks.compute.features import features, read_frozen
+from benchmarks.tasks.compute.features import features
 from pretrain.common.errors import InputError
 from pretrain.data import list_images
+from transfer.checkpoints.backbone import backbone_of
 from transfer.checkpoints.reading.read import load_checkpoint
 
 
@@ -506,7 +507,7 @@ def test_features_of_every_image_that_was_prepared_or_pretrained_on(tmp_path, pr
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "a.pth")
-    backbone = read_frozen(load_checkpoint(tmp_path / "a.pth"))
+    backbone = backbone_of(load_checkpoint(tmp_path / "a.pth"))
     rows = {}
     for name, suffixes in (("plain", (".png",)), ("mixed", (".gif", ".bmp", ".pnm", ".tif"))):
         for split, label, number in itertools.product(("train", "val"), ("ant", "bee"), range(4)):

@@ -300,9 +300,9 @@ def test_the_server_ends_with_a_runner_that_a_signal_ends_between_jobs(tmp_path)
         f"open({str(tmp_path / 'importing')!r}, 'w'); import time; time.sleep(60)"
     )
     code = (
-        "import time; from benchmarks import pool; from pretrain.errors import run_cli\n"
-        "pool.PRELOAD = ['slow_to_import']\n"
-        "run_cli(lambda argv: (pool.run_jobs([], 1), time.sleep(60)))"
+        "import time; from benchmarks.executors import local; from pretrain.common.errors import run_cli\n"
+        "local.PRELOAD = ['slow_to_import']\n"
+        "run_cli(lambda argv: (local.LocalExecutor(workers=1).run([]), time.sleep(60)))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],

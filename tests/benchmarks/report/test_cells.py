@@ -126,7 +126,7 @@ def test_two_checkpoints_of_one_name_are_told_apart(tmp_path, monkeypatch):
 
 def test_the_same_tensors_read_in_two_ways_are_two_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    specs = [make_spec(), make_spec(input=dataclasses.replace(IMAGENET_INPUT, channel_order="BGR", stride_in_1x1=True))]
+    specs = [make_spec(), make_spec(input=dataclasses.replace(IMAGENET_INPUT, order="BGR", stride_in_1x1=True))]
     for spec in specs:
         ResultsStore().save(make_record(spec, {"top1": 1.0}))
     rows = rows_of(to_markdown(collect([("mine", spec) for spec in specs]), "smoke"))

@@ -11,19 +11,19 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from benchmarks.__main__ import main
-from benchmarks.checkpoints import convert_first
+from benchmarks.checkpoints import import_all
 from benchmarks.data.emoji.generate import generate
 from benchmarks.data.emoji.scenes import EmojiConfig
 from benchmarks.executors.local import LocalExecutor
 from benchmarks.records import ResultsStore
-from benchmarks.tasks.compute.features import build_backbone, read_frozen
+from benchmarks.tasks.compute.features import build_backbone
 from pretrain import train
 from pretrain.common.errors import InputError
 from pretrain.common.tensors import tensor_digest
 from pretrain.methods.cmc import CMCConfig
 from pretrain.methods.cmc_encoders import TwoEncoders
 from tests.pretrain.conftest import class_folders, results, tiny  # noqa: F401  (fixtures)
-from transfer.checkpoints.reading.read import load_checkpoint
+from transfer.checkpoints.store import import_checkpoint
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def edited(path, change):
 
 
 def test_the_network_is_the_one_that_was_trained(encoders):
-    backbone = read_frozen(load_checkpoint(encoders))
+    backbone = import_checkpoint(encoders).load()
     assert backbone.architecture == "cmc-resnet18"
     trained = TwoEncoders(resnet18(weights=None), "ydbdr")
     trained.load_state_dict(load_file(encoders))
@@ -68,7 +68,7 @@ def test_it_has_a_row_without_detectors(encoders, capfd):
     assert all(record.architecture == "cmc-resnet18" and record.status == "ok" for record in records)
     assert "for features alone" in err and "| cmc" in err
     # The second time nothing is read again: the result is kept by the file's hash.
-    (again,) = convert_first({"again": encoders}, LocalExecutor(workers=1))
+    (again,) = import_all({"again": encoders}, LocalExecutor(workers=1))
     assert again.detectron2 is None and again.sha256 == records[0].spec.checkpoint_sha256
     assert main([*command, "linear", "knn"]) == 0 and "/runs/" not in capfd.readouterr().out
 
@@ -93,5 +93,5 @@ def test_files_that_are_not_whole_are_refused_in_one_line(encoders):
 
     for change, words in ((cut, name), (other, name), (broken, name), (grey, "colour space"), (deep, "which ResNet")):
         with pytest.raises(InputError, match=words) as caught:
-            read_frozen(load_checkpoint(edited(encoders, change)))
+            import_checkpoint(edited(encoders, change))
         assert "\n" not in str(caught.value)

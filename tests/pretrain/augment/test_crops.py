@@ -48,7 +48,7 @@ def test_the_torch_reader_is_torchvisions_resized_crop_and_pillows_to_one_level(
 
 def test_the_two_readers_differ_by_rounding_inside_the_border(picture):
     box, size = (10, 20, 100, 80), 48
-    one, other = (cut(picture, [box, box], [size, 20], reader)[0].int() for reader in ("torch", "pillow"))
+    one, other = (cut(picture, [box, box], [size, 20], crop_backend)[0].int() for crop_backend in ("torch", "pillow"))
     assert (one - other)[:, 3:-3, 3:-3].abs().max() <= 1
     assert not torch.equal(one, other)  # the pillow reader sees past the box
 

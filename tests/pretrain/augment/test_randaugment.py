@@ -72,14 +72,14 @@ def test_colour_operations_are_torchvisions_on_8_bits(pixels):
     bits, thresholds, factors = (0, 2, 3, 4), (0, 100, 255, 230), (0.1, 1.0, 1.5, 1.9)
     pairs = {
         "autocontrast": (ra.autocontrast(x), reference.autocontrast(pixels)),
-        "equalise": (ra.equalise(x), reference.equalize(pixels)),
+        "equalize": (ra.equalize(x), reference.equalize(pixels)),
         "invert": (ra.OPERATIONS["invert"](x, some, some), reference.invert(pixels)),
-        "posterise": (
-            ra.posterise(x, torch.tensor(bits)),
+        "posterize": (
+            ra.posterize(x, torch.tensor(bits)),
             torch.stack([reference.posterize(image, b) for image, b in zip(pixels, bits, strict=True)]),
         ),
-        "solarise": (
-            ra.solarise(x, (torch.tensor(thresholds) - 0.5) / 255),
+        "solarize": (
+            ra.solarize(x, (torch.tensor(thresholds) - 0.5) / 255),
             torch.stack([reference.solarize(image, t) for image, t in zip(pixels, thresholds, strict=True)]),
         ),
         "sharpness": (
@@ -97,15 +97,15 @@ def test_levels_become_pycontrasts_parameters(pixels):
     level = torch.tensor([1.0, 1.0, 0.95, 0.95])
     expected = {
         "rotate": ra.rotate(x, sign * torch.tensor([30.0, 30.0, 28.5, 28.5])),
-        "posterise": ra.posterise(x, torch.tensor([4, 4, 3, 3])),
-        "solarise": torch.cat((x[:2], torch.where(x[2:] * 255 >= 243, 1 - x[2:], x[2:]))),
-        "solarise-add": torch.stack(
+        "posterize": ra.posterize(x, torch.tensor([4, 4, 3, 3])),
+        "solarize": torch.cat((x[:2], torch.where(x[2:] * 255 >= 243, 1 - x[2:], x[2:]))),
+        "solarize-add": torch.stack(
             [
                 torch.where(image * 255 < 127.5, (image + add / 255).clamp(max=1), image)
                 for image, add in zip(x, (110, 110, 104, 104), strict=True)
             ]
         ),
-        "colour": ra.adjust_saturation(x, torch.tensor([1.9, 1.9, 1.81, 1.81])),
+        "color": ra.adjust_saturation(x, torch.tensor([1.9, 1.9, 1.81, 1.81])),
         "translate-x": ra.translate(x, sign * torch.tensor([0.45, 0.45, 0.4275, 0.4275]), 0),
     }
     for name, truth in expected.items():
@@ -135,7 +135,7 @@ def test_draws_have_the_policys_distribution():
 
 def test_the_tables_are_pycontrasts():
     assert len(ra.OPERATIONS) == 15 and len(ra.SHAPE_OPERATIONS) == 8
-    assert not {"colour", "invert", "equalise", "solarise", "posterise"} & set(ra.SHAPE_OPERATIONS)
+    assert not {"color", "invert", "equalize", "solarize", "posterize"} & set(ra.SHAPE_OPERATIONS)
 
 
 def test_half_of_the_samples_are_left_as_they_are(pixels):

@@ -40,7 +40,7 @@ def test_colour_operation_is_torchvisions(name, pixels):
 
 def test_grey_is_torchvisions(pixels):
     x = pixels.float() / 255
-    assert (views.to_grey(x) - reference.rgb_to_grayscale(x)).abs().max() <= 1 / 255
+    assert (views.to_grayscale(x) - reference.rgb_to_grayscale(x)).abs().max() <= 1 / 255
 
 
 def test_blur_is_torchvisions_with_a_sigma_for_each_image(pixels):
@@ -51,13 +51,13 @@ def test_blur_is_torchvisions_with_a_sigma_for_each_image(pixels):
 
 def test_normalise_is_torchvisions(pixels):
     x = pixels.float() / 255
-    torch.testing.assert_close(views.normalise(x), reference.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_STD)))
+    torch.testing.assert_close(views.normalize(x), reference.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_STD)))
 
 
 def test_nothing_switched_on_only_normalises(pixels):
-    still = views.ViewsConfig(flip=0, jitter=0, grey=0, blur=0)
+    still = views.ViewsConfig(flip=0, jitter=0, grayscale=0, blur=0)
     out = views.augment(pixels, still, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(out, views.normalise(pixels.float() / 255), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, views.normalize(pixels.float() / 255), rtol=0, atol=1e-5)
 
 
 def test_draws_are_the_generators_and_differ_between_samples(pixels):
@@ -69,13 +69,13 @@ def test_draws_are_the_generators_and_differ_between_samples(pixels):
     assert len({tuple(image[:, 10, 3].tolist()) for image in first}) > 50
 
 
-@pytest.mark.parametrize(("name", "probability"), [("flip", 0.5), ("grey", 0.3), ("jitter", 0.8), ("blur", 0.4)])
+@pytest.mark.parametrize(("name", "probability"), [("flip", 0.5), ("grayscale", 0.3), ("jitter", 0.8), ("blur", 0.4)])
 def test_share_of_samples_changed(name, probability, pixels):
-    still = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0} | {name: probability}
+    still = {"flip": 0.0, "jitter": 0.0, "grayscale": 0.0, "blur": 0.0} | {name: probability}
     out = views.augment(
         pixels[:1].expand(2000, -1, -1, -1), views.ViewsConfig(**still), torch.Generator().manual_seed(0)
     )
-    changed = (out - views.normalise(pixels[:1].float() / 255)).abs().amax((1, 2, 3)) > 0.02
+    changed = (out - views.normalize(pixels[:1].float() / 255)).abs().amax((1, 2, 3)) > 0.02
     visible = 0.9 * probability if name == "blur" else probability  # a tenth of the sigmas blur next to nothing
     assert changed.float().mean().item() == pytest.approx(visible, abs=0.04)
 
@@ -94,10 +94,10 @@ def todays_demo_view(pixels, config, generator):
         factor = torch.where(jittered, uniform(max(0.0, 1 - amount), 1 + amount), one)
         x = PARAMETERS[name][0](x, factor)
     x = views.adjust_hue(x, torch.where(jittered, uniform(-config.hue, config.hue), 0 * one))
-    x = torch.where((uniform(0, 1) < config.grey).view(column), views.to_grey(x), x)
+    x = torch.where((uniform(0, 1) < config.grayscale).view(column), views.to_grayscale(x), x)
     if config.blur:
         x = torch.where((uniform(0, 1) < config.blur).view(column), views.gaussian_blur(x, uniform(0.1, 2.0), 3), x)
-    return views.normalise(x)
+    return views.normalize(x)
 
 
 @pytest.mark.parametrize("preset", ["demo-simclr", "superinfo-default"])
@@ -112,7 +112,7 @@ def test_the_demos_pixels_are_bitwise_those_of_its_published_numbers(preset, pix
 
 
 def test_two_processes_augment_as_one(pixels, monkeypatch):
-    config = dataclasses.replace(views.VIEWS["D"], solarise=0.3)
+    config = dataclasses.replace(views.VIEWS["D"], solarize=0.3)
     batch = pixels.repeat(4, 1, 1, 1)
     whole = views.augment(batch, config, torch.Generator().manual_seed(1))
     monkeypatch.setattr(views, "world_size", lambda: 2)
@@ -122,22 +122,22 @@ def test_two_processes_augment_as_one(pixels, monkeypatch):
         torch.testing.assert_close(half, whole.chunk(2)[rank], rtol=0, atol=1e-5)
 
 
-def test_solarise_is_torchvisions(pixels):
+def test_solarize_is_torchvisions(pixels):
     x, thresholds = pixels.float() / 255, (0.0, 0.3, 0.5, 1.0)
     truth = torch.stack([reference.solarize(image, t) for image, t in zip(x, thresholds, strict=True)])
-    assert torch.equal(color.solarise(x, torch.tensor(thresholds)), truth)
+    assert torch.equal(color.solarize(x, torch.tensor(thresholds)), truth)
 
 
 @pytest.mark.parametrize("name", ["A", "B", "byol1"])
 def test_jitter_has_torchvisions_distribution(name):
     """Kolmogorov–Smirnov on statistics of one image, 1,500 draws each: its order of operations is random as well."""
-    config = dataclasses.replace(views.VIEWS[name], flip=0.0, grey=0.0, blur=0.0)
+    config = dataclasses.replace(views.VIEWS[name], flip=0.0, grayscale=0.0, blur=0.0)
     amounts = (config.brightness, config.contrast, config.saturation, config.hue)
     theirs = v2.RandomApply([v2.ColorJitter(*amounts)], p=config.jitter)
     image = torch.tensor([[0.9, 0.2], [0.3, 0.5], [0.1, 0.8]]).view(3, 1, 2)
     batch = (image * 255).round().byte().expand(1500, -1, -1, -1)
     torch.manual_seed(0)
-    truth = views.normalise(torch.stack([theirs(single.float() / 255) for single in batch]))
+    truth = views.normalize(torch.stack([theirs(single.float() / 255) for single in batch]))
     ours = views.augment(batch, config, torch.Generator().manual_seed(0))
     for statistic in (lambda x: x[:, 0, 0, 0], lambda x: x[:, 2, 0, 1], lambda x: x.std((1, 2, 3))):
         # Rounded, because the fifth of samples that are not jittered all have one value but for the last bits.
@@ -163,17 +163,17 @@ def test_share_of_grey_views_of_the_published_presets(name, probability):
     image = torch.tensor([200, 90, 30], dtype=torch.uint8).view(3, 1, 1).expand(3000, -1, 4, 4)
     out = views.augment(image, config, torch.Generator().manual_seed(0))
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    grey = (out * std + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)).std(1).amax((1, 2)) < 1e-3
-    assert grey.float().mean().item() == pytest.approx(probability, abs=0.03)
+    gray = (out * std + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)).std(1).amax((1, 2)) < 1e-3
+    assert gray.float().mean().item() == pytest.approx(probability, abs=0.03)
 
 
 def test_byols_views_differ(pixels):
     """Table 6 of arXiv 2006.07733: the first is always blurred, the second rarely, and only it is solarised."""
-    still = {"flip": 0.0, "jitter": 0.0, "grey": 0.0}
+    still = {"flip": 0.0, "jitter": 0.0, "grayscale": 0.0}
     first, second = (dataclasses.replace(views.VIEWS[name], **still) for name in ("byol1", "byol2"))
     batch = pixels[1:2].expand(1000, -1, -1, -1)
     out = views.make_views([batch, batch], first, second, False, torch.Generator().manual_seed(0))
-    plain = views.normalise(pixels[1:2].float() / 255)
+    plain = views.normalize(pixels[1:2].float() / 255)
     changed = [((view - plain).abs().amax((1, 2, 3)) > 0.02).float().mean().item() for view in out]
     assert changed[0] > 0.85 and changed[1] == pytest.approx(1 - 0.9 * 0.8, abs=0.05)
 
@@ -187,5 +187,5 @@ def test_crops_and_views_of_a_method_with_a_jigsaw():
     pixels = [torch.full((3, 3, crop.size, crop.size), 128, dtype=torch.uint8) for crop in crops]
     out = views.make_views(pixels, first, second, True, torch.Generator().manual_seed(0))
     assert [tuple(view.shape) for view in out] == [(3, 3, 224, 224), (3, 3, 224, 224), (27, 3, 64, 64)]
-    flat = views.normalise(torch.full((1, 3, 1, 1), 128 / 255))
+    flat = views.normalize(torch.full((1, 3, 1, 1), 128 / 255))
     torch.testing.assert_close(out[2], flat.expand_as(out[2]), rtol=0, atol=1e-5)  # patches are not coloured

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain.augment.views import ViewsConfig, normalise
+from pretrain.augment.views import ViewsConfig, normalize
 from pretrain.common.errors import InputError
 from pretrain.common.pixels import PixelInput
 from pretrain.common.ranges import ranges, require_ranges
@@ -28,13 +28,13 @@ def picture(seed, size=32):
 def test_pixels_arrive_as_the_checkpoint_was_trained():
     x = torch.rand(2, 3, 4, 4)
     wanted = (x.flip(1) - torch.tensor(BGR.mean).view(3, 1, 1)) / torch.tensor(BGR.std).view(3, 1, 1)
-    torch.testing.assert_close(normalise_as(normalise(x), BGR), wanted, atol=1e-5, rtol=1e-5)
-    assert torch.equal(normalise_as(normalise(x), PixelInput()), normalise(x))
+    torch.testing.assert_close(normalise_as(normalize(x), BGR), wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(normalise_as(normalize(x), PixelInput()), normalize(x))
 
 
 def test_features_are_those_of_two_views_of_each_image():
     """With whole-image crops and no colours the two views of an image are its resized pixels."""
-    views = ViewsConfig(crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0, blur=0.0)
+    views = ViewsConfig(crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
     crops = torch.stack([two_view_crops(picture(seed), 0, seed, views, 8) for seed in range(5)])
     assert crops.shape == (5, 2, 3, 8, 8) and crops.dtype == torch.uint8
     h = pair_features(network_views(crops, views, PixelInput(), torch.Generator()).flatten(1))

@@ -10,7 +10,7 @@ from skimage import color
 from torch import nn
 
 from pretrain import train
-from pretrain.augment.views import normalise
+from pretrain.augment.views import normalize
 from pretrain.common.errors import InputError
 from pretrain.methods.cmc import CMCConfig
 from pretrain.methods.cmc_encoders import TwoEncoders, luminance_and_chrominance, to_lab, to_ydbdr
@@ -39,7 +39,7 @@ def test_colour_spaces_are_scikit_images(ours, theirs, close, rgb):
     ("ydbdr", (0.457, -0.082, -0.052), (0.500, 1.331, 1.333)),  # PyContrast pycontrast/datasets/util.py
 ])  # fmt: skip
 def test_the_split_undoes_our_normalisation_and_takes_the_sources(space, mean, std, rgb):
-    luminance, chrominance = luminance_and_chrominance(normalise(rgb), space)
+    luminance, chrominance = luminance_and_chrominance(normalize(rgb), space)
     converted = (to_lab if space == "lab" else to_ydbdr)(rgb)
     truth = (converted - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     assert luminance.shape[1] == 1 and chrominance.shape[1] == 2
@@ -66,11 +66,11 @@ def test_two_encoders_of_half_the_width_share_out_the_channels(architecture, rgb
     last = "bn3" if architecture == "resnet50" else "bn2"
     assert not getattr(both.encoder1.layer2[1], last).weight.any() and both.encoder1.layer2[1].bn1.weight.all()
     both.eval()
-    x = normalise(torch.rand(2, 3, 32, 32))
+    x = normalize(torch.rand(2, 3, 32, 32))
     features = both(x)
     assert features.shape == whole.eval()(x).shape
     # Two greys differ in luminance alone, which the second half does not see.
-    light, dark = (both(normalise(torch.full((1, 3, 32, 32), value))).chunk(2, 1) for value in (0.6, 0.3))
+    light, dark = (both(normalize(torch.full((1, 3, 32, 32), value))).chunk(2, 1) for value in (0.6, 0.3))
     torch.testing.assert_close(light[1], dark[1], rtol=0, atol=1e-3)
     assert (light[0] - dark[0]).abs().max() > 1e-2
 

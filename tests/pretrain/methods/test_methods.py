@@ -79,7 +79,7 @@ def batch_of(name, seed, n=8):
     crops = [pixels] * method.views
     if method.patches:
         crops.append((F.interpolate(images[index], size=69) * 255).byte())
-    gentle = ViewsConfig(jitter=1.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0, grey=0.0, blur=0.0)
+    gentle = ViewsConfig(jitter=1.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0, grayscale=0.0, blur=0.0)
     views = make_views(crops, gentle, None, method.patches, torch.Generator().manual_seed(seed))
     return Batch(views=views, index=index, label=index % 4)
 

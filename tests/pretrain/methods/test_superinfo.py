@@ -308,7 +308,7 @@ def test_the_regulariser_on_a_queues_candidates(form):
 def test_presets():
     published = PRESETS["csimclr-r50-300ep"]
     assert published.method.weights == SuperInfoConfig().weights == (0.5, 0.5)
-    assert published.views.blur == 1.0 and published.views2.solarise == 0.2 and published.learning_rate == 0.3
+    assert published.views.blur == 1.0 and published.views2.solarize == 0.2 and published.learning_rate == 0.3
     assert PRESETS["demo-csimclr"].method == published.method
     assert SuperInfoConfig(parameterisation="bounded", lambda_b=0.1).weights == (1e-4, 0.1)
     assert PRESETS["demo-superinfo-bounded"].method.parameterisation == "bounded"

@@ -27,7 +27,7 @@ def decayed(optimizer, all_tensors):
         nn.init.constant_(parameter, 2.0)
         parameter.grad = torch.zeros_like(parameter)
     config = PretrainConfig(
-        method=SimCLRConfig(), optimizer=optimizer, decay_all=all_tensors, weight_decay=0.1, learning_rate=0.1
+        method=SimCLRConfig(), optimizer=optimizer, decay_bias_and_norm=all_tensors, weight_decay=0.1, learning_rate=0.1
     )
     built = build_optimizer(net, resolve(config, 1000, CPU))
     assert all(group["lr"] == 0.1 for group in built.param_groups) and len(built.param_groups) <= 2
@@ -50,7 +50,7 @@ def test_biases_may_have_a_rate_of_their_own(optimizer):
         parameter.grad = torch.ones_like(parameter)
     before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     config = PretrainConfig(
-        method=SimCLRConfig(), optimizer=optimizer, bias_rate=0.1, weight_decay=0.0, learning_rate=0.5, warmup=0.0
+        method=SimCLRConfig(), optimizer=optimizer, bias_lr_ratio=0.1, weight_decay=0.0, learning_rate=0.5, warmup=0.0
     )
     resolved = resolve(config, 1000, CPU)
     built = build_optimizer(net, resolved)
@@ -83,7 +83,7 @@ def test_simsiams_predictor_keeps_the_peak_rate_while_the_encoder_follows_the_co
 
 def test_a_fixed_rate_and_a_rate_for_biases_go_together():
     net = nn.Sequential(OrderedDict(body=nn.Linear(3, 3), tail=nn.Linear(3, 2)))
-    config = PretrainConfig(method=SimCLRConfig(), optimizer="sgd", bias_rate=0.5, learning_rate=0.4, warmup=0.0)
+    config = PretrainConfig(method=SimCLRConfig(), optimizer="sgd", bias_lr_ratio=0.5, learning_rate=0.4, warmup=0.0)
     resolved = resolve(replace(config, fixed_lr_modules=("tail",), lr_scaling="none", steps=4), 1000, CPU)
     built = build_optimizer(net, resolved)
     set_learning_rate(built, resolved, 2)  # half of the cosine

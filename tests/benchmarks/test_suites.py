@@ -1,0 +1,110 @@
+"""Suites as files, as values, and as a user gets them wrong."""
+
+import pytest
+
+from benchmarks import suites
+from benchmarks.profiles import PROFILES
+from benchmarks.suite_run import check_rows
+from benchmarks.suites import SUITES, Row, Suite, SuiteColumn, checked_suite, find_suite, read_suite, register
+from benchmarks.tasks import TASKS
+from pretrain.common.errors import InputError
+
+GOOD = """
+title = "mine"
+profile = "demo"
+data = "/data/mine"
+rows = [
+  { label = "theirs", checkpoint = "/x/y.pth" },
+  { label = "ours", preset = "demo-simclr", flags = ["--steps", "5"], seeds = [0, 1] },
+]
+columns = [{ task = "knn" }, { task = "low-shot", seeds = [0, 1, 2], data = "/data/other" }]
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(text):
+        (tmp_path / "mine.toml").write_text(text)
+        return tmp_path / "mine.toml"
+
+    return write
+
+
+def test_a_file_is_read_as_it_says(own):
+    path = own(GOOD)
+    ours = Row(label="ours", preset="demo-simclr", flags=("--steps", "5"), seeds=(0, 1))
+    assert find_suite(str(path)) == Suite(
+        name="mine",
+        title="mine",
+        profile="demo",
+        data="/data/mine",
+        rows=(Row(label="theirs", checkpoint="/x/y.pth"), ours),
+        columns=(SuiteColumn(task="knn"), SuiteColumn(task="low-shot", seeds=(0, 1, 2), data="/data/other")),
+    )
+    assert ours.members() == [
+        ("ours #0", ("--steps", "5", "--seed", "0")),
+        ("ours #1", ("--steps", "5", "--seed", "1")),
+    ]
+    assert Row(label="a", preset="b", flags=("--c",)).members() == [("a", ("--c",))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"demo"', '"huge"', "unknown profile huge: choose from smoke, demo, paper"),
+        ('profile = "demo"', "", "lacks profile"),
+        ('title = "mine"', "title = 3", "title is 3, not text"),
+        ('title = "mine"', 'title = "mine"\nworkers = 2', "unknown field 'workers'"),
+        ('"knn"', '"segmentation"', "unknown task segmentation: choose from linear"),
+        ("seeds = [0, 1, 2]", 'seeds = ["0"]', r"columns\[1\].seeds\[0\] is '0', not a whole number"),
+        (', checkpoint = "/x/y.pth"', "", "row theirs: give either a checkpoint or a preset"),
+        ('checkpoint = "/x/y.pth"', 'checkpoint = "x", preset = "y"', "give either a checkpoint or a preset"),
+        ('checkpoint = "/x/y.pth"', 'checkpoint = "x", seeds = [1]', "row theirs: flags and seeds are for a preset"),
+        ('"theirs"', '"ours #1"', "two rows are named ours #1"),
+        ("seeds = [0, 1] }", "seeds = [0, 0] }", "two rows are named ours #0"),
+        ('"theirs"', '" "', "suite mine: a checkpoint's name is empty"),
+        ('columns = [{ task = "knn" }', "columns = [][{", "cannot be read as TOML"),
+        (GOOD[GOOD.index("columns") :], "columns = []", "suite mine has no column"),
+    ],
+)
+def test_an_unusable_file_is_one_line_that_says_where(own, old, new, words):
+    text = GOOD.replace(old, new, 1)
+    assert text != GOOD
+    with pytest.raises(InputError, match=words) as caught:
+        read_suite(own(text))
+    assert "mine" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_suite_that_there_is_not_is_named_with_those_there_are(tmp_path):
+    with pytest.raises(InputError, match=r"unknown suite big: choose from demo, .*, or give the path of a \.toml file"):
+        find_suite("big")
+    with pytest.raises(InputError, match=r"nowhere\.toml cannot be read as TOML"):
+        find_suite(str(tmp_path / "nowhere.toml"))
+
+
+def test_a_suite_is_registered_once_under_its_name(monkeypatch):
+    monkeypatch.setattr(suites, "SUITES", {})
+    suite = Suite(name="mine", title="mine", profile="smoke", columns=(SuiteColumn(task="knn"),))
+    assert register(suite) is suite and register(suite) is suite and find_suite("mine") is suite
+    with pytest.raises(InputError, match="two suites are named mine"):
+        register(Suite(name="mine", title="other", profile="demo", columns=suite.columns))
+    with pytest.raises(InputError, match="suite none has no column"):
+        register(Suite(name="none", title="", profile="demo", columns=()))
+    assert list(suites.SUITES) == ["mine"]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_of_ours_is_usable_as_it_is(name):
+    suite = checked_suite(SUITES[name])
+    assert suite.name == name and suite.title and "\n" not in suite.title and suite.profile in PROFILES
+    assert all(column.task in TASKS for column in suite.columns)
+    check_rows([(label, row.preset, flags) for row in suite.rows for label, flags in row.members()])
+
+
+def test_the_sweep_has_six_values_or_more_of_each_form():
+    labels = [row.label for row in SUITES["lambda-sweep"].rows]
+    for form in ("vmf", "bounded"):
+        assert sum(label.startswith(f"{form} λ") for label in labels) >= 5 and f"{form} deterministic" in labels
+    for row in SUITES["lambda-sweep"].rows:
+        values = {word for flag, word in zip(row.flags, row.flags[1:], strict=False) if "lambda" in flag}
+        assert values == ({row.label.split()[-1]} if "λ" in row.label else set())  # λ and λa are the label's
