@@ -21,12 +21,12 @@ from transfer.checkpoints.reading.read import CheckpointFile
 
 MOST_NAMES = 10_000  # of tensors: a hostile file can have any number, and each command is tried on all
 MOST_DROPPED = 12  # parts in a command that a person can still judge
-SEVERAL = 3  # families that all would map everything say nothing of where a file is from
+SEVERAL = 3  # with so many families that map everything the origin of a file is ambiguous
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Way:
-    """One choice that works: when to take it, in words, and the command."""
+    """One choice that works: its condition, in words, and the command."""
 
     when: str
     command: str
@@ -49,7 +49,7 @@ def of_several(file: CheckpointFile) -> str:
 def ways(
     file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> list[Way]:
-    """All that work, the likeliest first: the choice as it is but for what is left over, each prefix, each family."""
+    """All that work, the likeliest first: the same choice without left-over tensors, each prefix, each family."""
     flat = flatten(file.content)
     if len(flat) > MOST_NAMES:
         return []
@@ -67,7 +67,7 @@ def ways(
 
 
 def _without_leftovers(file: CheckpointFile, family: str | None, network: str | None, given: Given) -> list[Way]:
-    """The choice with ``--drop`` for each part that is no ResNet's; nothing where that is not what is wrong."""
+    """The choice with ``--drop`` for each part that is not the ResNet's; [] if that does not make it work."""
     try:
         chosen, _ = detect(file, family)
         state = extract(chosen, file, network).state

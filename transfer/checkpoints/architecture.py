@@ -1,4 +1,4 @@
-"""Which ResNet a set of tensor names and shapes is, in words, and what keeps it from being one of torchvision's."""
+"""Identify the ResNet of a set of tensor names and shapes, and list its differences from torchvision's."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ _PARTS = {  # of keys → what it is; the first one found
 
 
 def _parts(shapes: Shapes) -> list[str]:
-    """What a block has that torchvision's has not."""
+    """Parts of a block that torchvision's ResNets do not have."""
     found = [title for pattern, title in _PARTS.items() if any(re.search(pattern, key) for key in shapes)][:1]
     if any(".downsample.2." in key for key in shapes) or len(shapes.get("layer2.0.downsample.1.weight", ())) == 4:
         found.append("shortcuts that pool (ResNet-D)")
@@ -154,7 +154,7 @@ def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
 
 
 def problems(state: Mapping[str, object], architecture: str) -> list[str]:
-    """What keeps ``state`` (torchvision's names, no fc) from being this network; one phrase a kind of fault, or [].
+    """Reasons why ``state`` (torchvision's names, no fc) is not this network, one phrase per kind of fault, or [].
 
     Each phrase names the first offending keys. Counters may be there or not. Values are looked at only where shape and
     type are right: a file of a kilobyte can claim a tensor of gigabytes.

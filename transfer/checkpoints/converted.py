@@ -1,4 +1,4 @@
-"""Converted weights: a detectron2 ``.pkl`` and the ``.json`` beside it that proves where it comes from.
+"""Converted weights: a detectron2 ``.pkl`` and the ``.json`` beside it, the proof of its origin.
 
 Imports no torch. To read one: ``python -m transfer verify FILE.pkl``.
 """
@@ -98,7 +98,7 @@ def proof_path(path: Path) -> Path:
 
 
 def load(path: Path) -> ConvertedWeights | None:
-    """What the .json beside ``path`` (a .pkl) says; None if there is none of ours that can be read."""
+    """The proof of ``path`` (a .pkl), whether or not it still fits the file; None without a readable proof of ours."""
     try:
         value = json.loads(proof_path(path).read_text(encoding="utf-8"))
         if value.get("author") != AUTHOR or value.get("version") not in READABLE:
@@ -128,7 +128,7 @@ def _in_todays_fields(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def usable(path: Path) -> ConvertedWeights | None:
-    """What ``load`` finds, if the .pkl is still the file it speaks of; None when it has to be converted (again)."""
+    """The proof of a .pkl, if the file still has the recorded sha256; None if it must be converted (again)."""
     found = load(path)
     try:
         return found if found and file_sha256(path) == found.sha256 else None
@@ -148,7 +148,7 @@ def written_here(path: Path) -> bool | None:
 
 
 def pickled(arrays: dict[str, np.ndarray]) -> bytes:
-    """Bytes of the .pkl: what DetectionCheckpointer takes for detectron2's own format. Equal for equal arrays."""
+    """Bytes of the .pkl, which DetectionCheckpointer reads as detectron2's own format. Equal for equal arrays."""
     content: dict[str, Any] = {"model": arrays, "__author__": AUTHOR, "matching_heuristics": True}
     return pickle.dumps(content, protocol=4)
 

@@ -1,4 +1,4 @@
-"""Which network that is no ResNet a file holds, in words, by the names that its usual implementations give its tensors.
+"""Name the network in a file that is not a ResNet, by the tensor names of its usual implementations.
 
 Imports no torch. ``python -m transfer inspect FILE`` shows the answer.
 """

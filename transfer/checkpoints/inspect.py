@@ -1,4 +1,4 @@
-"""Explain a file: what is inside, what it looks like, whether it converts and if not why, and the command to try.
+"""Explain a file: its content, the network it resembles, why it is refused if it is, and the command to try.
 
 python -m transfer inspect FILE
 """
@@ -56,7 +56,7 @@ def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
 
 
 def _explain_names(flat: Shapes) -> list[str]:
-    """What a file that no family reads has under torchvision's names."""
+    """Tensors under torchvision's names in a file that no family reads."""
     lines, found = [], prefixes(flat)
     for prefix in found[:4]:
         inner = named(under(flat, prefix))
@@ -69,7 +69,7 @@ def _explain_names(flat: Shapes) -> list[str]:
 
 
 def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
-    """What a family takes out of the file."""
+    """The backbone that a family extracts."""
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
     others = backbone.networks[1:]
     return [

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import digest, file_sha256, read_mapping, replacing, results_dir, write_json
+from pretrain.common.files import digest, file_sha256, locked, read_mapping, replacing, results_dir, write_json
 from pretrain.common.pixels import PixelInput
 from transfer.checkpoints import converted
 from transfer.checkpoints.converted import STORED_PKL, STORED_TENSORS, ConvertedWeights
@@ -105,8 +105,6 @@ def import_checkpoint(
     The arguments are those of read_backbone, and so are the errors; also CMC's two encoders are taken. InputError also
     where detectron2 does not compute the same maps, RunError where the store cannot be written.
     """
-    from pretrain.common.files import locked
-
     path = find_checkpoint(path)
     entry = _entry(path, family, network, given)
     with locked(entry.parent):

@@ -1,4 +1,4 @@
-"""What a family of checkpoints has to offer: recognise a file, and take the backbone out of it.
+"""The interface of a family of checkpoints: recognise a file, and extract the backbone from it.
 
 Most families are a table entry, see layout.py; the helpers here are for those that are not. To see the
 families applied to a file: ``python -m transfer inspect FILE``.
@@ -82,7 +82,7 @@ def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dic
 
 
 def others_on_path(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str, str]:
-    """{key: reason} of everything on the way along ``path`` that is not part of it; nested keys joined by a slash."""
+    """{key: reason} of all other entries of the mappings along ``path``; nested keys joined by a slash."""
     dropped: dict[str, str] = {}
     value, above = content, ""
     for key in path:

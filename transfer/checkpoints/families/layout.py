@@ -1,4 +1,4 @@
-"""A family of checkpoints as a table entry: where its state dict lies, under which prefixes, what is left out and why.
+"""A family of checkpoints as a table entry: place and prefixes of its state dict, and the left-out parts with reasons.
 
 To see the families applied to a file: ``python -m transfer inspect FILE``.
 """
@@ -33,15 +33,15 @@ class Layout:
 
     Keys are compared without the wrappers' parts in them (base.WRAPPERS). Where a network is in a mapping of its own, a
     slash says so: the prefix "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so
-    too in ``drop``, ``marks`` and ``absent``, and deeper. Of a network's prefix and a rule of ``drop`` the longer one
-    has its way, so that the rule "" covers whatever else there is.
+    too in ``drop``, ``marks`` and ``absent``, and deeper. If a key matches both a network's prefix and a rule of
+    ``drop``, the longer match wins, so that the rule "" covers all other keys.
     """
 
     name: str
     title: str
     known_from: str
     networks: Mapping[str, str]  # name → prefix of its keys; the first one in a file is the published choice
-    inside: tuple[tuple[str, ...], ...] = ((),)  # paths of keys at which the state dict may lie; () is the top level
+    inside: tuple[tuple[str, ...], ...] = ((),)  # paths of keys to the state dict; () is the top level
     drop: Mapping[str, str] = dataclasses.field(default_factory=dict)  # key prefix → why it is left out; longest wins
     rename: tuple[tuple[str, str], ...] = ()  # regexes on a whole key without the prefix → torchvision's; all applied
     marks: tuple[str, ...] = ()  # key prefixes that a file has, in the state dict or at its top level
@@ -74,7 +74,7 @@ class Layout:
     def extract(self, file: CheckpointFile, network: str | None) -> RawBackbone:
         """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
 
-        Also of a file without the marks, for who says what it is.
+        With --family the identifying marks are not required.
         """
         places = self._places(file) or dataclasses.replace(self, marks=(), absent=())._places(file)
         if not places:
@@ -155,7 +155,7 @@ class Layout:
 def first_match(*layouts: Layout) -> Family:
     """One family of several layouts of a family; the first that recognises a file takes it. The first one names it.
 
-    The last is the plainest: of a file without marks, for who says what it is, the last that fits has it.
+    The last is the plainest: with --family, a file without marks is read by the last layout that fits.
     """
 
     def recognise(file: CheckpointFile) -> str | None:

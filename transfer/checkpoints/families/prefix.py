@@ -1,7 +1,7 @@
 """Whatever network is under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
 
 For files that no other family knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
-mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it lie
+mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it are
 torchvision's names, or the numbers of ``nn.Sequential(*list(resnet.children())[:-1])``.
 """
 
@@ -44,7 +44,8 @@ def named(inner: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prefixes(flat: Iterable[str]) -> list[str]:
-    """What is in front of a first block's convolution, or else of a stem's: most tensors first, followers last."""
+    """Key prefixes under which a ResNet was found, by its first block or else its stem: most tensors first, and
+    momentum networks last."""
     firsts = (FIRST, SEQUENTIAL_FIRST)
     found = dict.fromkeys(
         name.removesuffix(first) for name in flat for first in firsts if name == first or name.endswith("." + first)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and its name: a format that is read here, or in words why it is not.
+"""Detect the format of a file from its first bytes and its name, and explain formats that are not supported.
 
 Imports nothing that reads the formats. ``python -m transfer inspect FILE`` shows the answer.
 """
@@ -115,7 +115,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def folder(path: Path) -> str:
-    """In words why a folder that is no finished run's is not read, and which file in it to give."""
+    """Explain why a folder other than a finished run's is not read, and which file in it to give."""
     names = sorted(item.name for item in path.iterdir() if item.is_file())
     tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
     if tensorflow:

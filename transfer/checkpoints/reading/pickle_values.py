@@ -18,6 +18,7 @@ import numpy as np
 from pretrain.common.errors import InputError
 
 MAX_OPERATIONS = 4_000_000  # of a pickle, some 3 s: three lists of numbers, one for each of ImageNet's images
+MAX_MEMO = 1 << 32  # the memo's keys are below, as those in binary are: larger ones can have equal hashes
 MAX_KEY_PARTS = 10_000  # of keys that are tuples, sets or complex: their hashes can be made equal, and take long
 _COPIES = 4  # what a file may have copied in all, as a multiple of its size, beside _SPARE bytes
 _SPARE = 1 << 27
@@ -133,5 +134,5 @@ class LimitedStream:
 
 
 def too(what: str) -> InputError:
-    """The error for a file that takes more operations, copies or parts of keys than any checkpoint."""
+    """The refusal of a file whose operations, copies or keys are beyond those of any checkpoint."""
     return InputError(f"its {what} are {_TOO[what]} than those of any checkpoint; refused")

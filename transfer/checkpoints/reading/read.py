@@ -32,7 +32,7 @@ DEPTH = 6  # of nested mappings that are looked into; the sources look into five
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointFile:
-    """A checkpoint file as it lies on disk: the top-level mapping, and the meta.json beside it if there is one."""
+    """The content of a checkpoint file: the top-level mapping, and the meta.json beside it if there is one."""
 
     path: Path
     content: dict[str, Any]

@@ -19,6 +19,7 @@ from pretrain.common.errors import InputError
 from transfer.checkpoints.reading.pickle_calls import CALLS, is_recorded, record, refuse
 from transfer.checkpoints.reading.pickle_values import (
     ENTRY_SIZE,
+    MAX_MEMO,
     OBJECT_SIZE,
     Call,
     Inert,
@@ -29,7 +30,6 @@ from transfer.checkpoints.reading.pickle_values import (
     too,
 )
 
-MAX_MEMO = 1 << 32  # the memo's keys are below, as those in binary are: larger ones can have equal hashes
 MAX_ARGUMENTS = 16  # of the calls that are more than recorded
 _PLAIN_KEYS = (str, bytes, bool, float, NoneType)
 _CONTAINERS = (dict, OrderedDict, list, set)
