@@ -1,6 +1,7 @@
 """Predictive and superfluous nats of frozen features: bounds of pretrain/information/estimate.py, by the seed.
 
-Two augmented views of each image drawn from the training split; half of the images are fitted on, half reported on.
+Two augmented views of each image drawn from the val split, which no network here was trained on; half of the images are
+fitted on, half reported on.
 The record's config has every bound with its 95 % interval of a bootstrap over images.
 """
 
@@ -40,13 +41,13 @@ def information_config(profile: str, seed: int = 0) -> InformationConfig:
 
 
 def check(root: DataRoot, profile: str) -> None:
-    """InputError where the training split has too few images."""
+    """InputError where the val split has too few images."""
     needed, count = (
         IMAGES_PER_DIMENSION * PROFILES[profile].information_dim,
-        root.section("imagenet")["counts"]["train"],
+        root.section("imagenet")["counts"]["val"],
     )
     if count < needed:
-        raise InputError(f"data set {root.name} has {count} training images, and information takes at least {needed}")
+        raise InputError(f"data set {root.name} has {count} val images, and information takes at least {needed}")
 
 
 def settings(setup: Setup) -> Settings:
@@ -63,7 +64,7 @@ def run(context: Context) -> Result:
     from pretrain.information.estimate import measure
 
     config = information_config(context.spec.profile, context.spec.seed)
-    images, _ = labelled_images(context.root, "train")
+    images, _ = labelled_images(context.root, "val")
     h = two_view_features(context.backbone(), images, context.spec.data_fingerprint, config)
     found = measure(h, dim=config.dim, noise=config.noise, resamples=config.resamples, seed=config.seed)
     resolved = settings(Setup(profile=context.spec.profile))

@@ -1,6 +1,6 @@
 """Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
 
-``python -m benchmarks run --task voc-det …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
+``python -m benchmarks run --task voc-fpn-24k …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
 (losses, one line per 20 iterations and one at the end), and at paper scale config.yaml, checkpoints and predictions.
 The data sets in cfg.DATASETS must be registered already. For several GPUs call train_and_test in each process of
 detectron2's ``launch``.

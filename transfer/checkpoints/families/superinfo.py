@@ -32,7 +32,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
         raise InputError(
             f"{file.path}: CMC has two ResNets of half the width (encoder1, encoder2) that see luminance and "
             "chrominance; that cannot become a backbone of detectron2's (python -m benchmarks run takes it for linear, "
-            "few-label and knn)"
+            "low-shot and knn)"
         )
     return raw
 
