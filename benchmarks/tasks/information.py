@@ -31,13 +31,19 @@ LABELS = {
 
 
 def information_config(profile: str, seed: int = 0) -> InformationConfig:
-    """The settings of ``profile``; compare only results of the same."""
-    from pretrain.information.two_views import InformationConfig
+    """The settings of ``profile``; compare only results of the same.
 
-    about = PROFILES[profile]
-    return InformationConfig(
+    Views are those of its SimCLR preset, since they decide what two views share; of ImageNet's crops at 224 px for
+    paper.
+    """
+    from pretrain.information.two_views import InformationConfig
+    from pretrain.presets import PRESETS
+
+    about, preset = PROFILES[profile], PRESETS.get(f"{profile}-simclr")
+    sized = InformationConfig(
         images=about.information_images, dim=about.information_dim, image_size=about.view.crop, seed=seed
     )
+    return dataclasses.replace(sized, image_size=preset.image_size, views=preset.views) if preset else sized
 
 
 def check(root: DataRoot, profile: str) -> None:
