@@ -26,7 +26,7 @@ def knn_predict(train: Tensor, labels: Tensor, test: Tensor, classes: int, confi
     """Predicted class (M,) of ``test`` M×D from ``train`` N×D with ``labels`` (N,) in [0, classes)."""
     lengths = train.norm(dim=1).clamp(min=1e-12)  # divided out of the products: ImageNet's features fit once, not twice
     predicted = []
-    for rows in F.normalize(test).split(max(1, min(256, SIMILARITIES // len(train)))):
+    for rows in torch.split(F.normalize(test), max(1, min(256, SIMILARITIES // len(train)))):
         similarity, neighbours = (rows @ train.T).div_(lengths).topk(min(config.k, len(train)))
         votes = (similarity / config.temperature).exp()
         scores = torch.zeros(len(rows), classes, device=rows.device).scatter_add_(1, labels[neighbours], votes)

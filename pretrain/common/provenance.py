@@ -34,7 +34,7 @@ def short_commit(state: Mapping[str, Any] | None) -> str:
     """What tables say of a ``git_state``: 12 digits, "+changes" where files had changed; "outside-git" for None."""
     if state is None:
         return "outside-git"
-    return state["commit"][:12] + ("+changes" if state["dirty"] else "")
+    return str(state["commit"])[:12] + ("+changes" if state["dirty"] else "")
 
 
 def package_versions(*names: str) -> dict[str, str | None]:
