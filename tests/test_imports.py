@@ -36,6 +36,18 @@ def test_imports_point_one_way(room):
             assert "detectron2" not in roots, f"{path} imports detectron2"
 
 
+def test_the_ground_floor_imports_no_other_room():
+    for path in sorted((CHECKOUT / "pretrain" / "common").glob("*.py")):
+        ours = {name for name in imported(path) if name.split(".")[0] in ROOMS}
+        assert all(name.startswith("pretrain.common") for name in ours), f"{path} imports {sorted(ours)}"
+
+
+def test_only_detection_and_conversion_import_detectron2_in_transfer():
+    for path in sorted((CHECKOUT / "transfer" / "checkpoints").rglob("*.py")):
+        if path.name != "verify.py":
+            assert "detectron2" not in {name.split(".")[0] for name in imported(path)}, path
+
+
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
