@@ -27,7 +27,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.plugins import plugin_arguments, use_plugins
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS
-from pretrain.common.errors import InputError, run_cli
+from pretrain.common.errors import InputError, printable, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.shell import command
 
@@ -138,9 +138,11 @@ def suite_main(argv: list[str]) -> int:
     """``suite``: see SuiteArguments."""
     from benchmarks.checkpoints import parse_checkpoints
     from benchmarks.suite_run import run_suite
-    from benchmarks.suites import find_suite
+    from benchmarks.suites import SUITES, find_suite
 
-    arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite")
+    known = "\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
+    about = f"{SuiteArguments.__doc__}\n\n{known}"
+    arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
     executor, opts, suite = _executor(arguments.workers), _opts(arguments.opts), find_suite(arguments.suite)
     checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
     return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts)
@@ -157,6 +159,10 @@ def tables_main(argv: list[str]) -> int:
     if arguments.name and (Path(name).name != name or not name.isprintable()):
         raise InputError(f"--name {name!r}: give a file name without folders; tables go to {results_dir() / 'tables'}")
     newest = ResultsStore().all_newest()
+    strange = sorted({spec.task for spec in newest if spec.profile == arguments.profile and spec.task not in TASKS})
+    if strange:
+        names = printable(", ".join(strange))
+        print(f"warning: runs of unknown tasks are left out ({names}): give --plugin if it is yours", file=sys.stderr)
     pairs = recorded(arguments.profile, arguments.data, newest)
     if not pairs:
         on = f" on {arguments.data}" if arguments.data else ""

@@ -183,6 +183,7 @@ def test_a_task_a_protocol_and_a_family_of_the_users(place):
     assert found["voc-fpn-12k"]["config"]["TRANSFER"]["PROTOCOL"] == "voc_fpn_12k"
     without = run(place, "tables", "smoke", "--plugin", "frozen_task")
     assert "presence accuracy" in without and "VOC FPN 12k" not in without
+    assert "runs of unknown tasks are left out (voc-fpn-12k): give --plugin" in without
 
 
 @pytest.mark.slow
