@@ -140,7 +140,7 @@ def suite_main(argv: list[str]) -> int:
     from benchmarks.suite_run import run_suite
     from benchmarks.suites import SUITES, find_suite
 
-    known = "\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
+    known = "\n\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
     executor, opts, suite = _executor(arguments.workers), _opts(arguments.opts), find_suite(arguments.suite)
