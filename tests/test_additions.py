@@ -85,7 +85,7 @@ ADDITIONS = {
         families.register(Layout(
             name="bodies", title="a colleague's", known_from="a test", inside=(("weights_of_mine",),),
             networks={"": "body."},
-        ))
+        ).family())
         ''',
     "method_and_suite": '''
         """A method that predicts the image's mean colour, its preset, and a suite of it beside the random network."""
