@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.schema import parse, reader
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import digest, read_text, results_dir, write_json
 from pretrain.common.pixels import PixelInput
@@ -70,7 +71,7 @@ class RunSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One attempt at a RunSpec. ``metrics`` are percent, undefined values None; times are UTC and seconds."""
+    """One attempt at a RunSpec. ``metrics`` are in their task's units, undefined values None; times UTC, seconds."""
 
     schema_version: int = SCHEMA_VERSION
     spec: RunSpec
@@ -131,8 +132,9 @@ def parsed(text: str) -> RunRecord:
         raise ValueError(f"status is {record.status[:20]!r}, not ok or failed")
     if (record.status == "failed") != bool(record.error):
         raise ValueError(f"status is {record.status}, with{'' if record.error else 'out'} an error")
+    units = {metric.key: metric.unit for metric in TASKS[record.spec.task].metrics} if record.spec.task in TASKS else {}
     for key, value in record.metrics.items():
-        if value is not None and not -ROUNDING <= value <= 100 + ROUNDING:
+        if value is not None and units.get(key) == "%" and not -ROUNDING <= value <= 100 + ROUNDING:
             raise ValueError(f"metrics.{key[:40]} is {value:g}, not a percentage from 0 to 100")
     if not isinstance(record.data.get("description"), str):
         raise ValueError("data.description is not text")

@@ -312,7 +312,7 @@ def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
     try:
         from benchmarks.report import chart
 
-        title = f"{name}: percent, mean ± standard deviation over downstream seeds (n)"
+        title = f"{name}: {_units(cells).lower()}, mean ± standard deviation (n)"
         if chart.draw(cells, path, title):
             return True
     except OSError:

@@ -254,3 +254,12 @@ def test_undefined_is_null_and_nan_is_refused(tmp_path):
     with pytest.raises(ValueError):
         store.save(make_record(make_spec(), {"top1": float("nan")}))
     assert len(list(tmp_path.rglob("*"))) == 2  # the folder and the one good record: nothing half-written stays
+
+
+def test_a_metric_in_another_unit_than_percent_may_have_any_finite_value(tmp_path):
+    store = ResultsStore(tmp_path)
+    spec = make_spec(task="information", profile="smoke")
+    store.save(make_record(spec, {"predictive": -0.09, "rate": 184.7}))
+    assert store.newest(spec).metrics == {"predictive": -0.09, "rate": 184.7}
+    store.save(make_record(make_spec(task="of-a-plugin", task_version=1), {"error": -3.0}))
+    assert len(list(store.load_all())) == 2
