@@ -78,9 +78,10 @@ def draw(found: Mapping[str, Log], output: Path, title: str) -> None:
     """One panel per row, each with its own scale: the losses of methods are of different kinds."""
     from matplotlib.figure import Figure
 
-    rows = -(-len(found) // COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 2.1 * rows), layout="constrained")
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel().tolist()
+    across = min(COLUMNS, len(found))
+    rows = -(-len(found) // across)
+    figure = Figure(figsize=(2.6 * across, 2.1 * rows), layout="constrained")
+    axes = figure.subplots(rows, across, squeeze=False).ravel().tolist()
     for axis, (label, log) in zip(axes, found.items(), strict=False):
         axis.plot([step["step"] for step in log], [step["loss"] for step in log], linewidth=0.8)
         axis.set_title(label, fontsize=9)

@@ -261,5 +261,5 @@ def test_a_metric_in_another_unit_than_percent_may_have_any_finite_value(tmp_pat
     spec = make_spec(task="information", profile="smoke")
     store.save(make_record(spec, {"predictive": -0.09, "rate": 184.7}))
     assert store.newest(spec).metrics == {"predictive": -0.09, "rate": 184.7}
-    store.save(make_record(make_spec(task="of-a-plugin", task_version=1), {"error": -3.0}))
+    store.save(make_record(dataclasses.replace(spec, task="of-a-plugin"), {"error": -3.0}))
     assert len(list(store.load_all())) == 2
