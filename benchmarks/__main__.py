@@ -25,11 +25,11 @@ import tyro
 
 from benchmarks.arguments import RunArguments, ShowArguments, SuiteArguments, TablesArguments, visible_gpus
 from benchmarks.data.root import DataRoot
-from benchmarks.plugins import plugin_arguments, use_plugins
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable, run_cli
 from pretrain.common.files import require_writable, results_dir
+from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
 
 if TYPE_CHECKING:

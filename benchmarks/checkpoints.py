@@ -38,8 +38,9 @@ class EvaluatedCheckpoint:
         return self.stored.detectron2
 
 
-def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
-    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file.
+def parse_checkpoints(items: tuple[str, ...], flag: str = "--checkpoint") -> dict[str, Path]:
+    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file, that
+    begins with ``flag``.
 
     What exists is a path, so that ``epoch=99-step=500400.ckpt`` and ``lr=0.1/x.pth`` need no name.
     """
@@ -48,7 +49,7 @@ def parse_checkpoints(items: tuple[str, ...]) -> dict[str, Path]:
         label, path = _label_and_path(item)
         file = path / "backbone.safetensors" if _is_there(path, stat.S_ISDIR) else path
         if not label or not _is_there(file, stat.S_ISREG):
-            raise InputError(f"--checkpoint {item}: {file} is not a file; give a PATH, or NAME=PATH")
+            raise InputError(f"{flag} {item}: {file} is not a file; give a PATH, or NAME=PATH")
         label = checked_label(label)
         if label in found:
             raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")

@@ -80,7 +80,7 @@ def _given(suite: Suite, checkpoints: dict[str, Path]) -> dict[str, Path]:
             f"{', '.join(sorted(clash))}: the suite has a row of that name; give your checkpoint another one"
         )
     items = tuple(f"{row.label}={row.checkpoint}" for row in suite.rows if row.checkpoint)
-    return parse_checkpoints(items) | checkpoints
+    return parse_checkpoints(items, f"suite {suite.name}, row") | checkpoints
 
 
 def _check_rows(suite: Suite, executor: Executor) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from pretrain.common.errors import InputError
+from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.config import PretrainConfig
 from pretrain.presets import PRESETS
 
@@ -67,6 +68,8 @@ def parse(preset: str, flags: list[str]) -> Arguments:
 
 def main(argv: list[str]) -> int:
     """Parse, train, print the checkpoint's path."""
+    plugins, argv = plugin_arguments(argv)
+    use_plugins(plugins)
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2

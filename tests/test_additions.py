@@ -62,14 +62,14 @@ ADDITIONS = {
         from benchmarks import tasks
         from transfer.detection.protocol_files import PROTOCOLS
 
-        path = Path(__file__).with_name("voc_fpn_12k.yaml")
+        path = Path(__file__).with_name("voc_fpn_half.yaml")
         path.write_text(f"""
         _BASE_: {PROTOCOLS / 'voc_fpn_24k.yaml'}
         SOLVER:
           MAX_ITER: 12000
           STEPS: (9000, 11000)
         TRANSFER:
-          TITLE: VOC FPN 12k
+          TITLE: VOC FPN half
           LAYOUT: voc
           VERSION: 1
           REFERENCE: half of voc-fpn-24k
@@ -168,7 +168,7 @@ def test_a_task_a_protocol_and_a_family_of_the_users(place):
         *plugins,
         "--task",
         "voc-presence",
-        "voc-fpn-12k",
+        "voc-fpn-half",
         "--checkpoint",
         str(place / "theirs.pth"),
         "--data",
@@ -176,14 +176,14 @@ def test_a_task_a_protocol_and_a_family_of_the_users(place):
         "--profile",
         "smoke",
     )
-    assert "presence accuracy" in said and "VOC FPN 12k AP" in said and "2 new runs" in said
+    assert "presence accuracy" in said and "VOC FPN half AP" in said and "2 new runs" in said
     found = {record["spec"]["task"]: record for record in records(place)}
-    assert set(found) == {"voc-presence", "voc-fpn-12k"}
+    assert set(found) == {"voc-presence", "voc-fpn-half"}
     assert found["voc-presence"]["checkpoint"]["family"] == "bodies"
-    assert found["voc-fpn-12k"]["config"]["TRANSFER"]["PROTOCOL"] == "voc_fpn_12k"
+    assert found["voc-fpn-half"]["config"]["TRANSFER"]["PROTOCOL"] == "voc_fpn_half"
     without = run(place, "tables", "smoke", "--plugin", "frozen_task")
-    assert "presence accuracy" in without and "VOC FPN 12k" not in without
-    assert "runs of unknown tasks are left out (voc-fpn-12k): give --plugin" in without
+    assert "presence accuracy" in without and "VOC FPN half" not in without
+    assert "runs of unknown tasks are left out (voc-fpn-half): give --plugin" in without
 
 
 @pytest.mark.slow

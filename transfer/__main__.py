@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pretrain.common.errors import InputError, run_cli
+from pretrain.common.plugins import plugin_arguments, use_plugins
 from transfer.checkpoints.given import Given
 from transfer.checkpoints.reading.file_format import find_checkpoint
 
@@ -164,6 +165,8 @@ def parse(argv: list[str]) -> Convert | Verify | Inspect | Export:
 
 def main(argv: list[str]) -> int:
     """Run one of the four commands. Paths of what was written go to stdout, the proof to stderr."""
+    plugins, argv = plugin_arguments(argv)
+    use_plugins(plugins)
     parse(argv).run()
     return 0
 

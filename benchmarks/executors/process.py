@@ -17,8 +17,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plugins import load_plugins
 from pretrain.common.errors import in_one_line
+from pretrain.common.plugins import load_plugins
 from pretrain.common.signals import SIGNALS
 
 

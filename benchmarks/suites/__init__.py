@@ -87,7 +87,8 @@ def checked_suite(suite: Suite) -> Suite:
     for column in suite.columns:
         if column.task not in TASKS:
             raise InputError(f"suite {suite.name}: unknown task {column.task}: choose from {', '.join(TASKS)}")
-    labels = [label for row in suite.rows for label, _ in row.members()]
+    labels = [row.label for row in suite.rows]
+    labels += [label for row in suite.rows if row.seeds for label, _ in row.members()]
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise InputError(f"suite {suite.name}: two rows are named {twice[0]}")
     for row in suite.rows:

@@ -11,12 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+CODE = ("pretrain", "transfer", "benchmarks")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """``{"commit": sha, "dirty": bool}`` of the checkout's tracked files but results/; None outside git."""
+    """``{"commit": sha, "dirty": bool}`` of the checkout's tracked files but results/; None outside git.
+
+    Files of the code that git does not track count as changes too.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(CHECKOUT), *arguments]
@@ -24,7 +28,9 @@ def git_state() -> dict[str, Any] | None:
 
     try:
         commit = git("rev-parse", "HEAD").strip()
-        dirty = bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results").strip())
+        tracked = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        added = git("ls-files", "--others", "--exclude-standard", "--", *CODE)
+        dirty = bool((tracked + added).strip())
     except (OSError, subprocess.CalledProcessError):
         return None
     return {"commit": commit, "dirty": dirty}

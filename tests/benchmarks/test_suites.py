@@ -62,6 +62,7 @@ def test_a_file_is_read_as_it_says(own):
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", seeds = [1]', "row theirs: flags and seeds are for a preset"),
         ('"theirs"', '"ours #1"', "two rows are named ours #1"),
         ("seeds = [0, 1] }", "seeds = [0, 0] }", "two rows are named ours #0"),
+        ('"theirs"', '"ours"', "two rows are named ours"),
         ('"theirs"', '" "', "suite mine: a checkpoint's name is empty"),
         ('columns = [{ task = "knn" }', "columns = [][{", "cannot be read as TOML"),
         (GOOD[GOOD.index("columns") :], "columns = []", "suite mine has no column"),

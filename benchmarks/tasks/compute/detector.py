@@ -16,12 +16,12 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 
 from benchmarks.data.registration import Registered, register
-from benchmarks.plugins import load_plugins
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
 from benchmarks.tasks import TASKS, Result, Settings, Setup
 from pretrain.common.errors import RunError
 from pretrain.common.files import write_json
+from pretrain.common.plugins import load_plugins
 from transfer.checkpoints import converted as proofs
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol

@@ -10,10 +10,10 @@ import pytest
 from benchmarks.executors import local
 from benchmarks.executors.base import Job
 from benchmarks.executors.local import LocalExecutor
-from benchmarks.plugins import VARIABLE, load_plugins, plugin_arguments, use_plugins
 from pretrain.common.errors import InputError
+from pretrain.common.plugins import VARIABLE, load_plugins, plugin_arguments, use_plugins
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
