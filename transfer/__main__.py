@@ -1,9 +1,9 @@
-"""Checkpoints into detectron2's format, with proof.
+"""Convert checkpoints into detectron2's format, with proof.
 
     python -m transfer convert CHECKPOINT [-o OUT.pkl]      # writes <stem>.pkl and <stem>.json beside the input
     python -m transfer verify FILE.pkl [CHECKPOINT]         # proves an earlier conversion again
-    python -m transfer inspect FILE                         # what a file holds and which command to try
-    python -m transfer export CHECKPOINT -o OUT.safetensors # the backbone back, under torchvision's names
+    python -m transfer inspect FILE                         # shows a file's content and the command to try
+    python -m transfer export CHECKPOINT -o OUT.safetensors # writes the backbone under torchvision's names
 
 CHECKPOINT is a file (.pth, .pt, .safetensors, .pkl) or the folder of a pretraining run. No code in a file is ever run.
 """
@@ -30,7 +30,7 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which backbone of a file to read, and what the file does not record."""
+    """The backbone to read from a file, and its input where the file does not record it."""
 
     family: Name = None
     """Family of the file (default: detected; see inspect)."""
@@ -52,7 +52,7 @@ class Choice:
     """Channel order of the images and of the pixel statistics."""
 
     def arguments(self) -> dict[str, Any]:
-        """As keyword arguments of read_backbone: a prefix is the network of the family "prefix"."""
+        """The keyword arguments of read_backbone: a prefix is the network of the family "prefix"."""
         if self.stride_in_1x1 and self.no_stride_in_1x1:
             raise InputError("--stride-in-1x1 and --no-stride-in-1x1 exclude each other: give one of them")
         given = Given(
@@ -82,7 +82,7 @@ class Convert(Choice):
 
     def run(self) -> None:
         """Print the path of the .pkl to stdout and the proof to stderr."""
-        find_checkpoint(self.file)  # before what takes seconds to import
+        find_checkpoint(self.file)  # before the imports that take seconds
         from transfer.checkpoints import convert
 
         converted = convert.convert(self.file, self.output, **self.arguments())
@@ -101,7 +101,7 @@ class Verify:
     """Also load it into this protocol's detector and compare every tensor."""
 
     def run(self) -> None:
-        """Print what was proved to stderr."""
+        """Print the proof to stderr."""
         from transfer.checkpoints import verify
 
         for line in verify.verify(self.file, self.checkpoint, self.detector):
@@ -110,7 +110,7 @@ class Verify:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """Show what a file holds and which command to try."""
+    """Show a file's content and the command to try."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
 
@@ -153,7 +153,7 @@ Command = (
 
 
 def parse(argv: list[str]) -> Convert | Verify | Inspect | Export:
-    """The command in ``argv``. SystemExit(2) with the usage for other words."""
+    """Parse ``argv`` into a command. SystemExit(2) with the usage if it is none."""
     command: Convert | Verify | Inspect | Export = tyro.cli(
         Command,
         prog="python -m transfer",
@@ -164,7 +164,7 @@ def parse(argv: list[str]) -> Convert | Verify | Inspect | Export:
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the four commands. Paths of what was written go to stdout, the proof to stderr."""
+    """Run one of the four commands. Paths of written files go to stdout, the proof to stderr."""
     plugins, argv = plugin_arguments(argv)
     use_plugins(plugins)
     parse(argv).run()

@@ -1,1 +1,1 @@
-"""Checkpoints of any project: reading, recognising, mapping, converting and verifying them."""
+"""Read, recognise, map, convert and verify checkpoints of any project."""

@@ -1,6 +1,6 @@
-"""The commands under which a file that is refused does convert, each tried on the file that has been read.
+"""Find the commands that convert a file which was refused; each is tried on the file's content first.
 
-Only what a dry run takes without a problem is advised: see ``python -m transfer inspect FILE``.
+Only commands whose dry run succeeds are advised: see ``python -m transfer inspect FILE``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transfer.checkpoints.reading.read import CheckpointFile
 
 MOST_NAMES = 10_000  # of tensors: a hostile file can have any number, and each command is tried on all
 MOST_DROPPED = 12  # parts in a command that a person can still judge
-SEVERAL = 3  # with so many families that map everything the origin of a file is ambiguous
+SEVERAL = 3  # if so many families map every tensor, the file's origin is ambiguous
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Way:
 
 
 def advice(file: CheckpointFile, family: str | None, network: str | None, given: Given) -> str:
-    """The end of a refusal: the likeliest command that works, and where the others are; "" if none does."""
+    """The end of a refusal: the likeliest command that works, and how to list the others; "" if none works."""
     found = ways(file, family, network, given)
     if not found:
         return f"; {of_several(file)}" if of_several(file) else ""
@@ -42,14 +42,14 @@ def advice(file: CheckpointFile, family: str | None, network: str | None, given:
 
 
 def of_several(file: CheckpointFile) -> str:
-    """What to do with a file that is by its name one of several; "" for others."""
+    """How to join a file that is by its name one of several shards; "" for other files."""
     return f"it is one of several files: {file_format.JOIN}" if file_format.is_shard(file.path) else ""
 
 
 def ways(
     file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> list[Way]:
-    """All that work, the likeliest first: the same choice without left-over tensors, each prefix, each family."""
+    """All choices that work, the likeliest first: the same without left-over tensors, each prefix, each family."""
     flat = flatten(file.content)
     if len(flat) > MOST_NAMES:
         return []
@@ -57,7 +57,7 @@ def ways(
     if found or family or network:
         return found
     for prefix in prefixes(flat):
-        way = _way(file, f"to take what is under {prefix!r}", "prefix", prefix, given)
+        way = _way(file, f"to take the network under {prefix!r}", "prefix", prefix, given)
         found += [way] if way else _without_leftovers(file, "prefix", prefix, given)
     by_name = [
         _way(file, f"if {one.title} wrote it", name, None, given) for name, one in FAMILIES.items() if name != "prefix"
@@ -67,7 +67,7 @@ def ways(
 
 
 def _without_leftovers(file: CheckpointFile, family: str | None, network: str | None, given: Given) -> list[Way]:
-    """The choice with ``--drop`` for each part that is not the ResNet's; [] if that does not make it work."""
+    """The choice with ``--drop`` for each part outside the ResNet; [] if it does not work either."""
     try:
         chosen, _ = detect(file, family)
         state = extract(chosen, file, network).state

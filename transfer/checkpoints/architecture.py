@@ -20,11 +20,11 @@ COUNTS = (torch.int64, torch.int32)
 NO_RESNET = "no ResNet under torchvision's names"
 WRONG_TYPE = "not plain float32 or half"
 _NO_STEM = "no conv1.weight"
-_LONGEST = 150  # letters of a name that are shown
+_LONGEST = 150  # letters shown of a name
 
 
 def build(architecture: str, *, stride_in_1x1: bool = False) -> nn.Module:
-    """torchvision's network without classifier and without memory (on the meta device): N×3×H×W → N×512 or 2048.
+    """torchvision's network without classifier, on the meta device (no memory): N×3×H×W → N×512 or 2048.
 
     With ``stride_in_1x1`` a bottleneck's stride is in its first convolution, as in MSRA's ResNets.
     """
@@ -69,7 +69,7 @@ def _shape(name: str, expansion: int) -> tuple[int, ...]:
 
 
 def identify(found: Iterable[str]) -> str:
-    """The architecture of the same kind of blocks that shares the most names (torchvision's) and lacks the fewest."""
+    """The architecture of the same block type whose names (torchvision's) differ least from ``found``."""
     present = set(found)
     blocks = {key.rpartition(".conv1.")[0] for key in present if key.startswith("layer") and ".conv1." in key}
     third = {key.rpartition(".conv3.")[0] for key in present if key.startswith("layer") and ".conv3." in key}
@@ -101,17 +101,17 @@ def describe(shapes: Shapes) -> str:
 
 
 def another(shapes: Shapes) -> str | None:
-    """In words which unsupported ResNet this is, complete or not; None for one that is or may be supported."""
+    """Describe an unsupported ResNet, complete or not; None for one that is or may be supported."""
     kind = describe(shapes)
     plain = kind == NO_RESNET or kind.removesuffix(f", {_NO_STEM}") == key_map.title(identify(shapes))
     only = "only ResNet-18, 34, 50, 101 and 152 of the usual width and stem can be converted"
     return None if plain else f"looks like a {kind}; {only}"
 
 
-_PARTS = {  # of keys → what it is; the first one found
+_PARTS = {  # regex on the keys → name of the part; the first match is reported
     r"\.mixing_conv\.|\.conv[12]\.(?:paths|conv_reduce)\.|\.conv[12]\.attn\.": "selective kernels",
     r"\.conv2\.(?:radix|fc1|bn0)\.": "split attention (ResNeSt)",
-    r"\.convs\.0\.": "several scales a block (Res2Net)",
+    r"\.convs\.0\.": "several scales per block (Res2Net)",
     r"\.se\.": "squeeze-and-excitation",
     r"\.(?:eca|attn)\.|attnpool\.": "attention",
     r"\.filt$": "blurred pooling",
@@ -156,8 +156,8 @@ def shapes_of(state: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
 def problems(state: Mapping[str, object], architecture: str) -> list[str]:
     """Reasons why ``state`` (torchvision's names, no fc) is not this network, one phrase per kind of fault, or [].
 
-    Each phrase names the first offending keys. Counters may be there or not. Values are looked at only where shape and
-    type are right: a file of a kilobyte can claim a tensor of gigabytes.
+    Each phrase names the first offending keys. Counters are optional. Values are checked only where shape and type are
+    right: a file of a kilobyte can claim a tensor of gigabytes.
     """
     wanted, shapes = expected_shapes(architecture), shapes_of(state)
     known = wanted | dict.fromkeys(key_map.counters(architecture), ())
@@ -174,7 +174,7 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
         for name, value in state.items()
         if isinstance(value, Tensor) and is_plain(value) and value.dtype in FLOATS and shapes[name] == wanted.get(name)
     }
-    # A sum in float64 overflows for no finite values of these types, and takes a quarter of isfinite's time.
+    # A float64 sum of finite values of these types never overflows, and takes a quarter of isfinite's time.
     broken = [name for name, value in tensors.items() if not bool(value.sum(dtype=torch.float64).isfinite())]
     negative = [n for n, value in tensors.items() if n.endswith(".running_var") and bool((value < 0).any())]
     return [
@@ -192,7 +192,7 @@ def problems(state: Mapping[str, object], architecture: str) -> list[str]:
 
 
 def is_plain(value: object) -> TypeGuard[Tensor]:
-    """Whether it is a dense tensor in this machine's memory."""
+    """Whether ``value`` is a dense tensor on the CPU."""
     return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
@@ -204,7 +204,7 @@ def _kind(value: object) -> str:
 
 
 def first_few(keys: Iterable[str], count: int = 3) -> str:
-    """The first ``count`` of ``keys``, and how many more there are; on one line whatever the keys hold."""
+    """The first ``count`` of ``keys`` and the number of the others, always on one line."""
     listed = list(keys)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
     return ", ".join(map(_on_one_line, listed[:count])) + more

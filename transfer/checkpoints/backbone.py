@@ -1,6 +1,6 @@
-"""The ResNet in a checkpoint, checked tensor by tensor: ``read_backbone``.
+"""Read the ResNet in a checkpoint and check it tensor by tensor: ``read_backbone``.
 
-``python -m transfer inspect FILE`` shows the result, or why a file is refused.
+``python -m transfer inspect FILE`` shows the result, or the reason of the refusal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Backbone:
 
     state: dict[str, Tensor]
     family: str
-    reason: str  # why the file was taken for one of this family
+    reason: str  # why the file was recognised as this family
     architecture: str  # torchvision's name: resnet18, 34, 50, 101 or 152
     dropped: dict[str, str]
     input: PixelInput
@@ -43,9 +43,9 @@ class Backbone:
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """pretrain.checkpoint.tensor_digest of all but BatchNorm's counters.
+    """Digest of all tensors except BatchNorm's counters.
 
-    No forward pass reads those, and a file that has them and its conversion, which has not, are one checkpoint.
+    No forward pass reads the counters, and a conversion, which lacks them, is the same checkpoint as its file.
     """
     return tensor_digest({name: tensor for name, tensor in state.items() if not name.endswith(key_map.COUNTER)})
 
@@ -56,7 +56,7 @@ def read_backbone(
     """The ResNet in a checkpoint file or in a pretraining run's folder, checked tensor by tensor.
 
     ``family`` is a name in FAMILIES (None: whichever recognises the file), ``network`` one of those the file offers
-    (None: the published choice), ``given`` what the file does not say. InputError in one line that names the first
+    (None: the published choice), ``given`` the user's statements. InputError in one line that names the first
     offending keys, and a command that works if there is one: an unknown architecture or stem, missing, unmapped or
     misshaped tensors, other types than float32 and half precision (which becomes float32, exactly), NaN or infinity.
     """
@@ -66,7 +66,7 @@ def read_backbone(
 def require_backbone(
     file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> Backbone:
-    """As read_backbone, of a file that has been read."""
+    """As read_backbone, for a file already read."""
     from transfer.checkpoints.advice import advice
 
     try:
@@ -78,7 +78,7 @@ def require_backbone(
 def backbone_of(
     file: CheckpointFile, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> Backbone:
-    """As read_backbone, of a file that has been read, and without advice."""
+    """As read_backbone, for a file already read, and without advice."""
     known, reason = detect(file, family)
     raw = with_given(file.path, extract(known, file, network), given)
     _refuse_second_network(file, raw)
@@ -104,12 +104,12 @@ def _remedy(faults: list[str]) -> str:
 
 
 def with_given(path: Path, raw: RawBackbone, given: Given) -> RawBackbone:
-    """``raw`` without what is dropped, and with the input that is given. InputError for parts of the ResNet."""
+    """``raw`` without the tensors of --drop, and with the given input. InputError if --drop names a ResNet part."""
     state, dropped = dict(raw.state), dict(raw.dropped)
     for start in given.drop:
         left_over = [name for name in state if name.startswith(start)]
         if not left_over:
-            raise InputError(f"{path}: --drop {start}: no tensor that is left over starts with it")
+            raise InputError(f"{path}: --drop {start}: no left-over tensor starts with it")
         if inside := [name for name in left_over if OF_RESNET.match(name)]:
             raise InputError(f"{path}: --drop {start}: {inside[0]} is a part of the ResNet itself")
         for name in left_over:
@@ -131,12 +131,12 @@ def _assumed(clauses: str, given: Given) -> str:
 
 
 def _refuse_second_network(file: CheckpointFile, raw: RawBackbone) -> None:
-    """InputError where what would be left out as no weights is a network too, such as "model_ema" beside "model"."""
+    """InputError where a mapping that would be left out is a network too, such as "model_ema" beside "model"."""
     for key, reason in raw.dropped.items():
         value = file.content.get(key) if reason == BESIDE else None
         names_in = flatten(value) if isinstance(value, dict) else {}
         if any(name.endswith(FIRST) for name in names_in):
-            raise InputError(f"{file.path}: there is a second network in {key!r}; say with --prefix which one to take")
+            raise InputError(f"{file.path}: there is a second network in {key!r}; choose one with --prefix")
 
 
 def _checked(file: CheckpointFile, family: str, reason: str, raw: RawBackbone, found: str, given: Given) -> Backbone:
@@ -165,4 +165,4 @@ def _check_pixels(path: Path, images: PixelInput) -> None:
     if not three or min(images.std) <= 0 or not all(map(math.isfinite, (*images.mean, *images.std))):
         raise InputError(f"{path}: needs three finite pixel means and three finite positive stds")
     if images.order not in ("RGB", "BGR"):
-        raise InputError(f"{path}: channel order {images.order}; there are RGB and BGR")
+        raise InputError(f"{path}: channel order {images.order}; choose RGB or BGR")

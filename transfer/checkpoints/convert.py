@@ -1,4 +1,4 @@
-"""A checkpoint into detectron2's format, with proof, or a refusal in one line.
+"""Convert a checkpoint into detectron2's format, with proof, or refuse it in one line.
 
     python -m transfer convert CHECKPOINT [-o OUT.pkl]
 
@@ -42,7 +42,7 @@ def convert(
 
     ``family``, ``network`` and ``given`` as in backbone.read_backbone. An existing result of the same tensors and pixel
     statistics is returned as it is. InputError when the checkpoint is refused, when the forward pass disagrees, or when
-    the result cannot be written or would replace a file not ours, or the conversion of another file or network.
+    the result cannot be written or would replace a foreign file, or the conversion of another file or network.
     """
     backbone = read_backbone(path, family, network, given)
     checkpoint = find_checkpoint(path)
@@ -61,7 +61,7 @@ def convert(
 
 
 def summary(converted: ConvertedWeights) -> list[str]:
-    """The proof for a person, a line each, and the next command."""
+    """The proof as lines for a person, and the next command."""
     other = [key for key, reason in converted.dropped.items() if reason != COUNTERS_DROPPED]
     counters = len(converted.dropped) - len(other)
     dropped = [*other, *([f"{counters} batch counters"] if counters else [])]
@@ -98,7 +98,7 @@ def _as_published(taken: Backbone | ConvertedWeights) -> bool:
 
 
 def _file_to_benchmark(converted: ConvertedWeights) -> Path:
-    """The checkpoint, or the .pkl where the checkpoint by itself would be read in another way."""
+    """The checkpoint, or the .pkl where the checkpoint alone would be read differently."""
     chosen = converted.reason == families.FORCED or not _as_published(converted)
     chosen = chosen or converted.given != NOTHING_GIVEN
     return converted.path if chosen else converted.source_path
@@ -122,13 +122,13 @@ def renamed(backbone: Backbone) -> dict[str, np.ndarray]:
 
 
 def _same_input(existing: ConvertedWeights, backbone: Backbone) -> bool:
-    """Whether both come from the same family and network and take their images in the same way."""
+    """Whether both come from the same family and network and have the same input."""
     fields = ("family", "network", "input", "given")
     return all(getattr(existing, field) == getattr(backbone, field) for field in fields)
 
 
 def prove(backbone: Backbone, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The tensors under detectron2's names, and how far its maps are from torchvision's. InputError over the limit."""
+    """Tensors under detectron2's names, and its maps' difference to torchvision's. InputError over the limit."""
     from transfer.checkpoints import verify
 
     arrays = renamed(backbone)
@@ -160,7 +160,7 @@ def proof_of(
     difference: dict[str, float],
     safetensors_sha256: str = "",
 ) -> ConvertedWeights:
-    """The proof of ``target``, a .pkl with this sha256; with "" that of a backbone for features alone."""
+    """The proof of ``target``, a .pkl with this sha256; "" for a backbone used only for features."""
     mapped = key_map.to_detectron2(backbone.architecture) if sha256 else backbone.state
     counters = [name for name in backbone.state if name.endswith(key_map.COUNTER)] if sha256 else []
     return ConvertedWeights(
@@ -198,7 +198,7 @@ def _target(checkpoint: Path, out: Path | str | None, backbone: Backbone) -> Pat
 
 
 def _refuse_other_conversion(existing: ConvertedWeights | None, checkpoint: Path, backbone: Backbone) -> None:
-    """InputError if the result would take the place of another file's conversion, or of another network's."""
+    """InputError if the result would replace the conversion of another file or network."""
     if not existing:
         return
     same = existing.source_path == checkpoint.resolve() or existing.file_sha256 == file_sha256(checkpoint)  # moved
@@ -210,7 +210,7 @@ def _refuse_other_conversion(existing: ConvertedWeights | None, checkpoint: Path
 
 
 def _refuse_foreign(target: Path) -> None:
-    """InputError if a file in the way is not ours. A damaged one is ours when the one beside it is."""
+    """InputError if a foreign file is at the target. A damaged file is ours if the one beside it is."""
     ours = {path: proofs.written_here(path) for path in (target.with_suffix(".json"), target) if path.exists()}
     for path, verdict in ours.items():
         if verdict is False or (verdict is None and True not in ours.values()):

@@ -23,8 +23,8 @@ from transfer.checkpoints.reading.detectron2_pkl import parse_detectron2_pkl, re
 from transfer.detection.detectron2_version import detectron2_origin
 
 AUTHOR = "transfer-benchmark (python -m transfer convert)"
-VERSION = 5  # of the conversion; raised when the same input would give another output or a stronger proof
-# 3: source_sha256 has the counters in it. 4: nothing could be given, and OpenMMLab's config was not read.
+VERSION = 5  # of the conversion; increased when the same input would give another output or a stronger proof
+# 3: source_sha256 included the counters. 4: no flags for the input, and OpenMMLab's config was not read.
 READABLE = (3, 4, VERSION)
 STORED_PKL, STORED_TENSORS = "model.pkl", "backbone.safetensors"  # names in the store, see store.py
 
@@ -39,7 +39,7 @@ class ConvertedWeights:
     path: Path  # of the .pkl
     sha256: str  # of the .pkl file's bytes
     family: str
-    reason: str  # why the file was taken for one of this family
+    reason: str  # why the file was recognised as this family
     source_path: Path
     source_sha256: str  # of the source's tensors, as Backbone.sha256
     file_sha256: str  # of the source file's bytes
@@ -92,13 +92,13 @@ class ConvertedWeights:
 
 
 def proof_path(path: Path) -> Path:
-    """Where the proof of a .pkl is: ``<stem>.json`` beside it, ``proof.json`` in the store."""
+    """Path of a .pkl's proof: ``<stem>.json`` beside it, ``proof.json`` in the store."""
     stored = path.name == STORED_PKL and path.with_name(STORED_TENSORS).exists()
     return path.with_name("proof.json") if stored else path.with_suffix(".json")
 
 
 def load(path: Path) -> ConvertedWeights | None:
-    """The proof of ``path`` (a .pkl), whether or not it still fits the file; None without a readable proof of ours."""
+    """The proof of ``path`` (a .pkl), even if the file has changed since; None without a readable proof of ours."""
     try:
         value = json.loads(proof_path(path).read_text(encoding="utf-8"))
         if value.get("author") != AUTHOR or value.get("version") not in READABLE:
@@ -114,7 +114,7 @@ def load(path: Path) -> ConvertedWeights | None:
 
 
 def _in_todays_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """A proof from before its input was one field; with one forward difference per build (C4, FPN) then."""
+    """A proof of an earlier version: separate input fields, and one forward difference per build (C4, FPN)."""
     names = {"mean": "pixel_mean", "std": "pixel_std", "order": "channel_order"}
     images = {now: value[before] for now, before in names.items()}
     builds = list(value["forward_difference"].values())
@@ -148,7 +148,7 @@ def written_here(path: Path) -> bool | None:
 
 
 def pickled(arrays: dict[str, np.ndarray]) -> bytes:
-    """Bytes of the .pkl, which DetectionCheckpointer reads as detectron2's own format. Equal for equal arrays."""
+    """Bytes of a .pkl that DetectionCheckpointer reads as detectron2's own format. Equal for equal arrays."""
     content: dict[str, Any] = {"model": arrays, "__author__": AUTHOR, "matching_heuristics": True}
     return pickle.dumps(content, protocol=4)
 

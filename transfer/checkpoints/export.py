@@ -1,8 +1,8 @@
-"""The backbone of any checkpoint under torchvision's names: a .safetensors that ``resnet50().load_state_dict`` takes.
+"""Write any checkpoint's backbone under torchvision's names, a .safetensors for ``resnet50().load_state_dict``.
 
     python -m transfer export CHECKPOINT -o backbone-of-mine.safetensors
 
-The way back from detectron2: a .pkl or a fine-tuned detector becomes a file for other tools, bit for bit.
+It also converts back from detectron2: a .pkl or a fine-tuned detector becomes a file for other tools, bit for bit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def export(
 
 def _require_describable(backbone: Backbone, path: Path | str) -> None:
     images = backbone.input
-    # Within a rounding of a config.yaml's 0 to 255.
+    # Equal up to the rounding of a config.yaml's values for 0 to 255.
     mean, std = (
         all(abs(one - other) < 1e-6 for one, other in zip(ours, wanted, strict=True))
         for ours, wanted in ((images.mean, IMAGENET_MEAN), (images.std, IMAGENET_STD))
@@ -66,6 +66,6 @@ def _require_describable(backbone: Backbone, path: Path | str) -> None:
     found = [what for what, differs in differing.items() if differs]
     if found:
         raise InputError(
-            f"{path}: the network wants {', '.join(found)}, which a file under torchvision's names cannot say; "
+            f"{path}: the network needs {', '.join(found)}, which a file under torchvision's names cannot record; "
             "use the checkpoint itself, or python -m transfer convert"
         )

@@ -1,4 +1,4 @@
-"""Name the network in a file that is not a ResNet, by the tensor names of its usual implementations.
+"""Name a network that is not a ResNet, by the tensor names of its usual implementations.
 
 Imports no torch. ``python -m transfer inspect FILE`` shows the answer.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 Shapes = Mapping[str, tuple[int, ...]]
 
 _ATTENTION = r"\.(?:qkv|q_proj|query|in_proj_weight|in_proj\.weight|wqkv)\b"
-# The first whose patterns all are in some key. Each pattern is a search, so that what stands in front does not matter.
+# The first entry whose patterns all match some key. Patterns are searched, so that key prefixes do not matter.
 _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Swin Transformer V2", (r"\.cpb_mlp\.|continuous_position_bias_mlp", r"downsample|reduction")),
     ("a Swin Transformer", (r"relative_position_bias_table", r"downsample\.|\.reduction\.")),
@@ -35,12 +35,12 @@ _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Vision Transformer", (_ATTENTION,)),
     ("a VGG or an AlexNet", (r"(?:^|\.)features\.0\.weight$", r"(?:^|\.)features\.[23]\.weight$")),
 )
-_MOST = 20_000  # names that are looked at: a hostile file can have any number
+_MOST = 20_000  # names examined: a hostile file can have any number
 _FROM_IMAGE = 3  # input channels of the first convolution
 
 
 def describe(shapes: Shapes) -> str | None:
-    """For example "a Vision Transformer, patch 16, width 384"; None for names of no network known here."""
+    """For example "a Vision Transformer, patch 16, width 384"; None for an unknown network."""
     keys = list(itertools.islice(shapes, _MOST))
     title = next((title for title, patterns in _NETWORKS if _all_found(patterns, keys)), None)
     if title is None:

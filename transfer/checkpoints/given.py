@@ -16,7 +16,7 @@ _FIELDS = {"stride_in_1x1": "stride_in_1x1", "pixel_mean": "mean", "pixel_std": 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the flags say; None where the family decides. InputError for pixel statistics outside [0, 1].
+    """The values of the flags; None where the family decides. InputError for pixel statistics outside [0, 1].
 
     ``drop``: prefixes of tensor names that are not part of the ResNet. The others replace a field of PixelInput.
     """
@@ -32,13 +32,13 @@ class Given:
             values = getattr(self, name)
             if values and not all(least <= value <= 1 for value in values):
                 raise InputError(
-                    f"--{name.replace('_', '-')} {' '.join(f'{value:g}' for value in values)}: it is for images in "
+                    f"--{name.replace('_', '-')} {' '.join(f'{value:g}' for value in values)}: give it for images in "
                     "[0, 1]; divide values for 0 to 255 by 255"
                 )
 
     @classmethod
     def read(cls, value: dict[str, Any]) -> Given:
-        """From a proof's JSON."""
+        """The statements recorded in a proof's JSON."""
         plain: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in value.items()}
         return cls(**plain)
 
@@ -46,12 +46,12 @@ class Given:
         return {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
 
     def applied(self, images: PixelInput, assumed: str) -> PixelInput:
-        """``images`` with the given fields replaced, of which ``assumed`` is still assumed."""
+        """``images`` with the given fields replaced; ``assumed`` lists the remaining assumptions."""
         changes: dict[str, Any] = {_FIELDS[name]: value for name, value in self._said().items()}
         return dataclasses.replace(images, **changes, assumed=assumed)
 
     def words(self) -> list[str]:
-        """As flags of ``python -m transfer convert``."""
+        """The flags of ``python -m transfer convert``."""
         words = [word for prefix in self.drop for word in ("--drop", prefix)]
         for name, value in self._said().items():
             flag = name.replace("_", "-")

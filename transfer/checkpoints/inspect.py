@@ -1,4 +1,4 @@
-"""Explain a file: its content, the network it resembles, why it is refused if it is, and the command to try.
+"""Explain a file: its content, the network it resembles, the reason if it is refused, and the command to try.
 
 python -m transfer inspect FILE
 """
@@ -25,7 +25,7 @@ from transfer.checkpoints.reading.read import CheckpointFile, load_checkpoint
 
 
 def inspect(path: Path) -> list[str]:
-    """Lines for a person about the checkpoint or detectron2 .pkl at ``path``. InputError if nothing is there."""
+    """Lines for a person about the checkpoint or detectron2 .pkl at ``path``. InputError if there is no such file."""
     path = find_checkpoint(path)
     if path.suffix == ".pkl":
         with contextlib.suppress(InputError):
@@ -56,7 +56,7 @@ def _explain_pkl(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
 
 
 def _explain_names(flat: Shapes) -> list[str]:
-    """Tensors under torchvision's names in a file that no family reads."""
+    """Lines about the tensors under torchvision's names in a file that no family reads."""
     lines, found = [], prefixes(flat)
     for prefix in found[:4]:
         inner = named(under(flat, prefix))
@@ -69,7 +69,7 @@ def _explain_names(flat: Shapes) -> list[str]:
 
 
 def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
-    """The backbone that a family extracts."""
+    """Lines about the backbone that a family extracts."""
     dropped = f"; drops {architecture.first_few(backbone.dropped)}" if backbone.dropped else ""
     others = backbone.networks[1:]
     return [
@@ -82,7 +82,7 @@ def _explain_backbone(file: CheckpointFile, backbone: Backbone) -> list[str]:
 
 
 def _advice(file: CheckpointFile) -> list[str]:
-    """The families that come nearest, and the commands that work."""
+    """Lines about the nearest families, and the commands that work."""
     counts = _nearest(file)
     nearest = [f"nearest: {name} would map {mapped} of {wanted}" for name, (mapped, wanted) in list(counts.items())[:3]]
     several = [of_several(file)] if of_several(file) else []
@@ -90,7 +90,7 @@ def _advice(file: CheckpointFile) -> list[str]:
 
 
 def _nearest(file: CheckpointFile) -> dict[str, tuple[int, int]]:
-    """Source → (tensors of the right shape in it, tensors of that network), the best first; none without any."""
+    """Family → (tensors it maps with the right shape, tensors of that network), the best first; no family with 0."""
     found = {}
     for name, family in FAMILIES.items():
         with contextlib.suppress(InputError):
@@ -101,7 +101,7 @@ def _nearest(file: CheckpointFile) -> dict[str, tuple[int, int]]:
 
 
 def _matches(found: Shapes, network: str) -> list[str]:
-    """How much of torchvision's network is there, by name and shape."""
+    """Lines that compare the tensors with torchvision's network by name and shape."""
     wanted = architecture.expected_shapes(network)
     right = sum(found.get(name) == shape for name, shape in wanted.items())
     others = {

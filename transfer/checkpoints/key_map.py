@@ -1,6 +1,6 @@
 """One invertible table between torchvision's and detectron2's names of a ResNet's tensors.
 
-Run ``python -m transfer inspect FILE`` to see it applied. The table is written out name by name, so nothing matches by
+``python -m transfer inspect FILE`` applies it to a file. The table is written out name by name, so nothing matches by
 accident: 265 entries for a ResNet-50 (53 convolutions, 53 batch norms of four tensors). detectron2's names are those of
 its own ``.pkl`` files (detectron2:modeling/backbone/resnet.py), without the prefix of a detector. The batch norms'
 ``num_batches_tracked`` counters have no counterpart.
@@ -19,7 +19,7 @@ BLOCKS = {
     "resnet101": (3, 4, 23, 3),
     "resnet152": (3, 8, 36, 3),
 }
-BASIC = ("resnet18", "resnet34")  # two 3×3 convolutions a block; the others have bottlenecks of 1×1, 3×3, 1×1
+BASIC = ("resnet18", "resnet34")  # two 3×3 convolutions per block; the others have bottlenecks of 1×1, 3×3, 1×1
 COUNTER = ".num_batches_tracked"
 
 _CONV = ("weight",)
@@ -36,7 +36,7 @@ def depth(architecture: str) -> int:
 
 
 def title(architecture: str) -> str:
-    """For people: ResNet-50."""
+    """Its name for people, such as ResNet-50."""
     return f"ResNet-{depth(architecture)}"
 
 
@@ -76,6 +76,6 @@ def counters(architecture: str) -> tuple[str, ...]:
 
 
 def nearest(found: Iterable[str]) -> str:
-    """The architecture that shares the most of detectron2's names ``found`` and lacks the fewest."""
+    """The architecture whose detectron2 names differ least from ``found``."""
     present = set(found)
     return min(BLOCKS, key=lambda architecture: len(present ^ set(to_torchvision(architecture))))

@@ -1,13 +1,13 @@
-"""Checkpoints that were imported once, and are found again by the bytes of the user's file.
+"""Import each checkpoint once, and find it again by the sha256 of the user's file.
 
     results/backbones/<identity>/backbone.safetensors   the tensors under torchvision's names
-                                 model.pkl              the same under detectron2's, but not of CMC's two encoders
+                                 model.pkl              the same under detectron2's names; not for CMC's two encoders
                                  proof.json             a ConvertedWeights, written last
-    results/backbones/index/<16 hex of the file's sha256>/<8 hex of the request>.json   the identity and what was chosen
+    results/backbones/index/<16 hex of the file's sha256>/<8 hex of the request>.json   the identity and the choices
                       index/seen/<16 hex of path, size, time and inode>.json            the file's sha256
 
-``import_checkpoint`` reads, checks and proves a file. ``find`` imports no torch; what is missing or damaged it does not
-find, and the next import writes it again.
+``import_checkpoint`` reads, checks and proves a file. ``find`` imports no torch and ignores missing or
+damaged entries; the next import writes them again.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from transfer.checkpoints.reading.file_format import find_checkpoint
 if TYPE_CHECKING:
     from transfer.checkpoints.backbone import Backbone
 
-_SETTLED = 2.0  # seconds: within a tick of the file system's clock another file of the same size may take its place
-_SIDE_FILES = ("config.json", "preprocessor_config.json", "config.yaml")  # that families read beside a checkpoint
+_SETTLED = 2.0  # seconds: within one tick of the file system's clock another file of the same size may replace it
+_SIDE_FILES = ("config.json", "preprocessor_config.json", "config.yaml")  # files that families read beside a checkpoint
 _hashes: dict[tuple[str, int, int, int], str] = {}
 
 
@@ -50,7 +50,7 @@ class StoredBackbone:
     network: str  # "" where a family has but one
     reason: str
     source: Path
-    detectron2: Path | None  # the .pkl; None for a network that no detector can have, of which only features are used
+    detectron2: Path | None  # the .pkl; None for a network that no detector can use, only its features are
 
     @property
     def weights(self) -> Path:
@@ -59,7 +59,7 @@ class StoredBackbone:
 
     @property
     def proof(self) -> ConvertedWeights:
-        """What was proved of the conversion. RunError if it is gone since."""
+        """The proof of the conversion. RunError if it was removed since."""
         found = converted.load(self.folder / STORED_PKL)
         if found is None:
             raise RunError(f"{self.folder}: its proof.json is missing or damaged; run the same command again")
@@ -100,10 +100,10 @@ class StoredBackbone:
 def import_checkpoint(
     path: Path | str, *, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> StoredBackbone:
-    """The stored backbone of a checkpoint file or a pretraining run's folder, imported now if it is not there yet.
+    """The stored backbone of a checkpoint file or a pretraining run's folder, imported now if it is not stored yet.
 
-    The arguments are those of read_backbone, and so are the errors; also CMC's two encoders are taken. InputError also
-    where detectron2 does not compute the same maps, RunError where the store cannot be written.
+    Arguments and errors are those of read_backbone; CMC's two encoders are accepted too. Also InputError where
+    detectron2 does not compute the same maps, and RunError where the store cannot be written.
     """
     path = find_checkpoint(path)
     entry = _entry(path, family, network, given)
@@ -130,13 +130,13 @@ def import_checkpoint(
 def find(
     path: Path | str, *, family: str | None = None, network: str | None = None, given: Given = NOTHING_GIVEN
 ) -> StoredBackbone | None:
-    """What ``import_checkpoint`` of the same file and arguments stored; None if that is still to do."""
+    """The result of an earlier ``import_checkpoint`` of the same file and arguments; None if there is none."""
     path = find_checkpoint(path)
     return _read_entry(_entry(path, family, network, given), path)
 
 
 def known_sha256(path: Path) -> str:
-    """Sha256 hex of a file's bytes, read once while its size, time of change and inode stay."""
+    """Sha256 hex of a file's bytes, cached by path, size, time of change and inode."""
     status = path.stat()
     state = (str(path.resolve()), *_state_of(status))
     if state in _hashes:
@@ -148,7 +148,7 @@ def known_sha256(path: Path) -> str:
         sha256 = file_sha256(path)
         if time.time() - status.st_mtime < _SETTLED:
             return sha256
-        with contextlib.suppress(OSError):  # it is then read again
+        with contextlib.suppress(OSError):  # without the cache it is read again
             write_json(kept, {"state": state, "sha256": sha256})
     _hashes[state] = sha256
     return sha256
@@ -159,7 +159,7 @@ def _state_of(status: Any) -> tuple[int, int, int]:
 
 
 def _entry(path: Path, family: str | None, network: str | None, given: Given) -> Path:
-    """The index file of this request: by the file's bytes, the arguments, and the files that are read beside it."""
+    """The index file of this request, named by the file's bytes, the arguments, and the files read beside it."""
     names = [*_SIDE_FILES]
     names += ["meta.json"] if path.name == STORED_TENSORS else []
     names += [converted.proof_path(path).name] if path.suffix == ".pkl" else []
@@ -193,7 +193,7 @@ def _read_entry(entry: Path, path: Path) -> StoredBackbone | None:
 
 
 def _intact(folder: Path) -> ConvertedWeights | None:
-    """The proof of a folder whose files are those that were written; None if something is missing or has changed."""
+    """The proof of a folder with unchanged files; None if a file is missing or has changed."""
     proof = converted.load(folder / STORED_PKL)
     if proof is None or proof.version != converted.VERSION:
         return None

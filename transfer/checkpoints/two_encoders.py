@@ -1,4 +1,4 @@
-"""CMC's two encoders of one of our pretraining runs: read and checked for what only needs features.
+"""Read and check CMC's two encoders of one of our pretraining runs, for tasks that need only features.
 
 Conversion refuses them, because no ResNet of detectron2's computes them; linear evaluation is CMC's own (Tian et al.,
 arXiv 1906.05849).
@@ -24,9 +24,9 @@ PREFIX = "cmc-"  # before torchvision's name of the ResNet whose halves they are
 
 
 def build_two_encoders(architecture: str, meta: Mapping[str, Any]) -> nn.Module:
-    """N×3×H×W normalised RGB to N×D, with weights of no meaning: ``architecture`` as "cmc-resnet50".
+    """N×3×H×W normalised RGB to N×D, with meaningless weights: ``architecture`` as "cmc-resnet50".
 
-    ``meta`` is the run's meta.json. LookupError or TypeError where it does not say which colours the encoders see.
+    ``meta`` is the run's meta.json. LookupError or TypeError where it does not name the encoders' colour space.
     """
     space = meta["config"]["raw"]["method"]["space"]
     if space not in get_args(Space):
@@ -39,7 +39,7 @@ def build_two_encoders(architecture: str, meta: Mapping[str, Any]) -> nn.Module:
 def read_two_encoders(file: CheckpointFile) -> Backbone | None:
     """The encoders with ``architecture`` "cmc-resnet50"; None for any file but a CMC run's backbone.safetensors.
 
-    InputError in one line where tensors are missing, misshaped or not finite, or meta.json is about others.
+    InputError in one line where tensors are missing, misshaped or not finite, or meta.json describes others.
     """
     if not (superinfo.recognise(file) and superinfo.holds_two_encoders(file)):
         return None
@@ -56,7 +56,7 @@ def read_two_encoders(file: CheckpointFile) -> Backbone | None:
     odd += [name for name in wanted if name not in odd and not bool(torch.isfinite(raw.state[name]).all())]
     if odd:
         raise InputError(
-            f"{file.path}: not CMC's encoders of half a {meta['architecture']} each (missing, foreign, misshaped or "
+            f"{file.path}: not CMC's encoders of half a {meta['architecture']} each (missing, unknown, misshaped or "
             f"not finite: {first_few(sorted(odd))})"
         )
     return Backbone(

@@ -1,8 +1,8 @@
-"""Prove that converted weights are the checkpoint: same tensors bit for bit, same feature maps.
+"""Prove that converted weights equal the checkpoint: same tensors bit for bit, same feature maps.
 
     python -m transfer verify FILE.pkl               # counts, shapes, the hash in its .json, the forward pass
     python -m transfer verify FILE.pkl CHECKPOINT    # also that it is this checkpoint, tensor by tensor
-    python -m transfer verify FILE.pkl --detector coco_fpn_1x    # also that this detector gets all of it
+    python -m transfer verify FILE.pkl --detector coco_fpn_1x    # also that this detector loads every tensor
 
 The forward pass compares detectron2's own ResNet, built from the config of a detection protocol, with torchvision's,
 both in eval mode and fp32 on the same images. The same weights in the same kernels give the same numbers, so the
@@ -40,7 +40,7 @@ _SIZE = 96
 
 
 def check_images(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Four fixed 3×96×96 images: white noise, and smooth noise as pixels normalised with ``mean`` and ``std``."""
+    """Four fixed 3×96×96 images: white noise, and smooth noise normalised with ``mean`` and ``std``."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(2, 3, _SIZE, _SIZE, generator=generator)
     coarse = torch.rand(2, 3, 6, 6, generator=generator)
@@ -74,7 +74,7 @@ def detectron2_maps(
     for key, value in resnet_keys(network, stride_in_1x1).items():
         cfg.merge_from_list([key, value])
     cfg.MODEL.RESNETS.OUT_FEATURES = list(MAPS)  # a C4 detector builds res5 from the same cfg, but in its ROI head
-    cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised kinds are the same function
+    cfg.MODEL.RESNETS.NORM = "BN"  # in eval mode the synchronised norms compute the same function
     with torch.device("meta"):
         model = build_resnet_backbone(cfg, ShapeSpec(channels=3))
     state = {name: torch.from_numpy(a if a.flags.writeable else a.copy()) for name, a in arrays.items()}
@@ -115,7 +115,7 @@ def require_agreement(difference: Mapping[str, float], what: str) -> None:
 
 
 def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """What keeps ``arrays`` (detectron2's names) from being those of a ResNet, as architecture.problems says it."""
+    """Reasons why ``arrays`` (detectron2's names) are not a ResNet's, as architecture.problems gives them."""
     nearest = key_map.nearest(arrays)
     table, shapes = key_map.to_torchvision(nearest), architecture.expected_shapes(nearest)
     theirs = {table.get(name, name): array for name, array in arrays.items()}
@@ -123,7 +123,7 @@ def array_problems(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _as_tensor(array: np.ndarray, shape: tuple[int, ...] | None) -> Tensor | np.ndarray:
-    """A copy where type and shape are right; else what tells of the fault, since a small file can claim huge arrays."""
+    """A copy where type and shape are right; else a stand-in with the fault: a small file can claim huge arrays."""
     if array.dtype != np.float32:
         return array
     return torch.from_numpy(array.copy()) if array.shape == shape else torch.zeros(()).expand(array.shape)
@@ -149,7 +149,7 @@ def differing(arrays: Mapping[str, np.ndarray], state: Mapping[str, Tensor]) -> 
 def verify(path: Path, checkpoint: Path | None = None, detector: str | None = None) -> list[str]:
     """Check a .pkl, against ``checkpoint`` and in the detector of a protocol if given. InputError, RunError.
 
-    Returns what was proved, and what not, a line each.
+    Returns one line per property that was proved, or that could not be.
     """
     if path.is_file() and path.suffix != ".pkl":
         raise InputError(f"{path}: verify takes the converted .pkl first, then the checkpoint it was made from")
@@ -175,7 +175,7 @@ def verify(path: Path, checkpoint: Path | None = None, detector: str | None = No
 
 
 def _read_alike(checkpoint: Path, proof: ConvertedWeights | None) -> Backbone:
-    """The checkpoint, with the same choices as it was converted with if it is the file that was."""
+    """The checkpoint, read with the choices of the conversion if it is the converted file."""
     if proof and file_sha256(find_checkpoint(checkpoint)) == proof.file_sha256:
         return read_backbone(checkpoint, proof.family, proof.network or None, proof.given)
     return read_backbone(checkpoint)
@@ -194,5 +194,5 @@ def _same_maps(
 def _same_tensors(path: Path, arrays: Mapping[str, np.ndarray], backbone: Backbone, checkpoint: Path | None) -> str:
     wrong = differing(arrays, backbone.state)
     if wrong:
-        raise InputError(f"{path}: {len(wrong)} tensors are not those of {checkpoint}: {architecture.first_few(wrong)}")
+        raise InputError(f"{path}: {len(wrong)} tensors differ from {checkpoint}: {architecture.first_few(wrong)}")
     return f"every tensor equals that of {checkpoint} bit for bit (sha256 {backbone.sha256[:12]})"

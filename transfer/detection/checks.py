@@ -3,7 +3,7 @@
     python -m transfer verify FILE.pkl --detector PROTOCOL
 
 The checkpointer matches names by their longest common suffix, skips shapes that differ, and logs missing names;
-training then starts from scratch. Here each of these stops the run.
+training then starts from scratch. These checks stop the run in each of these cases.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transfer.checkpoints import converted, key_map
 from transfer.checkpoints.architecture import first_few
 from transfer.detection.config import detector_cfg
 
-# What a detector has beside the backbone: RPN, heads, FPN layers, and the batch norm after res5 of the C4 head.
+# A detector's parts outside the backbone: RPN, heads, FPN layers, and the batch norm after res5 of the C4 head.
 OWN_PARTS = ("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_")
 
 
@@ -49,7 +49,7 @@ def check_detector(arrays: Mapping[str, np.ndarray], stride_in_1x1: bool, protoc
     cfg = detector_cfg(protocol, architecture, stride_in_1x1)
     model = build_model(cfg)
     with tempfile.TemporaryDirectory() as folder, _without_log():
-        copy = Path(folder) / "weights.pkl"  # detectron2 would run what is in the file; in the copy are arrays alone
+        copy = Path(folder) / "weights.pkl"  # detectron2 would run code in the file; the copy holds only arrays
         copy.write_bytes(converted.pickled(dict(arrays)))
         DetectionCheckpointer(model).load(str(copy))
     count = assert_backbone_loaded(model, arrays, path)
@@ -57,20 +57,20 @@ def check_detector(arrays: Mapping[str, np.ndarray], stride_in_1x1: bool, protoc
     own = [name for name, _ in model.named_parameters() if name not in here]
     return [
         f"proved: all {count} backbone tensors of {cfg.TRANSFER.PROTOCOL}'s detector equal the file bit for bit after "
-        "DetectionCheckpointer has loaded it",
-        f"not from the file, trained from scratch: {len(own)} parameters: {_grouped(own)}",
+        "DetectionCheckpointer loaded it",
+        f"not from the file, freshly initialised: {len(own)} parameters: {_grouped(own)}",
     ]
 
 
 def _grouped(parameters: list[str]) -> str:
-    """Names without their last part but one, with how many of each."""
+    """Names shortened by their second-to-last part, with the count of each."""
     modules = (".".join(name.split(".")[:2]) if "res5" not in name else "roi_heads.res5.norm" for name in parameters)
     return ", ".join(f"{module}.* ({count})" for module, count in collections.Counter(modules).items())
 
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """The checkpointer warns of each missing parameter; the second line of ``check_detector`` is shorter."""
+    """Silence the checkpointer's warnings of missing parameters, which ``check_detector`` reports in one line."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -94,7 +94,7 @@ def assert_backbone_loaded(model: nn.Module, arrays: Mapping[str, np.ndarray], p
     ]
     if wrong:
         raise RunError(
-            f"{len(wrong)} of {len(places)} backbone tensors are not those of {path}: {first_few(wrong)}; "
+            f"{len(wrong)} of {len(places)} backbone tensors differ from those of {path}: {first_few(wrong)}; "
             "the detector does not fit the checkpoint"
         )
     known = set(places.values())
@@ -105,7 +105,7 @@ def assert_backbone_loaded(model: nn.Module, arrays: Mapping[str, np.ndarray], p
 
 
 def assert_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
-    """Names of the backbone's trainable parameters: exactly those that FREEZE_AT and NORM say, or RunError."""
+    """Names of the backbone's trainable parameters. RunError if they are not exactly those FREEZE_AT and NORM imply."""
     places = detector_names(model, f"resnet{cfg.MODEL.RESNETS.DEPTH}")
     wanted = {
         place
@@ -125,7 +125,7 @@ def assert_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
 
 
 def _stage(name: str) -> int:
-    """FREEZE_AT's number of the stage: 1 for the stem, 2 … 5 for res2 … res5."""
+    """The stage's number in FREEZE_AT's counting: 1 for the stem, 2 … 5 for res2 … res5."""
     return 1 if name.startswith("stem.") else int(name[3])
 
 

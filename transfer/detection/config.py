@@ -1,6 +1,6 @@
-"""detectron2's config of one run, from a protocol file, a profile, converted weights and the data.
+"""Build detectron2's config of one run from a protocol file, a profile, converted weights and the data.
 
-Pure: reads the protocol's file and touches nothing else. To see one:
+Pure: it reads the protocol's file and nothing else. To see a config:
 ``python -c "from transfer.detection.config import protocol_cfg; print(protocol_cfg('voc_c4_24k'))"``.
 """
 
@@ -49,7 +49,7 @@ FIXED_KEYS = (
     "SEED",
     "OUTPUT_DIR",
 )
-# Keys that move no metric, or no more than another seed does: loader workers draw augmentations of their own.
+# Keys that change no metric, or no more than another seed does: each loader worker draws its own augmentations.
 WITHOUT_EFFECT = ("DATALOADER.NUM_WORKERS", "TRANSFER.FROM_CHECKPOINT", "TRANSFER.RESUME", "TRANSFER.KEEP_FILES")
 FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
@@ -67,7 +67,7 @@ def protocol_cfg(protocol: str | Path) -> CfgNode:
             "RESUME": True,  # continue from the last checkpoint in OUTPUT_DIR
             "KEEP_FILES": True,  # checkpoints and predictions
             "FROM_CHECKPOINT": [],  # keys whose value in the protocol the checkpoint replaced
-            "UNSCALED": {},  # what was fitted to NUM_GPUS, before that
+            "UNSCALED": {},  # values before they were fitted to NUM_GPUS
         }
     )
     path = protocol_file(protocol)
@@ -96,9 +96,9 @@ def build_cfg(
 
     Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the
     protocol's: batch, rate and iterations rescaled; TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
-    as detectron2 takes them; they run as they are given), then what the checkpoint and the data fix. ``train`` and
+    as detectron2 takes them, used unscaled), then FIXED_KEYS from the checkpoint and the data. ``train`` and
     ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one
-    not free.
+    that opts may not set.
     """
     cfg = resolved_protocol(protocol, profile, num_gpus, opts)
     network = _input(converted) | resnet_keys(converted.architecture, converted.input.stride_in_1x1)
@@ -121,7 +121,7 @@ def build_cfg(
 
 
 def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
-    """``build_cfg`` up to what the checkpoint, the data and the seed fix: the protocol as it will be run."""
+    """The protocol as it will run: ``build_cfg`` before the checkpoint, the data and the seed set FIXED_KEYS."""
     cfg = protocol_cfg(protocol)
     fpn = "fpn" in cfg.MODEL.BACKBONE.NAME
     for key, value in profiles.overlay(profile, fpn=fpn).items():
@@ -133,10 +133,10 @@ def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus:
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config, as plain values, that makes two runs of a protocol the same.
+    """The part of a resolved config, as plain values, that is equal for two comparable runs of a protocol.
 
-    It leaves out FIXED_KEYS, which have their own place in a run's identity, and WITHOUT_EFFECT. Whatever else a YAML
-    says is in it, also what an edit of it changed.
+    It leaves out FIXED_KEYS, which have their own place in a run's identity, and WITHOUT_EFFECT. All other keys of a
+    YAML are in it, so that an edited YAML has another identity.
     """
     kept: dict[str, Any] = json.loads(json.dumps(config))
     for key in (*FIXED_KEYS, *WITHOUT_EFFECT):
@@ -149,7 +149,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resnet_keys(architecture: str, stride_in_1x1: bool) -> dict[str, Any]:
-    """What detectron2's config says of the network itself."""
+    """detectron2's config keys that describe the network itself."""
     return {
         "MODEL.RESNETS.DEPTH": key_map.depth(architecture),
         "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if architecture in key_map.BASIC else 256,
@@ -176,23 +176,23 @@ def _input(converted: ConvertedWeights) -> dict[str, Any]:
 
 
 def _require_possible(cfg: CfgNode, mask_format: str) -> None:
-    """InputError for values that are fine alone and not together."""
+    """InputError for values that are valid one by one but not together."""
     if cfg.MODEL.MASK_ON and mask_format == "none":
-        raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, and the data set has none: take --task coco-det")
+        raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, but the data set has none: use --task coco-det")
     if cfg.MODEL.RESNETS.DEPTH < 50 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
         raise InputError(
             f"{cfg.TRANSFER.PROTOCOL} builds res5 in its head, for which detectron2 has only bottleneck blocks; "
-            f"a ResNet-{cfg.MODEL.RESNETS.DEPTH} has basic ones: take an FPN protocol"
+            f"a ResNet-{cfg.MODEL.RESNETS.DEPTH} has basic ones: use an FPN protocol"
         )
     if cfg.MODEL.BACKBONE.FREEZE_AT > 4 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
         raise InputError(
             f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}: a C4 detector has res5 in its head, where "
-            "detectron2 always trains it; give 4 or less, or take an FPN protocol"
+            "detectron2 always trains it; give 4 or less, or use an FPN protocol"
         )
     batch, gpus = cfg.SOLVER.IMS_PER_BATCH, max(1, cfg.TRANSFER.NUM_GPUS)
     if batch < 1 or batch % gpus:
         raise InputError(
-            f"a batch of {batch} images (SOLVER.IMS_PER_BATCH) does not divide by {gpus} GPUs: change --num-gpus"
+            f"a batch of {batch} images (SOLVER.IMS_PER_BATCH) is not divisible by {gpus} GPUs: change --num-gpus"
             if batch > 0
             else f"SOLVER.IMS_PER_BATCH {batch}: give 1 or more"
         )
@@ -203,11 +203,11 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
 
 def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
     if len(opts) % 2:
-        raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no partner")
+        raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no value")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         ours = key.startswith("TRANSFER.") and key not in FREE_KEYS
         if ours or key in FIXED_KEYS or key in ("MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION"):
-            raise InputError(f"--opts {key}: this follows from the checkpoint, the data or another flag; leave it out")
+            raise InputError(f"--opts {key}: the checkpoint, the data or another flag sets this; leave it out")
         try:
             cfg.merge_from_list([key, value])
         except (KeyError, AssertionError):
@@ -224,7 +224,7 @@ def _fit_to_gpus(cfg: CfgNode, num_gpus: int) -> CfgNode:
             if _get(cfg, key) in SYNCHRONISED:
                 _set(cfg, key, "BN")
     scaled: CfgNode = DefaultTrainer.auto_scale_workers(cfg, max(1, num_gpus))
-    # Not scaled by detectron2: without this a smaller batch would show PreciseBN fewer images.
+    # detectron2 does not scale this: PreciseBN would see fewer images with a smaller batch.
     share = cfg.SOLVER.IMS_PER_BATCH / scaled.SOLVER.IMS_PER_BATCH
     scaled.TEST.PRECISE_BN.NUM_ITER = round(cfg.TEST.PRECISE_BN.NUM_ITER * share)
     return scaled

@@ -1,4 +1,4 @@
-"""Whose detectron2 this environment has, for run records and messages. Imports neither torch nor detectron2.
+"""Find which build of detectron2 is installed, for run records and messages. Imports neither torch nor detectron2.
 
 python -c "from transfer.detection.detectron2_version import detectron2_origin; print(detectron2_origin())"
 """
@@ -19,7 +19,7 @@ def detectron2_origin() -> dict[str, Any]:
     """Where ``import detectron2`` would come from; every value is None if it is not installed.
 
     Returns ``{"distribution", "version", "location", "source"}``: the distribution's name and version, the package's
-    folder, and what is recorded of the source: the ORIGIN.json that tools/install_detectron2.py writes, else pip's
+    folder, and the recorded source: the ORIGIN.json that tools/install_detectron2.py writes, else pip's
     direct_url.json (an upstream built from git or from a checkout), else None. A bare source tree on the path has a
     location only.
     """
@@ -37,7 +37,7 @@ def detectron2_origin() -> dict[str, Any]:
 
 
 def describe(origin: dict[str, Any]) -> str:
-    """One line for people: name, version and, where it is known, whose code it is."""
+    """One line for people: name, version and, if recorded, the origin of the code."""
     if origin["location"] is None:
         return "not installed"
     name = f"{origin['distribution'] or 'a source tree'} {origin['version'] or ''}".strip()

@@ -1,4 +1,4 @@
-"""The C4 detection head with one more batch norm after res5, which detectron2 does not have.
+"""The C4 detection head with an extra batch norm after res5, which detectron2 lacks.
 
 Importing this module registers it, so that ``MODEL.ROI_HEADS.NAME: Res5ROIHeadsExtraNorm`` works.
 """

@@ -1,4 +1,4 @@
-"""Keeps a detector's predictions on its first test images, for `python -m benchmarks show`."""
+"""Keep a detector's predictions on its first test images, for `python -m benchmarks show`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pycocotools import mask as rle
 from pretrain.common.files import write_json
 
 IMAGES = 500
-SCORE = 0.05  # predictions below it are noise in a picture; the metrics use all
+SCORE = 0.05  # lower-scored predictions are noise in a picture; the metrics use all
 
 
 class KeepPredictions(DatasetEvaluator):
@@ -29,7 +29,7 @@ class KeepPredictions(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was kept."""
+        """Discard the predictions kept so far."""
         self.kept: list[dict[str, Any]] = []
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,6 @@
-"""What the small profiles change in a detection protocol: sizes, iterations and the optimiser, never the code path.
+"""Changes of a detection protocol by the small profiles: sizes, iterations and the optimiser, never the code path.
 
-``paper`` changes nothing. ``demo`` is made for scenes of 128 pixels on a CPU, ``smoke`` only shows that all parts run.
+``paper`` changes nothing. ``demo`` is for scenes of 128 pixels on a CPU, ``smoke`` only tests that all parts run.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _SMALL: Overlay = {
 }
 _SMALL_FPN: Overlay = {
     "MODEL.FPN.NORM": "BN",
-    "MODEL.FPN.OUT_CHANNELS": 128,  # of 256: a third of a training step's time on a CPU
-    "MODEL.RPN.POST_NMS_TOPK_TEST": 200,  # of 1000: a scene has five objects
+    "MODEL.FPN.OUT_CHANNELS": 128,  # the protocol's 256 take a third of a training step's time on a CPU
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 200,  # instead of 1000: a scene has five objects
     "MODEL.ROI_BOX_HEAD.FC_DIM": 512,
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 2,
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 128,
 }
 _SMALL_C4: Overlay = {
-    # Each proposal costs a pass through res5, and the map of a 128-pixel image is 8×8: 14×14 samples of it buy nothing.
+    # Each proposal costs a pass through res5, and the map of a 128-pixel image is 8×8: 14×14 samples gain nothing.
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
     "MODEL.RPN.POST_NMS_TOPK_TEST": 100,
 }
@@ -63,7 +63,7 @@ _DEMO_ITERATIONS = {"fpn": 300, "c4": 450}
 
 
 def overlay(profile: Profile, *, fpn: bool) -> Overlay:
-    """detectron2 key → value that ``profile`` puts in place of the protocol's."""
+    """detectron2 key → the profile's value, which replaces the protocol's."""
     if profile == "paper":
         return {}
     small = _SMALL | (_SMALL_FPN if fpn else _SMALL_C4)

@@ -1,4 +1,4 @@
-"""One line on stderr every few seconds of a detector's training: iteration, loss, seconds an iteration, time left."""
+"""Print a detector's training progress on stderr: iteration, loss, seconds per iteration, time left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVERY = 5.0  # seconds
 
 
 class Progress(HookBase):
-    """Prints ``iteration 120/300  loss 1.234  0.81 s/it  2:26 left`` at most every EVERY seconds, and at the end."""
+    """Print ``iteration 120/300  loss 1.234  0.81 s/it  2:26 left`` at most every EVERY seconds, and at the end."""
 
     def __init__(self) -> None:
         self._printed = self._started = 0.0

@@ -1,7 +1,7 @@
-"""The detection protocols' files: which there are, their keys over their bases, and what their TRANSFER block says.
+"""Find and read the detection protocols' files: their names, their keys merged over their bases, their TRANSFER block.
 
 A protocol is one YAML of detectron2's keys. Its header cites the source, the expected number with its spread, and the
-cost; its ``TRANSFER`` block describes the task that it is (benchmarks/tasks/detection.py). Imports no torch.
+cost; its ``TRANSFER`` block describes the task (benchmarks/tasks/detection.py). Imports no torch.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def protocol_names() -> tuple[str, ...]:
 
 
 def protocol_file(protocol: str | Path) -> Path:
-    """The file of a protocol of ours, by name, or of another one, by path. InputError if there is none."""
+    """The file of one of our protocols, by name, or of the user's, by path. InputError if there is none."""
     path = PROTOCOLS / f"{protocol}.yaml" if str(protocol) in protocol_names() else Path(protocol)
     if not path.is_file():
-        raise InputError(f"protocol {protocol}: no such file; there are {', '.join(protocol_names())}")
+        raise InputError(f"protocol {protocol}: no such file; choose from {', '.join(protocol_names())}")
     return path
 
 
 def protocol_keys(path: Path) -> dict[str, Any]:
-    """detectron2's keys in the file and in its ``_BASE_`` files, the file's own over theirs. InputError if unusable."""
+    """detectron2's keys of the file, merged over those of its ``_BASE_`` files. InputError if unusable."""
     try:
         keys: dict[str, Any] = CfgNode.load_yaml_with_base(str(path))
     except FAULTS as error:
@@ -43,7 +43,7 @@ def protocol_keys(path: Path) -> dict[str, Any]:
 
 
 def protocol_block(path: Path) -> dict[str, Any]:
-    """The file's own TRANSFER block, which no base passes on. InputError where there is none."""
+    """The file's own TRANSFER block, which is not inherited from a base. InputError where there is none."""
     try:
         block = yaml.safe_load(path.read_text(encoding="utf-8"))[BLOCK]
         if not isinstance(block, dict):

@@ -1,5 +1,5 @@
-"""Which checkpoint of an interrupted detection run can be continued. detectron2 writes them in place, so that a kill
-leaves the last one truncated: the one before it then counts."""
+"""Find the checkpoint from which an interrupted detection run resumes. detectron2 writes checkpoints in place, so that
+a kill truncates the last one; the run then resumes from the one before it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def latest_readable(output: Path) -> Path | None:
 
 
 def clear(output: Path) -> None:
-    """Remove what an earlier attempt at the same run left and a new one would append to or take for its own."""
+    """Remove an earlier attempt's files that a new attempt would append to or mistake for its own."""
     for path in (*output.glob("model_*.pth"), output / "last_checkpoint", output / "metrics.json"):
         path.unlink(missing_ok=True)
 

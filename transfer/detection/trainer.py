@@ -1,4 +1,4 @@
-"""Fine-tune and test one detector: ``config.build_cfg`` says what, ``train_and_test`` does it, with flat metrics.
+"""Fine-tune and test one detector: ``train_and_test`` runs the config of ``config.build_cfg`` and returns flat metrics.
 
 ``python -m benchmarks run --task voc-fpn-24k …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
 (losses, one line per 20 iterations and one at the end), and at paper scale config.yaml, checkpoints and predictions.
@@ -43,11 +43,11 @@ Metrics = dict[str, float | None]
 
 
 class Trainer(DefaultTrainer):
-    """detectron2's trainer with the optimiser and precision of the config, and without evaluation on the way."""
+    """detectron2's trainer with the config's optimiser and precision, and without evaluation during training."""
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The detector; on the CPU in channels_last, and under bf16 autocast where the config and the CPU have it."""
+        """The detector; on the CPU in channels_last, and under bf16 autocast if the config and the CPU allow it."""
         model = super().build_model(cfg)
         if precision(cfg) == "bf16":
             # Around forward, not around the step: the backward pass must not run under autocast.
@@ -60,7 +60,7 @@ class Trainer(DefaultTrainer):
         if cfg.SOLVER.OPTIMIZER == "SGD":
             return super().build_optimizer(cfg, model)
         if cfg.SOLVER.OPTIMIZER != "AdamW":
-            raise InputError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER}: there are SGD and AdamW")
+            raise InputError(f"SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER}: choose SGD or AdamW")
         groups = get_default_optimizer_params(
             model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
         )
@@ -69,7 +69,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """COCO's evaluator with its tasks given (it would infer them from the predictions), or VOC's; and a keeper."""
+        """COCO's evaluator with explicit tasks (else inferred from the predictions) or VOC's; and KeepPredictions."""
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
         if kind not in ("pascal_voc", "coco"):
             raise InputError(f"data set {dataset_name}: evaluator_type is {kind}, expected pascal_voc or coco")
@@ -83,18 +83,18 @@ class Trainer(DefaultTrainer):
         return DatasetEvaluators([evaluator, KeepPredictions(Path(cfg.OUTPUT_DIR) / "predictions.json")])
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """detectron2's, with progress on stderr, without evaluation, and without checkpoints unless they are kept."""
+        """detectron2's hooks, plus progress on stderr, without evaluation; checkpoints only with KEEP_FILES."""
         unwanted = hooks.EvalHook if self.cfg.TRANSFER.KEEP_FILES else (hooks.EvalHook, hooks.PeriodicCheckpointer)
         kept = [hook for hook in super().build_hooks() if hook is not None and not isinstance(hook, unwanted)]
         return [*kept, Progress()] if comm.is_main_process() else kept
 
     def build_writers(self) -> list[EventWriter]:
-        """The log and a JSON line each 20 iterations."""
+        """Writers of the log and of one JSON line per 20 iterations."""
         return [CommonMetricPrinter(self.max_iter), JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / "metrics.json"))]
 
 
 def precision(cfg: CfgNode) -> str:
-    """What the detector computes in: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16), tf32 or fp32.
+    """The detector's precision: fp16 (GPU, SOLVER.AMP), bf16 (able CPU, TRANSFER.CPU_BF16), tf32 or fp32.
 
     tf32: torch lets cuDNN's convolutions round fp32 inputs to it on GPUs from Ampere on, and detectron2 leaves it so.
     """
@@ -111,7 +111,7 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
 
     Returns the metrics, {"bbox/AP": percent or None, …}, and the facts of the run: precision, resumed_at,
     tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object).
-    Both are empty in a process that is not the first of several. InputError when the converted file was replaced.
+    Both are empty on ranks other than 0. InputError when the converted file was replaced.
     RunError when a backbone tensor was not loaded bit for bit, when other parameters train than FREEZE_AT says, or when
     the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2 restarts
     the data order then); others start anew.
@@ -125,12 +125,12 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
         started = time.perf_counter()
         arrays = converted.arrays()  # InputError if the file is not the converted one: detectron2 would run its code
         resume = bool(cfg.TRANSFER.RESUME and latest_readable(output))
-        comm.synchronize()  # all processes have looked before one clears
+        comm.synchronize()  # every rank has looked before rank 0 clears
         if comm.is_main_process() and not resume:
             clear(output)
         trainer = Trainer(cfg)  # opens metrics.json
         if comm.is_main_process() and cfg.TRANSFER.KEEP_FILES:
-            (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")  # says how the weights want their images
+            (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")  # records the input that the weights need
         facts = _start(trainer, arrays, resume)
         _train(trainer)
         trained = time.perf_counter()
@@ -143,25 +143,25 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
 
 
 def require_buildable(cfg: CfgNode) -> None:
-    """InputError where detectron2 cannot build the detector, its optimiser and its schedule from the options given."""
+    """InputError where detectron2 cannot build the detector, its optimiser and its schedule from --opts."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     try:
         model = Trainer.build_model(cfg)
         Trainer.build_lr_scheduler(cfg, Trainer.build_optimizer(cfg, model))
-    except Exception as error:  # whatever a wrong value leads to
+    except Exception as error:  # wrong values raise many types
         if in_one_line(error):  # an InputError, or too little memory
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"--opts: detectron2 builds no {cfg.TRANSFER.PROTOCOL} from them ({reason[:200]})") from error
+        raise InputError(f"--opts: detectron2 rejects them for {cfg.TRANSFER.PROTOCOL} ({reason[:200]})") from error
 
 
 def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> Metrics:
-    """{"bbox/AP": percent, …} without the values per category; what is undefined (NaN, −1) is None.
+    """{"bbox/AP": percent, …} without the values per category; undefined values (NaN, −1) are None.
 
-    A task with nothing but NaN is COCO's evaluator without a single detection: AP, AP50 and AP75 are then 0, since
-    prepared test sets have ground truth, and those by object size stay None.
+    COCO's evaluator gives only NaN if there is no detection at all: AP, AP50 and AP75 are then 0, since prepared test
+    sets have ground truth, and those by object size stay None.
     """
     metrics: Metrics = {}
     for task, values in results.items():
@@ -176,7 +176,7 @@ def flat_metrics(results: Mapping[str, Mapping[str, float]]) -> Metrics:
 
 
 def _start(trainer: Trainer, arrays: dict[str, np.ndarray], resume: bool) -> dict[str, Any]:
-    """Load the weights, whose tensors are ``arrays``, or the last checkpoint; returns the facts of the run."""
+    """Load the weights, whose tensors are ``arrays``, or the last checkpoint; return the facts of the run."""
     cfg, model = trainer.cfg, trainer.checkpointer.model
     facts: dict[str, Any] = {"precision": precision(cfg), "resumed_at": None, "tensors_equal": None}
     if resume:
@@ -194,12 +194,12 @@ def _train(trainer: Trainer) -> None:
         trainer.train()
     except FloatingPointError as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or look at the checkpoint") from None
+        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
 
 
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Send detectron2's and fvcore's log, and what pycocotools prints, to ``path`` instead of the terminal."""
+    """Send detectron2's and fvcore's log, and pycocotools' output, to ``path`` instead of the terminal."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "py.warnings", "torch.fx._symbolic_trace")]
     before = [(logger.level, logger.propagate) for logger in loggers]
     name = path if comm.is_main_process() else path.with_name(f"{path.name}.rank{comm.get_rank()}")

@@ -3,7 +3,6 @@
 import subprocess
 
 from pretrain.common import provenance
-from pretrain.common.provenance import git_state
 
 
 def test_changed_files_and_new_files_of_the_code_are_dirty_and_others_are_not(tmp_path, monkeypatch):
@@ -11,6 +10,7 @@ def test_changed_files_and_new_files_of_the_code_are_dirty_and_others_are_not(tm
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
 
     monkeypatch.setattr(provenance, "CHECKOUT", tmp_path)
+    git_state = provenance.git_state.__wrapped__  # what it found is kept for the process
     assert git_state() is None
     git("init")
     git("config", "user.email", "a@b")

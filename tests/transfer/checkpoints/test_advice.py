@@ -158,7 +158,10 @@ def resnet(blocks, bottleneck):
             resnet((3, 4, 6, 3), True) | {"layer2.0.downsample.1.weight": (512, 256, 1, 1)},
             "ResNet-50, shortcuts that pool (ResNet-D)",
         ),
-        (resnet((3, 4, 6, 3), True) | {"layer1.0.convs.0.weight": (9,)}, "ResNet-50, several scales a block (Res2Net)"),
+        (
+            resnet((3, 4, 6, 3), True) | {"layer1.0.convs.0.weight": (9,)},
+            "ResNet-50, several scales per block (Res2Net)",
+        ),
     ],
 )  # fmt: skip
 def test_a_resnet_of_another_kind_is_named(shapes, title):

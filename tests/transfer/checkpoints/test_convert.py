@@ -118,7 +118,7 @@ def test_swapped_tensors_of_equal_shape_are_found(converted, checkpoint, scratch
     one, two = "res2.1.conv1.weight", "res2.2.conv1.weight"
     arrays[one], arrays[two] = arrays[two], arrays[one]
     swapped = rewritten(converted, arrays, scratch / "swapped.pkl")
-    with pytest.raises(InputError, match=rf"2 tensors are not those of .*: {one}, {two}"):
+    with pytest.raises(InputError, match=rf"2 tensors differ from .*: {one}, {two}"):
         verify.verify(swapped, checkpoint)
     (scratch / "swapped.json").write_bytes(converted.json_path.read_bytes())
     with pytest.raises(InputError, match="changed since"):  # alone: the hash in the proof
@@ -279,7 +279,7 @@ def test_own_run_folder(full_state, scratch):
     [
         ({"pixel_mean": (math.nan, 0.2, 0.3)}, "finite pixel means"),
         ({"pixel_std": (0.1, 0.0, 0.3)}, "positive stds"),
-        ({"channel_order": "GRB"}, "channel order GRB; there are RGB and BGR"),
+        ({"channel_order": "GRB"}, "channel order GRB; choose RGB or BGR"),
     ],
 )
 def test_own_run_with_unusable_pixels(full_state, scratch, meta, message):

@@ -49,7 +49,7 @@ def test_what_is_dropped_is_in_the_proof_and_verified(backbone, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "prefix", "message"),
     [
-        ({}, "pred.", "--drop pred.: no tensor that is left over starts with it"),
+        ({}, "pred.", "--drop pred.: no left-over tensor starts with it"),
         ({}, "layer4.", "--drop layer4.: layer4.0.conv1.weight is a part of the ResNet itself"),
         (
             {"layer4.2.conv1.weight": torch.zeros(1)},
@@ -109,7 +109,7 @@ def test_no_stride_in_1x1_is_given_too():
 
 @pytest.mark.parametrize("field", ["pixel_mean", "pixel_std"])
 def test_statistics_for_0_to_255_are_refused_with_the_remedy(field):
-    with pytest.raises(InputError, match=rf"--{field.replace('_', '-')} 123.675 116.28 103.53: it is for .* by 255"):
+    with pytest.raises(InputError, match=rf"--{field.replace('_', '-')} 123.675 116.28 103.53: give it for .* by 255"):
         Given(**{field: (123.675, 116.28, 103.53)})
 
 

@@ -77,7 +77,7 @@ def test_a_source_can_be_named(backbone, tmp_path):
     assert (forced.family, forced.input.mean, forced.input.std) == ("simclr", (0.0,) * 3, (1.0,) * 3)
     assert convert(tmp_path / "x.pth").family == "torchvision"
     assert summary(forced)[-1].endswith(f'{forced.path}"')
-    with pytest.raises(InputError, match="--family nonsense: there is no such family; there are superinfo, "):
+    with pytest.raises(InputError, match="--family nonsense: no such family; choose from superinfo, "):
         convert(tmp_path / "x.pth", family="nonsense")
     for other in ("superinfo", "moco", "detectron2", "byol"):
         with pytest.raises(InputError, match=f"^{tmp_path}/x.pth: (nothing in it is laid out|not a usable)"):

@@ -238,7 +238,7 @@ def test_what_is_not_the_backbones_and_not_known_is_named(converted, scratch):
 
 
 def test_a_basic_resnet_has_no_c4_detector(scratch):
-    with pytest.raises(InputError, match="bottleneck blocks; a ResNet-18 has basic ones: take an FPN protocol"):
+    with pytest.raises(InputError, match="bottleneck blocks; a ResNet-18 has basic ones: use an FPN protocol"):
         detector_cfg("voc_c4_24k", "resnet18", stride_in_1x1=False)
 
 

@@ -164,11 +164,11 @@ def test_small_profiles_change_sizes_not_the_recipe(profile, converted, scratch)
         (["SOLVER.BASE_LRR", "1"], r"SOLVER\.BASE_LRR: .*no such key"),
         (["NOPE.X", "1"], r"NOPE\.X: .*no such key"),
         (["SOLVER.MAX_ITER", "many"], r"SOLVER\.MAX_ITER many"),
-        (["SOLVER.MAX_ITER"], "has no partner"),
-        (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT: this follows from the checkpoint"),
-        (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "this follows from the checkpoint"),
-        (["SOLVER.REFERENCE_WORLD_SIZE", "0"], "or another flag; leave it out"),
-        (["TRANSFER.PROTOCOL", "other"], "or another flag; leave it out"),
+        (["SOLVER.MAX_ITER"], "has no value"),
+        (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT: the checkpoint, the data"),
+        (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "the checkpoint, the data or another flag sets this"),
+        (["SOLVER.REFERENCE_WORLD_SIZE", "0"], "or another flag sets this; leave it out"),
+        (["TRANSFER.PROTOCOL", "other"], "or another flag sets this; leave it out"),
         (["MODEL.FPN.NORM", "SyncBN"], r"MODEL\.FPN\.NORM SyncBN: a CPU has no"),
     ],
 )
@@ -181,8 +181,8 @@ def test_bad_opts_are_named(opts, message, converted, scratch):
 @pytest.mark.parametrize(
     ("opts", "num_gpus", "message"),
     [
-        ([], 3, "a batch of 2 images .* does not divide by 3 GPUs: change --num-gpus"),
-        (["SOLVER.IMS_PER_BATCH", "3"], 2, "a batch of 3 images .* does not divide by 2 GPUs"),
+        ([], 3, "a batch of 2 images .* is not divisible by 3 GPUs: change --num-gpus"),
+        (["SOLVER.IMS_PER_BATCH", "3"], 2, "a batch of 3 images .* is not divisible by 2 GPUs"),
         (["SOLVER.IMS_PER_BATCH", "0"], 0, "SOLVER.IMS_PER_BATCH 0: give 1 or more"),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_batch_that_the_gpus_cannot_share_is_refused(opts, num_gpus, message, 
     [
         (["MODEL.ROI_HEADS.NAME", "Nobody"], "Nobody"),
         (["SOLVER.LR_SCHEDULER_NAME", "Weekly"], "Weekly"),
-        (["SOLVER.OPTIMIZER", "Adam"], "there are SGD and AdamW"),
+        (["SOLVER.OPTIMIZER", "Adam"], "choose SGD or AdamW"),
     ],
 )
 def test_options_that_build_no_detector_are_refused(opts, words, converted, scratch):

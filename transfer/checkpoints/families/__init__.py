@@ -41,10 +41,10 @@ from transfer.checkpoints.families.prefix import named, prefixes
 from transfer.checkpoints.reading.read import CheckpointFile
 
 CUT = re.compile(r"(?:v1|nv1|onv1|ayer[1-4]|yer[1-4])\.")
-OF_RESNET = re.compile(r"(?:conv1|bn1|layer[1-4])\.")  # how the names of torchvision's network begin
+OF_RESNET = re.compile(r"(?:conv1|bn1|layer[1-4])\.")  # prefixes of torchvision's names
 FORCED = "as --family says"  # where a file has none of the marks of its family
 
-# torchvision's is the last: a bare network is whatever nothing else in the file tells it from.
+# torchvision is last: it recognises a bare network, in a file without another family's marks.
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -81,8 +81,8 @@ FAMILIES: dict[str, Family] = {
 def register(family: Family, *, first: bool = False) -> None:
     """Add a family from outside of this project. InputError for a name that is taken.
 
-    It is asked after the families of this project, so that it cannot change which of them reads a file; with ``first``
-    before them, for files that one of them would recognise too, such as torchvision's names with a mark of their own.
+    It is tried after this project's families, so that it cannot take their files; with ``first`` before them, for files
+    that one of them would recognise too, such as torchvision's names with an extra mark.
     """
     if family.name in FAMILIES:
         raise InputError(f"a family called {family.name} is registered already; choose another name")
@@ -92,10 +92,10 @@ def register(family: Family, *, first: bool = False) -> None:
 
 
 def detect(file: CheckpointFile, name: str | None = None) -> tuple[Family, str]:
-    """The family called ``name``, or the one that recognises ``file``, and why. InputError if there is none."""
+    """The family ``name``, or the first that recognises ``file``, and the reason. InputError if there is none."""
     if name is not None:
         if name not in FAMILIES:
-            raise InputError(f"--family {name}: there is no such family; there are {', '.join(FAMILIES)}")
+            raise InputError(f"--family {name}: no such family; choose from {', '.join(FAMILIES)}")
         return FAMILIES[name], FAMILIES[name].recognise(file) or FORCED
     for family in FAMILIES.values():
         reason = family.recognise(file)
@@ -105,7 +105,7 @@ def detect(file: CheckpointFile, name: str | None = None) -> tuple[Family, str]:
 
 
 def _unknown(file: CheckpointFile) -> str:
-    """Why no family recognises ``file``: what it holds instead, or that its names are not known."""
+    """The reason why no family recognises ``file``: another network inside, or unknown names."""
     found = flatten(file.content)
     if not found:
         return f"holds no tensors (keys: {architecture.first_few(map(str, file.content))})"
@@ -115,8 +115,8 @@ def _unknown(file: CheckpointFile) -> str:
     inner = find(file.content, ("state_dict",)) or find(file.content, ("model",)) or file.content
     if cut := [key for key in map(str, inner) if CUT.match(key)]:
         return (
-            f"the beginnings of names are cut off ({architecture.first_few(cut, 2)}), as str.lstrip does in the place "
-            "of str.removeprefix; give the tensors their names back"
+            f"the beginnings of names are cut off ({architecture.first_few(cut, 2)}), as by str.lstrip instead "
+            "of str.removeprefix; restore the names"
         )
     keys = architecture.first_few(map(str, inner))
     best = prefixes(found)[:1]
@@ -130,7 +130,7 @@ def _unknown(file: CheckpointFile) -> str:
 
 
 def extract(family: Family, file: CheckpointFile, network: str | None = None) -> RawBackbone:
-    """What ``family`` takes out of ``file``. InputError also where the file has not the parts that it counts on."""
+    """The backbone that ``family`` extracts from ``file``. InputError also where the file lacks expected parts."""
     try:
         raw = family.extract(file, network)
     except InputError:

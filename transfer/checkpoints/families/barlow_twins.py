@@ -1,6 +1,6 @@
-"""Barlow Twins, VICReg and VICRegL: ``checkpoint.pth`` and ``model.pth``, told apart by their projectors.
+"""Barlow Twins, VICReg and VICRegL: ``checkpoint.pth`` and ``model.pth``, distinguished by their projectors.
 
-The ``resnet50.pth`` that both write at the end holds torchvision's names and nothing else: see there.
+The ``resnet50.pth`` that both write at the end holds only torchvision's names: see torchvision.py.
 """
 
 from __future__ import annotations

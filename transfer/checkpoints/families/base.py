@@ -1,6 +1,6 @@
 """The interface of a family of checkpoints: recognise a file, and extract the backbone from it.
 
-Most families are a table entry, see layout.py; the helpers here are for those that are not. To see the
+Most families are a table entry, see layout.py; the helpers here are for the others. To see the
 families applied to a file: ``python -m transfer inspect FILE``.
 """
 
@@ -31,7 +31,7 @@ IMAGENET_ASSUMED = ", ".join((PIXELS_ASSUMED, STRIDE_ASSUMED, LAST_STAGE_ASSUMED
 IMAGENET_INPUT = PixelInput(assumed=IMAGENET_ASSUMED)
 PUBLISHED_CODE = "layout from the published code, no released file seen"
 WRITTEN_IN_TEST = "written by the library itself in a test"
-# Of DistributedDataParallel and AveragedModel, torch.compile, FSDP, and activation checkpointing.
+# Added by DistributedDataParallel and AveragedModel, torch.compile, FSDP, and activation checkpointing.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
@@ -43,14 +43,14 @@ class RawBackbone:
     dropped: dict[str, str]  # key in the file → why it was left out
     input: PixelInput = PixelInput()  # noqa: RUF009  # it is frozen
     networks: tuple[str, ...] = ()  # all that the file offers, e.g. ("query", "ema")
-    network: str = ""  # the one taken; "" where a family has but one
+    network: str = ""  # the one taken; "" if the family has only one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family of checkpoints. ``recognise`` says why a file belongs to it, or None; ``extract`` then reads it.
+    """A family of checkpoints. ``recognise`` returns why a file belongs to it, or None; ``extract`` then reads it.
 
-    ``extract(file, network)``: None is the published choice; InputError naming the choices for one that is not there.
+    ``extract(file, network)``: None is the published choice; InputError naming the choices if ``network`` is missing.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Family:
 
 
 def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | None:
-    """The mapping at ``path`` (keys, outermost first) in ``content``; None if there is none, or one of no network."""
+    """The mapping at ``path`` (keys, outermost first) in ``content``; None if missing or larger than any network's."""
     value: Any = content
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -71,7 +71,7 @@ def find(content: Mapping[Any, Any], path: Iterable[str]) -> dict[Any, Any] | No
 
 
 def flatten(content: Mapping[Any, Any], prefix: str = "", depth: int = 4) -> dict[str, Any]:
-    """Path → tensor or array of nested mappings, keys joined by dots; not optimiser state, whose keys are numbers."""
+    """Path → tensor or array of nested mappings, keys joined by dots; without optimiser state (numeric keys)."""
     found: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, (Tensor, np.ndarray)):
@@ -92,9 +92,9 @@ def others_on_path(content: Mapping[Any, Any], path: Iterable[str]) -> dict[str,
 
 
 def unwrap(state: Mapping[Any, Any]) -> tuple[dict[str, Any], str]:
-    """``state`` under string keys without the WRAPPERS in them, wherever they are, and which those were, or "".
+    """``state`` under string keys without any WRAPPERS in them, and the names of the wrappers found, or "".
 
-    As it is where two keys would become one: then a wrapper tells two networks apart.
+    It stays unchanged if two keys would become one: then a wrapper distinguishes two networks.
     """
     plain = {str(key): value for key, value in state.items()}
     found = [part for part in WRAPPERS if any(f"{part}." in key for key in plain)]
@@ -110,14 +110,14 @@ def _without(key: str, wrappers: Iterable[str]) -> str:
 
 
 def as_tensor(value: Any) -> Any:
-    """A tensor of its own for an array, whatever its byte order; anything else as it is."""
+    """A copy of an array as a tensor, whatever its byte order; any other value unchanged."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "bifuc":
         return value
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
 
 
 def config_beside(file: CheckpointFile, name: str) -> dict[str, Any]:
-    """The mapping in the json file ``name`` beside the checkpoint; {} if there is none that can be read."""
+    """The mapping in the json file ``name`` beside the checkpoint; {} if it is missing or unreadable."""
     return read_mapping(file.path.with_name(name)) or {}
 
 
@@ -127,7 +127,7 @@ def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def drop(state: Mapping[str, Any], rules: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """``state`` split into what no rule ({key prefix: reason}) covers, and {key: reason} of the rest."""
+    """``state`` split into the entries that no rule ({key prefix: reason}) covers, and {key: reason} of the rest."""
     dropped = {key: rules[rule] for key in state if (rule := longest(key, rules)) is not None}
     return {key: value for key, value in state.items() if key not in dropped}, dropped
 

@@ -1,7 +1,7 @@
 """BYOL's haiku pickle (pretrain_res50x1.pkl), read without haiku and without running anything in it.
 
-Its modules are found by their names, so that their order in the file does not matter. A kernel is height × width ×
-input × output there and output × input × height × width here; the running statistics are the averages in the state.
+Modules are found by name; their order in the file does not matter. A kernel is height × width × input × output in
+haiku and output × input × height × width in torch; the running statistics are the averages in haiku's state.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NORM = {"scale": "weight", "offset": "bias"}
 
 
 def recognise(file: CheckpointFile) -> str | None:
-    """A pickle with BYOL's experiment state, in whose parameters haiku's first convolution is."""
+    """A pickle with BYOL's experiment state whose parameters include haiku's first convolution."""
     parameters = _networks(file.content).get("online_params", {})
     named_so = any(_INITIAL.fullmatch(module) for module in parameters)
     return "BYOL's experiment_state with haiku's parameters" if named_so else None
@@ -71,12 +71,12 @@ def _networks(content: Mapping[Any, Any]) -> dict[str, dict[str, Mapping[str, An
 
 
 def _arguments(inert: Any) -> tuple[Any, ...]:
-    """What a class of another project was built from: see transfer.checkpoints.reading.pickle_values.Inert."""
+    """The recorded arguments of another project's class: see transfer.checkpoints.reading.pickle_values.Inert."""
     return vars(inert).get("pickled_args", ()) if hasattr(inert, "__dict__") else ()
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A mapping, also where it is the only argument of one of haiku's own."""
+    """A mapping, either plain or as the only argument of haiku's mapping class."""
     for inner in (value, *_arguments(value)):
         if isinstance(inner, dict) and inner:
             return inner
@@ -84,7 +84,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _renamed(module: str, arrays: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """torchvision's names and the tensors of one of haiku's modules; nothing for one outside the ResNet."""
+    """torchvision's names and the tensors of one haiku module; empty for a module outside the ResNet."""
     place = _place(module)
     if place is None:
         return
@@ -99,7 +99,7 @@ def _renamed(module: str, arrays: Mapping[str, Any]) -> Iterator[tuple[str, Tens
 
 
 def _place(module: str) -> tuple[str, str] | None:
-    """torchvision's module, and "mean" or "var" where it is about a running average; None outside the ResNet."""
+    """torchvision's module, and "mean" or "var" for a running average; None outside the ResNet."""
     if match := _INITIAL.fullmatch(module):
         return ("conv1" if match[1] == "conv" else "bn1"), _average(match[2])
     if match := _BLOCK.fullmatch(module):

@@ -1,9 +1,9 @@
 """detectron2's own files: ``.pkl`` weights (ours, other converters', MSRA's) and the backbones of whole detectors.
 
-So are Detectron's, the predecessor's, ``{"blobs": …}``: its batch norms are a scale and an offset alone, as MSRA's are.
+Also the predecessor Detectron's ``{"blobs": …}``, whose batch norms are only a scale and an offset, as MSRA's are.
 
-What the network was trained on is not in the weights. It is taken from our proof beside a .pkl, from the config.yaml
-that detectron2 writes beside a detector, from the pixel statistics that old detectors hold, or assumed and printed.
+The weights do not record the network's input. It is read from our proof beside a .pkl, from the config.yaml that
+detectron2 writes beside a detector or from the pixel statistics in old detectors; else it is assumed and printed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PLACES = (("model",), ("blobs",), ())
 _LARGEST_CONFIG = 1 << 18  # bytes of a config.yaml; one has 10 kB
 _PREFIXES = ("backbone.bottom_up.", "backbone.", "")  # in an FPN, in a C4 detector, in weights for either
 _HEAD = "roi_heads."  # a C4 detector has res5 there
-_CAFFE2 = (  # in turn (detectron2:checkpoint/c2_model_loading.py)
+_CAFFE2 = (  # applied in this order (detectron2:checkpoint/c2_model_loading.py)
     (r"(?:res_)?conv1_(.+)", r"stem_conv1_\1"),
     (r"(.+)_branch1(_.+)", r"\1_shortcut\2"),
     (r"(.+)_branch2a(_.+)", r"\1_conv1\2"),
@@ -90,7 +90,7 @@ _REASONS = {
     "lr": "learning rate, no weights",
 }
 _MOMENTUM = "_momentum"  # Detectron keeps the optimiser's state beside each blob
-_EPSILON = 1e-5  # of the batch norms: with a variance of 1 less this, they scale and offset alone
+_EPSILON = 1e-5  # of the batch norms: with a variance of 1 minus this, they only scale and offset
 _MOST_CHANNELS = 2048
 _AFFINE = "batch norms that scale and offset alone"
 
@@ -114,7 +114,7 @@ DETECTRON = dataclasses.replace(
 
 
 def recognise(file: CheckpointFile) -> str | None:
-    """A stem under detectron2's name, bare or in a detector, or under Caffe2's."""
+    """A file with a stem under detectron2's name, bare or in a detector, or under Caffe2's."""
     state, _ = _state(file)
     if "conv1_w" in state and "res2_0_branch2a_w" in state:
         return "Caffe2's names, as in MSRA's .pkl"
@@ -127,7 +127,7 @@ def recognise(file: CheckpointFile) -> str | None:
 
 
 def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
-    """The backbone under torchvision's names, with res5 from wherever the detector has it."""
+    """The backbone under torchvision's names, with res5 from the detector's backbone or head."""
     choose(file, (_NETWORK,), network)
     state, path = _state(file)
     ours = {key: _from_caffe2(key) for key in state} if "conv1_w" in state else dict.fromkeys(state, "")
@@ -156,7 +156,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
 
 
 def _statistics(taken: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Running mean 0 and variance 1 - 1e-5 for each batch norm: with them detectron2's are the scale and the offset."""
+    """Running mean 0 and variance 1 - 1e-5 for each batch norm: with them detectron2's only scale and offset."""
     biases = {name: value for name, value in taken.items() if name.endswith(".bias") and len(value.shape) == 1}
     norms = {name.removesuffix(".bias"): value for name, value in biases.items() if len(value) <= _MOST_CHANNELS}
     means = {f"{name}.running_mean": torch.zeros_like(value) for name, value in norms.items()}
@@ -211,7 +211,7 @@ def _input(file: CheckpointFile, state: Mapping[str, Any]) -> PixelInput:
 
 
 def _from_config(file: CheckpointFile) -> PixelInput | None:
-    """What the config.yaml in a detector's folder says; None without one, or if it is not detectron2's."""
+    """The input recorded in a detector's config.yaml; None without one, or if it is not detectron2's."""
     try:
         model = yaml.safe_load(read_text(config := file.path.with_name("config.yaml"), _LARGEST_CONFIG))
         return PixelInput(
@@ -226,7 +226,7 @@ def _from_config(file: CheckpointFile) -> PixelInput | None:
 
 
 def _from_pixels(mean: Any, std: Any) -> PixelInput:
-    """Old detectors keep what they subtract and divide by: a larger blue than red is MSRA's order turned around."""
+    """The input from an old detector's pixel mean and std; the order is BGR if the first mean is below the last."""
     means, stds = (tuple(float(value) / 255 for value in np.asarray(values).reshape(-1)) for values in (mean, std))
     order = "BGR" if means[0] < means[-1] else "RGB"
     in_1x1 = order == "BGR" and max(stds) < 2 / 255

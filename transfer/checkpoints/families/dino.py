@@ -1,4 +1,4 @@
-"""DINO's training checkpoints. The teacher is what DINO evaluates; dino_resnet50_pretrain.pth is its bare backbone."""
+"""DINO's training checkpoints. DINO evaluates the teacher; dino_resnet50_pretrain.pth is its bare backbone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Hugging Face transformers' ResNets: pytorch_model.bin or model.safetensors, with or without the classifier.
 
-The files beside it are read where they are there: config.json says where the stride is, preprocessor_config.json the
+The files beside it are read if present: config.json gives the position of the stride, preprocessor_config.json the
 pixel mean and std.
 """
 
@@ -44,7 +44,7 @@ _ANY = first_match(_MODEL, _CLASSIFIER)
 
 
 def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
-    """The network, with what the json files beside it say of stride, mean and std."""
+    """The network, with stride, mean and std from the json files beside it."""
     raw = _ANY.extract(file, network)
     config, images = (config_beside(file, name) for name in ("config.json", "preprocessor_config.json"))
     changes: dict[str, Any] = {}

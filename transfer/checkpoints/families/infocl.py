@@ -1,4 +1,4 @@
-"""InfoCL (SimCLR, BYOL and Barlow Twins with its losses): a bare state dict whose shortcuts have names of their own."""
+"""InfoCL (SimCLR, BYOL and Barlow Twins with its losses): a bare state dict with its own names for the shortcuts."""
 
 from __future__ import annotations
 

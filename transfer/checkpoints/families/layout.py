@@ -31,10 +31,10 @@ from transfer.checkpoints.reading.read import MAX_TENSORS, CheckpointFile
 class Layout:
     """A family as a table entry; ``family()`` makes the Family.
 
-    Keys are compared without the wrappers' parts in them (base.WRAPPERS). Where a network is in a mapping of its own, a
-    slash says so: the prefix "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``; so
-    too in ``drop``, ``marks`` and ``absent``, and deeper. If a key matches both a network's prefix and a rule of
-    ``drop``, the longer match wins, so that the rule "" covers all other keys.
+    Keys are compared without the wrappers' parts in them (base.WRAPPERS). A slash marks a nested mapping:
+    "teacher/backbone." means the keys ``backbone.*`` of the mapping at key ``teacher``. The same holds in ``drop``,
+    ``marks`` and ``absent``, and at deeper levels. If a key matches both a network's prefix and a rule of ``drop``,
+    the longer match wins, so that the rule "" covers all other keys.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Layout:
     inside: tuple[tuple[str, ...], ...] = ((),)  # paths of keys to the state dict; () is the top level
     drop: Mapping[str, str] = dataclasses.field(default_factory=dict)  # key prefix → why it is left out; longest wins
     rename: tuple[tuple[str, str], ...] = ()  # regexes on a whole key without the prefix → torchvision's; all applied
-    marks: tuple[str, ...] = ()  # key prefixes that a file has, in the state dict or at its top level
-    absent: tuple[str, ...] = ()  # key prefixes that it has not, since they are a neighbour's
+    marks: tuple[str, ...] = ()  # key prefixes that a file must have, in the state dict or at its top level
+    absent: tuple[str, ...] = ()  # key prefixes that a file must lack: those of a similar family
     input: PixelInput = IMAGENET_INPUT
 
     def family(self) -> Family:
-        """The family as FAMILIES has it."""
+        """The Family for FAMILIES."""
         return Family(
             name=self.name, title=self.title, known_from=self.known_from, recognise=self.recognise, extract=self.extract
         )
 
     def recognise(self, file: CheckpointFile) -> str | None:
-        """Why ``file`` belongs to this family: the first place with all marks and a network; None without one."""
+        """The reason why ``file`` is of this family: the first place with all marks and a network; None without one."""
         places = self._places(file)
         if not places:
             return None
@@ -72,7 +72,7 @@ class Layout:
         )
 
     def extract(self, file: CheckpointFile, network: str | None) -> RawBackbone:
-        """The network asked for, everything else under ``dropped`` with a reason, or left over to be reported.
+        """The requested network; every other key is in ``dropped`` with a reason, or left over to be reported.
 
         With --family the identifying marks are not required.
         """
@@ -81,7 +81,7 @@ class Layout:
             raise InputError(f"{file.path}: nothing in it is laid out as in {self.title}")
         if len(places) > 1:
             both = " and ".join(map(_shown, places))
-            raise InputError(f"{file.path}: a network in both {both}; save the one you mean by itself")
+            raise InputError(f"{file.path}: a network in both {both}; save the one you need by itself")
         path, (flat, _) = next(iter(places.items()))
         present = self._present(flat)
         chosen = choose(file, present, network)
@@ -95,7 +95,7 @@ class Layout:
         )
 
     def _places(self, file: CheckpointFile) -> dict[tuple[str, ...], tuple[dict[str, Any], str]]:
-        """Path → (flat keys, which wrappers were taken out of them) wherever the marks and a network are."""
+        """Path → (flat keys, the wrappers removed from them) of every place with the marks and a network."""
         found = {}
         for path in self.inside:
             state = find(file.content, path)
@@ -153,9 +153,9 @@ class Layout:
 
 
 def first_match(*layouts: Layout) -> Family:
-    """One family of several layouts of a family; the first that recognises a file takes it. The first one names it.
+    """Combine several layouts into one family, named as the first; the first that recognises a file reads it.
 
-    The last is the plainest: with --family, a file without marks is read by the last layout that fits.
+    With --family, a file without marks is read by the last layout that fits, so the plainest one comes last.
     """
 
     def recognise(file: CheckpointFile) -> str | None:
@@ -170,7 +170,7 @@ def first_match(*layouts: Layout) -> Family:
 
 
 def _flat(state: Mapping[Any, Any], rules: tuple[str, ...], above: str = "") -> tuple[dict[str, Any], str]:
-    """The mapping's own entries, and those of the mappings in it that a rule names, under "key/…"."""
+    """The mapping's own entries, and under "key/…" those of nested mappings that a rule names."""
     inner = {
         key: _flat(value, rules, f"{above}{key}/")
         for key, value in state.items()

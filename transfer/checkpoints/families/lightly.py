@@ -1,7 +1,7 @@
 """lightly's ImageNet benchmarks: a checkpoint of pytorch_lightning whose evaluated network is always ``backbone``.
 
-Which one that is depends on the method: the trained one in most, the averaged teacher in DINO, and the averaged key
-encoder in earlier releases of MoCo v2.
+It depends on the method: the trained network in most, the averaged teacher in DINO, and the averaged key encoder in
+earlier releases of MoCo v2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ONE = Layout(
 
 
 def _two(evaluated: str, name: str, prefix: str) -> Layout:
-    """The evaluated network under ``backbone.`` and a second one, which marks the method."""
+    """The layout of a method: the evaluated network under ``backbone.`` and a second one, which marks the method."""
     return dataclasses.replace(_ONE, networks={evaluated: "backbone.", name: prefix}, marks=(prefix,))
 
 

@@ -1,6 +1,6 @@
-"""The config of OpenMMLab's libraries, which their checkpoints hold as the text of a Python file: read, never run.
+"""Read the config of OpenMMLab's libraries, which checkpoints hold as the text of a Python file, without running it.
 
-What is a literal or a ``dict(…)`` of such is read, and names that were assigned before; anything else is unknown.
+Literals, ``dict(…)`` of literals and names assigned before are evaluated; any other expression becomes None.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_PATH = re.compile(r"^\S+\.(?:py|ya?ml|json)$", re.MULTILINE)  # stands above the text of each file in it
-_LONGEST = 1 << 18  # characters of a text that is read
-_MOST = 200_000  # parts of its values, each counted as often as a name stands for it
-_MOST_KEYS = 128  # of one of its mappings, each of which may be copied again and again
+_PATH = re.compile(r"^\S+\.(?:py|ya?ml|json)$", re.MULTILINE)  # a line above the text of each file
+_LONGEST = 1 << 18  # characters of a text; longer ones are not read
+_MOST = 200_000  # parts of its values, counted again at each use of a name
+_MOST_KEYS = 128  # of one mapping, since mappings may be copied repeatedly
 
 
 def read(meta: Any) -> dict[str, Any]:
-    """The assignments of the config in a checkpoint's ``meta``; {} if there is none that can be read."""
+    """The assignments of the config in a checkpoint's ``meta``; {} if it is missing or unreadable."""
     found = [meta.get(key) for key in ("cfg", "config")] if isinstance(meta, dict) else []
     for config in found:
         if isinstance(config, dict):
@@ -28,7 +28,7 @@ def read(meta: Any) -> dict[str, Any]:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The assignments of a config's text, a later mapping merged into an earlier one as OpenMMLab's bases are."""
+    """The assignments of a config's text; a later mapping is merged into an earlier one, as with OpenMMLab's bases."""
     try:
         module = ast.parse(_PATH.sub("", text))
         config: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def find_all(value: Any, type_name: str) -> Iterator[dict[str, Any]]:
-    """Every mapping in ``value`` whose "type" is ``type_name``, once; a pickle's can share parts or hold itself."""
+    """Every mapping in ``value`` whose "type" is ``type_name``, once; a pickled one can share parts or hold itself."""
     todo, seen = [value], set()
     while todo:
         value = todo.pop()
@@ -59,7 +59,7 @@ def find_all(value: Any, type_name: str) -> Iterator[dict[str, Any]]:
 
 
 def _parts(value: Any, most: int) -> int:
-    """How many values a walk through ``value`` meets, counted up to ``most`` + 1."""
+    """Number of values that a walk through ``value`` visits, counted up to ``most`` + 1."""
     todo, count = [value], 0
     while todo and count <= most:
         value = todo.pop()
@@ -76,7 +76,7 @@ def _merged(base: Any, new: Any) -> Any:
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
-    """What the expression says; None where it is more than a literal, a dict(…) or a known name."""
+    """The expression's value; None where it is more than a literal, a dict(…) or a known name."""
     match node:
         case ast.Constant(value=value):
             return value

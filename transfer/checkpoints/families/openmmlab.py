@@ -1,7 +1,7 @@
-"""OpenMMLab's libraries and what grew out of them: OpenSelfSup, DenseCL, mmselfsup, mmpretrain.
+"""OpenMMLab's libraries and their relatives: OpenSelfSup, DenseCL, mmselfsup, mmpretrain.
 
-The config that a training checkpoint has in ``meta`` says where the stride is (style "caffe": in the 1×1 convolutions)
-and how images are normalised, BGR included. The trained network is ``backbone.``, in older releases once more in
+The config in a training checkpoint's ``meta`` gives the position of the stride (style "caffe": in the 1×1 convolutions)
+and the normalisation of images, BGR included. The trained network is ``backbone.``, in older releases once more in
 ``encoder_q.0.`` or ``online_net.0.``. After extract_backbone_weights.py a file has torchvision's layout.
 """
 
@@ -28,7 +28,7 @@ from transfer.checkpoints.families.layout import Layout, first_match
 from transfer.checkpoints.reading.read import CheckpointFile
 
 _AGAIN = "the online network once more"
-_LARGEST = 1e6  # of pixel statistics; also, no float can be made of any int
+_LARGEST = 1e6  # of pixel statistics; also, a huge int cannot become a float
 _MOMENTUM = ("encoder_k.0.", "target_net.0.")
 
 _ONE = Layout(
@@ -62,7 +62,7 @@ _ANY = first_match(
 
 
 def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
-    """The network, with what the config says of stride and input. InputError for other strides of its stages."""
+    """The network, with stride and input from the config. InputError for unsupported strides of its stages."""
     raw, config = _ANY.extract(file, network), mmconfig.read(file.content.get("meta"))
     model = config.get("model")
     backbone = model.get("backbone") if isinstance(model, dict) else None
@@ -73,7 +73,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
         changes["stride_in_1x1"] = backbone.get("style") == "caffe" and "layer1.0.conv3.weight" in raw.state
         for key, usual in (("strides", ["1", "2", "2", "2"]), ("dilations", ["1"] * 4)):
             given = backbone.get(key)
-            # Only numbers are spelled out: parts of a pickle can be shared 2^60 times.
+            # Only numbers are printed: parts of a pickle can be shared 2^60 times.
             shown = [f"{one}" if isinstance(one, int) else "?" for one in given[:8]] if _several(given) else []
             if shown != usual[: len(shown)]:
                 raise InputError(
@@ -86,10 +86,10 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
 
 
 def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean, std and order of the channels as in PixelInput; {} where the config does not say them."""
+    """Mean, std and order of the channels as in PixelInput; {} where the config lacks them."""
     model = config.get("model")
     inside = model.get("data_preprocessor") if isinstance(model, dict) else None
-    for place in (inside, config.get("data_preprocessor")):  # of mmengine: off unless it is said
+    for place in (inside, config.get("data_preprocessor")):  # mmengine's: to_rgb is off by default
         if isinstance(place, dict) and _three(place.get("mean")) and _three(place.get("std")):
             to_rgb = any(place.get(key) is True for key in ("to_rgb", "bgr_to_rgb"))
             return _statistics(place, to_rgb, 255.0)
@@ -97,7 +97,7 @@ def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
     for place in [*([written] if isinstance(written, dict) else []), *mmconfig.find_all(dict(config), "Normalize")]:
         if not (_three(place.get("mean")) and _three(place.get("std"))):
             continue
-        # mmcv's is for 0 to 255 and makes RGB unless told not to; torchvision's, of OpenSelfSup, is for RGB in [0, 1].
+        # mmcv's is for 0 to 255 and makes RGB by default; torchvision's, in OpenSelfSup, is for RGB in [0, 1].
         of_torchvision = "to_rgb" not in place and max(*place["mean"], *place["std"]) <= 1
         return _statistics(place, place.get("to_rgb", True) is True, 1.0 if of_torchvision else 255.0)
     return {}

@@ -1,4 +1,4 @@
-"""PAWS and SuNCEt: the encoder with both heads in it; ``pred`` only where a prediction head was asked for."""
+"""PAWS and SuNCEt: the encoder with both heads in it; ``pred`` only if trained with a prediction head."""
 
 from __future__ import annotations
 

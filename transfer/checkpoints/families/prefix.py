@@ -1,6 +1,6 @@
-"""Whatever network is under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
+"""The network under a prefix that the user names: ``python -m transfer convert FILE --prefix net.trunk.``
 
-For files that no other family knows. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
+For files of no other family. The prefix is one that ``python -m transfer inspect FILE`` prints: keys of nested
 mappings and the beginning of the tensors' names, joined by dots. It is the "network" of the proof. Under it are
 torchvision's names, or the numbers of ``nn.Sequential(*list(resnet.children())[:-1])``.
 """
@@ -29,14 +29,14 @@ OUTSIDE = "outside the prefix that was asked for"
 FIRST = "layer1.0.conv1.weight"
 SEQUENTIAL_FIRST = "4.0.conv1.weight"
 _STEM = "conv1.weight"
-_MOST, _LONGEST = 16, 200  # prefixes that are looked at, and letters of one: a hostile file can have any number
-# The second network of a pair, which follows the trained one.
+_MOST, _LONGEST = 16, 200  # prefixes tried, and letters per prefix: a hostile file can have any number
+# The momentum network of a pair.
 _FOLLOWER = re.compile(r"(?:^|[._])(?:k|t|key|ema|momentum|target|teacher|avg|averaged)(?:[._]|$)")
 _CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
 
 
 def named(inner: Mapping[str, Any]) -> dict[str, Any]:
-    """``inner`` with torchvision's names for the numbers of its ResNet's children; as it is without such numbers."""
+    """``inner`` with torchvision's names for the numbers of its ResNet's children; unchanged without such numbers."""
     if SEQUENTIAL_FIRST not in inner:
         return dict(inner)
     parts = {key: key.partition(".") for key in inner}

@@ -1,7 +1,7 @@
 """PyContrast: InsDis, PIRL, MoCo, InfoMin and their relatives, which train one ResNet on RGB images.
 
-Its CMC files are recognised and refused: two networks of half the width see one and two channels of another colour
-space, and no ResNet of detectron2's computes that.
+Its CMC files are recognised and refused: its two networks of half the width see one and two channels of another
+colour space, which no ResNet of detectron2 computes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     if _is_cmc(file):
         raise InputError(
             f"{file.path}: PyContrast's CMC has two ResNets of half the width (encoder1, encoder2) on one and two "
-            "channels of another colour space; that cannot become a backbone of detectron2's"
+            "channels of another colour space; that cannot become a backbone of detectron2"
         )
     return _LAYOUT.extract(file, network)
 

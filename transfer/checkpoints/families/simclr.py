@@ -1,7 +1,7 @@
 """SimCLR in torch: conversions of the TensorFlow checkpoints, and two reimplementations.
 
 None of them normalises its images, so their pixel mean is 0 and their std 1 for values in [0, 1]. SimCLR v1's
-conversion has torchvision's names and nothing that tells: name it with ``--family simclr``.
+conversion has torchvision's names without any mark: read it with ``--family simclr``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def recognise(file: CheckpointFile) -> str | None:
 
 
 def holds_two_encoders(file: CheckpointFile) -> bool:
-    """Whether the run was CMC's, whose backbone is no ResNet (see transfer/checkpoints/two_encoders.py)."""
+    """Whether the run trained CMC, whose backbone is not a ResNet (see transfer/checkpoints/two_encoders.py)."""
     return any(str(key).startswith("encoder1.") for key in file.content)
 
 
@@ -31,18 +31,18 @@ def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     if holds_two_encoders(file):
         raise InputError(
             f"{file.path}: CMC has two ResNets of half the width (encoder1, encoder2) that see luminance and "
-            "chrominance; that cannot become a backbone of detectron2's (python -m benchmarks run takes it for linear, "
+            "chrominance; that cannot become a backbone of detectron2 (python -m benchmarks run takes it for linear, "
             "low-shot and knn)"
         )
     return raw
 
 
 def read(file: CheckpointFile) -> RawBackbone:
-    """The tensors, with the pixel statistics of meta.json. InputError if it is about other tensors."""
+    """The tensors, with the pixel statistics of meta.json. InputError if meta.json describes other tensors."""
     meta = file.meta or {}
     wanted = meta["sha256"]
     sizes = [value.numel() * value.element_size() for value in file.content.values() if is_plain(value)]
-    if len(sizes) < len(file.content) or sum(sizes) > file.path.stat().st_size:  # which another file can claim
+    if len(sizes) < len(file.content) or sum(sizes) > file.path.stat().st_size:  # a hostile file can claim more
         raise InputError(f"{file.path}: holds other things than tensors of its own size, so meta.json is not about it")
     found = tensor_digest(file.content)
     if wanted != found:

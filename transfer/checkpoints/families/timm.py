@@ -1,7 +1,7 @@
-"""timm: a training checkpoint of its train.py, or a model of its hub with the config.json that lies beside it.
+"""timm: a training checkpoint of its train.py, or a model of its hub with the config.json beside it.
 
-timm's ResNets of standard stem have torchvision's names; without either mark a file of theirs is torchvision's. Where a
-training run kept an average of the weights, timm itself loads that.
+timm's ResNets with a standard stem have torchvision's names; without either mark such a file is read as torchvision's.
+If a training run kept averaged weights, timm itself loads those.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def recognise(file: CheckpointFile) -> str | None:
 def extract(file: CheckpointFile, network: str | None) -> RawBackbone:
     """The averaged network if there is one; pixel mean and std of config.json if it has them.
 
-    InputError for one that blurs before it goes to smaller maps: its tensors do not show that.
+    InputError for a ResNet with blur pooling before strided layers, which its tensors do not show.
     """
     raw = _ANY.extract(file, network)
     config = _config(file)

@@ -1,7 +1,7 @@
 """VISSL: the trunk of a training checkpoint in either of its layouts, DINO's teacher, or a bare trunk.
 
-DINO's teacher lies in the state of the loss, and is what VISSL's own script extracts for evaluation. What VISSL's
-convert_vissl_to_torchvision.py writes is torchvision's layout.
+DINO's teacher is in the state of the loss; VISSL's own script extracts it for evaluation. VISSL's
+convert_vissl_to_torchvision.py writes torchvision's layout.
 """
 
 from __future__ import annotations

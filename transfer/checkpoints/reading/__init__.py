@@ -1,1 +1,1 @@
-"""Checkpoint files of every format into plain values; no code in a file is run."""
+"""Read checkpoint files of every supported format into plain values; no code in a file is run."""

@@ -1,4 +1,4 @@
-"""detectron2's ``.pkl`` without running any code from it, see transfer.checkpoints.reading.safe_pickle.
+"""Read detectron2's ``.pkl`` without running any code from it, see transfer.checkpoints.reading.safe_pickle.
 
 Imports no torch. ``python -m transfer verify FILE.pkl`` reads one.
 """
@@ -55,5 +55,5 @@ def _parse(limited: Callable[[], LimitedStream], path: Path) -> dict[str, Any]:
 
 
 def first_sentence(error: BaseException) -> str:
-    """The first sentence of the error: torch's go on with advice that does not fit here."""
+    """The first sentence of the error: torch's errors continue with advice that does not apply here."""
     return " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__

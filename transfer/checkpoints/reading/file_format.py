@@ -15,10 +15,10 @@ from pretrain.common.errors import InputError
 
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY, PICKLE = "safetensors", "torch zip", "torch legacy", "pickle"
 _HEAD = 1024
-_LARGEST_LIST = 8 << 20  # bytes of a zip's list of its parts, for some 100,000 of them
+_LARGEST_LIST = 8 << 20  # bytes of a zip's directory, enough for about 100,000 parts
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950A86A20F9469CFC6C (torch:serialization.py)
 _ONNX = re.compile(rb"\x08[\x01-\x20](?:\x12.{0,40}(?:pytorch|onnx|tf2onnx|keras|skl)|:)", re.DOTALL)
-# Of protocols 2 to 5, 0, and 1.
+# The first bytes of pickles of protocols 2 to 5, 0, and 1.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((?:dp|lp|d|l)\d|c[\w.]+\n[\w.]+\n[()pq]|[}\]]q")
 _STARTS = {
     b"\x89HDF": "an HDF5 file (Keras?); this reads PyTorch, safetensors and pickle files",
@@ -60,7 +60,7 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def kind(path: Path) -> str:
-    """One of the four formats that are read. InputError in one line that names any other kind of file."""
+    """The file's format, one of the four supported ones. InputError in one line that names any other kind of file."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
@@ -115,7 +115,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def folder(path: Path) -> str:
-    """Explain why a folder other than a finished run's is not read, and which file in it to give."""
+    """Explain why this folder is not a finished run's, and which file in it to give."""
     names = sorted(item.name for item in path.iterdir() if item.is_file())
     tensorflow = [name for name in names if _TENSORFLOW.fullmatch(name)]
     if tensorflow:
@@ -142,22 +142,22 @@ def _shards(path: Path) -> str:
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a file's name is that of one of several files, as of model-00001-of-00002.safetensors."""
+    """Whether a file is by its name one of several shards, such as model-00001-of-00002.safetensors."""
     found = _SHARD.search(path.name)
-    return bool(found) and int(found[1]) > 1  # type: ignore[index]  # it is found
+    return bool(found) and int(found[1]) > 1  # type: ignore[index]  # found is not None here
 
 
 class _Bounded(io.FileIO):
-    """For zipfile, which reads an archive's list of parts at once, whatever its length."""
+    """A file for zipfile, which reads an archive's directory at once, whatever its length."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _LARGEST_LIST:
-            raise InputError("it lists more parts than any checkpoint has")
+            raise InputError("its zip directory lists more parts than any checkpoint has")
         return super().read(-1 if size is None else size)
 
 
 def zip_parts(path: Path) -> list[zipfile.ZipInfo]:
-    """The parts of a zip archive. Many types of errors for a damaged one, InputError for too long a list."""
+    """The parts of a zip archive. A damaged one raises many types of errors, too long a directory InputError."""
     with _Bounded(path) as stream, zipfile.ZipFile(stream) as archive:
         return archive.infolist()
 

@@ -1,4 +1,4 @@
-"""The objects that a pickle's calls give: plain data for the calls that are known here, else a record of the call.
+"""The results of a pickle's calls: plain data for the calls that are known here, else a record of the call.
 
 No class or function that a file names is looked up, imported or called, see safe_pickle.py. Imports no torch.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transfer.checkpoints.reading.safe_pickle import PlainUnpickler
 
 
-# Calls that are recorded although they are of the standard library or of numpy: they appear as settings in checkpoints.
+# Calls into the standard library or numpy that are recorded all the same: checkpoints hold them as settings.
 _RECORDED = re.compile(
     r"(?:datetime|pathlib|typing|enum|ipaddress|zoneinfo|numpy\.random|numpy\.ma\.core)\..*|"
     r"argparse\.Namespace|types\.SimpleNamespace|uuid\.UUID|decimal\.Decimal|fractions\.Fraction|functools\.partial|"
@@ -38,7 +38,7 @@ _RECORDED = re.compile(
 
 
 def record(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Inert:
-    """The call as a mapping, not made."""
+    """The call recorded as a mapping, without making it."""
     unpickler.limited.spend("copies", OBJECT_SIZE)
     return Inert.of(name, args)
 
@@ -49,7 +49,7 @@ def refuse(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
 
 
 def is_recorded(full: str) -> bool:
-    """Whether a call is recorded: of other projects all, of torch and numpy those of classes, and _RECORDED."""
+    """Whether a call is recorded: every call into other projects, of torch's and numpy's classes, and _RECORDED."""
     top, last = full.partition(".")[0], full.rpartition(".")[2]
     if top in ("torch", "numpy") and last[:1].isupper():
         return True
@@ -57,7 +57,7 @@ def is_recorded(full: str) -> bool:
 
 
 def _get_attribute(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
-    """Of what stands for another project's class or object: enumerations and methods are pickled so."""
+    """An attribute of another project's recorded class or object, as enumerations and methods are pickled."""
     target, attribute, *_ = args
     if isinstance(target, Inert):
         target = Named(vars(target)["pickled_class"], record)
@@ -67,7 +67,7 @@ def _get_attribute(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) 
 
 
 def _set_attribute(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> None:
-    """As dill does with the classes and functions that it describes."""
+    """Set an attribute of a recorded class or function, as dill's pickles do."""
     target, attribute, value = args
     if isinstance(target, Inert):
         target.fill({attribute: value} if isinstance(attribute, str) else {})
@@ -76,7 +76,7 @@ def _set_attribute(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) 
 
 
 def _get_from_module(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
-    """dill's way to name what is in a module."""
+    """An object of a module, as dill names it."""
     target, attribute, *_ = args
     known = isinstance(target, Named) and isinstance(attribute, str)
     return unpickler.find_class(target.name, attribute) if known else record(unpickler, name, args)
@@ -95,7 +95,7 @@ def _sequence(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> An
 
 
 def _mapping(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
-    """A dict or OrderedDict of a dict or of pairs; of a defaultdict, whose first argument makes values, none."""
+    """A dict or OrderedDict of a dict or of pairs; a defaultdict (its first argument makes values) starts empty."""
     made: dict[Any, Any] = OrderedDict() if name.endswith("OrderedDict") else {}
     pairs = next((value for value in args if isinstance(value, (dict, list, tuple))), ())
     unpickler.limited.spend("copies", ENTRY_SIZE * len(pairs))
@@ -106,7 +106,7 @@ def _mapping(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any
 
 
 def _subclass_instance(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Any:
-    """(class, base, the base's content): how protocols 0 and 1 have every object."""
+    """(class, base, the base's content): how protocols 0 and 1 store every object."""
     cls, _, content = args
     made = unpickler.call(cls, ())
     unpickler.limited.spend("copies", ENTRY_SIZE * len(content) if isinstance(content, (dict, list, tuple)) else 0)
@@ -120,15 +120,15 @@ def _subclass_instance(unpickler: PlainUnpickler, name: str, args: tuple[Any, ..
 def _bytes(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> bytes:
     data = args[0] if args else b""
     if isinstance(data, int):
-        raise InputError(f"the pickle asks for {name} of a length, which can fill the memory; refused")
+        raise InputError(f"the pickle asks for {name} with a length, which can fill the memory; refused")
     return data if isinstance(data, bytes) else _encode(unpickler, name, args)
 
 
 def _encode(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> bytes:
-    """How bytes lie in a pickle of protocol 2; never another codec."""
+    """How protocol 2 stores bytes; any other codec is refused."""
     text, encoding = args if len(args) == 2 else (*args, "latin1")
     if not (isinstance(text, str) and isinstance(encoding, str) and encoding in ("latin1", "latin-1")):
-        raise InputError(f"the pickle asks for {name} of something else than bytes; refused")
+        raise InputError(f"the pickle asks for {name} of something other than bytes; refused")
     unpickler.limited.spend("copies", len(text))
     return codecs.latin_1_encode(text)[0]
 
@@ -147,14 +147,14 @@ def _empty_array(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) ->
 
 
 def _array_from_buffer(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> np.ndarray:
-    """(bytes, type, shape, order, order of the axes): how protocol 5 has an array."""
+    """(bytes, type, shape, order, order of the axes): how protocol 5 stores an array."""
     data, dtype, shape, order, *axes = args
     array = _array(unpickler, (1, shape, dtype, order == "F", data))
     return array.transpose(axes[0]) if order == "K" and axes and axes[0] is not None else array
 
 
 def _array_of(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> np.ndarray:
-    """(function, its arguments, numpy's state, …): how dill and jax have an array."""
+    """(function, its arguments, numpy's state, …): how dill and jax store an array."""
     return _array(unpickler, args[2])
 
 
@@ -172,7 +172,7 @@ def _array(unpickler: PlainUnpickler, state: Any) -> PlainArray:
 
 
 def _named_tuple(unpickler: PlainUnpickler, name: str, args: tuple[Any, ...]) -> Named:
-    """dill's (name, fields, module, …)."""
+    """A namedtuple class from dill's (name, fields, module, …)."""
     full = f"{args[2]}.{args[0]}" if isinstance(args[0], str) and isinstance(args[2], str) else name
     return unpickler.named(full, record)
 

@@ -1,4 +1,4 @@
-"""What is made of a pickle without code: plain arrays, inert objects, and the stream whose use of resources is limited.
+"""The values that a pickle becomes without code (plain arrays, inert objects), and its stream with resource limits.
 
 Imports no torch. See safe_pickle.py.
 """
@@ -17,10 +17,10 @@ import numpy as np
 
 from pretrain.common.errors import InputError
 
-MAX_OPERATIONS = 4_000_000  # of a pickle, some 3 s: three lists of numbers, one for each of ImageNet's images
-MAX_MEMO = 1 << 32  # the memo's keys are below, as those in binary are: larger ones can have equal hashes
-MAX_KEY_PARTS = 10_000  # of keys that are tuples, sets or complex: their hashes can be made equal, and take long
-_COPIES = 4  # what a file may have copied in all, as a multiple of its size, beside _SPARE bytes
+MAX_OPERATIONS = 4_000_000  # of a pickle, about 3 s: three lists with one number per ImageNet image
+MAX_MEMO = 1 << 32  # memo keys are smaller, as in binary pickles: larger ones can have equal hashes
+MAX_KEY_PARTS = 10_000  # of keys that are tuples, sets or complex: their hashes can be made equal, and are slow
+_COPIES = 4  # bytes that a file may have copied in all: this multiple of its size, plus _SPARE
 _SPARE = 1 << 27
 _TOO = {"operations": "more", "copies": "larger", "keys": "deeper or longer"}
 MAX_DIMENSIONS = 64  # as numpy
@@ -32,25 +32,25 @@ Call = Callable[[Any, str, tuple[Any, ...]], Any]  # (unpickler, name, arguments
 
 
 class Inert(OrderedDict[Any, Any]):
-    """What a file calls, as a mapping with the items that the file sets; ``vars`` of it are the object's attributes.
+    """A recorded call, as a mapping with the items that the file sets; its ``vars`` are the object's attributes.
 
-    Beside them ``pickled_class``, its name; ``pickled_args``, what it was called with; ``pickled_items``, what was
-    appended; ``pickled_state``, attributes in another form than a dict.
+    Also in ``vars``: ``pickled_class``, its name; ``pickled_args``, the call's arguments; ``pickled_items``, the
+    appended items; ``pickled_state``, attributes in another form than a dict.
     """
 
     @classmethod
     def of(cls, name: str, args: tuple[Any, ...]) -> Inert:
-        """That of a call of ``name``."""
+        """The record of a call of ``name``."""
         made = cls()
         vars(made).update(pickled_class=name, pickled_args=args)
         return made
 
     def extend(self, items: Iterable[Any]) -> None:
-        """As a list does, where the object was one."""
+        """Append an item, for an object that was a list."""
         vars(self).setdefault("pickled_items", []).extend(items)
 
     def fill(self, state: Any) -> None:
-        """Take the attributes in ``state``, but for those that would hide a mapping's own or what is kept beside."""
+        """Take the attributes in ``state``, except those that would hide a mapping's own or a ``pickled_…`` one."""
         parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # (attributes, slots)
         if not all(part is None or isinstance(part, dict) for part in parts):
             vars(self)["pickled_state"] = state
@@ -62,19 +62,19 @@ class Inert(OrderedDict[Any, Any]):
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Named:
-    """A class or function that a file names, and what a call of it does: ``call(unpickler, name, args)``."""
+    """A class or function that a file names, and the function that replaces it: ``call(unpickler, name, args)``."""
 
     name: str
     call: Call
 
 
 class PlainArray(np.ndarray):
-    """An array that takes nothing from a pickle but numbers, as many as its shape says."""
+    """An array that takes only numbers from a pickle, as many as its shape says."""
 
     of_numbers = True
 
     def __setstate__(self, state: Any) -> None:
-        """Numpy's (version, shape, dtype, Fortran order, bytes)."""
+        """Set numpy's (version, shape, dtype, Fortran order, bytes)."""
         _, shape, dtype, fortran, data = state
         kind: Any = dtype.numpy()
         if kind is None:
@@ -87,7 +87,7 @@ class PlainArray(np.ndarray):
 
 
 def is_shape(value: Any) -> bool:
-    """Whether it is a tuple or list of sizes as an array can have them."""
+    """Whether it is a tuple or list of sizes that an array can have."""
     return (
         isinstance(value, (tuple, list))
         and len(value) <= MAX_DIMENSIONS
@@ -96,23 +96,23 @@ def is_shape(value: Any) -> bool:
 
 
 class PlainDtype:
-    """A type of numbers; that of records, text or objects is none."""
+    """A numeric dtype; records, text and objects are not numeric."""
 
     def __init__(self, spec: Any, *_: Any) -> None:
         match = _NUMBERS.fullmatch(spec if isinstance(spec, str) else "")
         self.order, self.spec = (match[1], match[2]) if match else ("", "")
 
     def __setstate__(self, state: Any) -> None:
-        """Numpy's (version, byte order, …), of which the rest is about records."""
+        """Set numpy's (version, byte order, …); the rest describes records."""
         self.order = state[1] if state[1] in ("<", ">") else ""
 
     def numpy(self) -> np.dtype | None:
-        """As numpy has it; None for what is no number."""
+        """numpy's dtype; None if it is not numeric."""
         return np.dtype(self.order + self.spec) if self.spec else None
 
 
 class LimitedStream:
-    """A stream that pickles are read from, and what they may still take."""
+    """A stream that pickles are read from, and the resources that they may still use."""
 
     def __init__(self, stream: IO[bytes] | Any, size: int) -> None:
         self.stream = stream
@@ -120,19 +120,19 @@ class LimitedStream:
         self.left = {"copies": _COPIES * size + _SPARE, "keys": MAX_KEY_PARTS}
 
     def inside(self, data: bytes) -> LimitedStream:
-        """A file in the file, which shares what they may take."""
+        """A stream of a file within the file, which shares its limits."""
         self.spend("copies", len(data))
         inner = LimitedStream(io.BytesIO(data), 0)
         inner.operations, inner.left = self.operations, self.left
         return inner
 
     def spend(self, what: str, amount: int) -> None:
-        """InputError where the file takes more of it than any checkpoint does: bytes, parts of keys."""
+        """Count ``amount`` of a resource; InputError where the file uses more of it than any checkpoint does."""
         self.left[what] -= amount
         if self.left[what] < 0:
             raise too(what)
 
 
 def too(what: str) -> InputError:
-    """The refusal of a file whose operations, copies or keys are beyond those of any checkpoint."""
+    """The error for a file with more operations, copies or keys than any checkpoint has."""
     return InputError(f"its {what} are {_TOO[what]} than those of any checkpoint; refused")

@@ -1,7 +1,7 @@
-"""Checkpoint files into plain tensors without running any code from them.
+"""Read checkpoint files into plain tensors without running any code from them.
 
-Safetensors files are read as such; torch files and plain pickles with an unpickler that calls nothing of what they ask
-for (safe_pickle.py, torch_files.py). Everything else is refused in one line that says what it is (file_format.py).
+torch files and plain pickles are read with an unpickler that makes none of the calls they ask for (safe_pickle.py,
+torch_files.py). Files of other formats are refused in one line that names the format (file_format.py).
 ``python -m transfer inspect FILE`` shows what is inside.
 """
 
@@ -23,11 +23,11 @@ from transfer.checkpoints.reading.detectron2_pkl import first_sentence
 from transfer.checkpoints.reading.pickle_values import Inert, PlainArray
 
 MAX_ENTRIES = 3_000_000
-MAX_TENSORS = 20_000  # each is compared with the names of all families, some 4 s; a ResNet-152 has 932
+MAX_TENSORS = 20_000  # each is compared with the names of all families, about 4 s; a ResNet-152 has 932
 MAX_MODULES_DEEP = 100
-LARGEST_HEADER = 8 << 20  # bytes of a safetensors file's, for more than MAX_TENSORS
-MAX_LETTERS = 1_000_000  # of the tensors' names together
-DEPTH = 6  # of nested mappings that are looked into; the sources look into five
+LARGEST_HEADER = 8 << 20  # bytes of a safetensors file's header, enough for more than MAX_TENSORS
+MAX_LETTERS = 1_000_000  # of all tensors' names together
+DEPTH = 6  # nested mappings are searched to this depth; the families search five levels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class CheckpointFile:
 
 
 def load_checkpoint(path: Path | str) -> CheckpointFile:
-    """Read a safetensors, torch or pickle file. InputError in one line for anything else, and for what needs code.
+    """Read a safetensors, torch or pickle file. InputError in one line for any other file, and for one that needs code.
 
-    In the mappings of the content, arrays are tensors, pickled modules their state dicts, and names can be printed.
+    In the returned content, arrays are tensors, pickled modules are their state dicts, and names are printable.
     """
     path = file_format.find_checkpoint(path)
     readers: dict[str, Callable[[Path], Any]] = {
@@ -62,7 +62,7 @@ def load_checkpoint(path: Path | str) -> CheckpointFile:
             raise InputError(f"holds a {type(content).__name__}, not a state dict; save model.state_dict()")
         _require_few(content)
         _make_plain(content)
-        _require_few(content)  # with what was in modules
+        _require_few(content)  # counts the modules' tensors too
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except MemoryError:
@@ -81,12 +81,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
     if LARGEST_HEADER < size < path.stat().st_size:
-        raise InputError(f"its header is larger than that of {MAX_TENSORS} tensors, and no ResNet's is; refused")
+        raise InputError(f"its header is larger than that of {MAX_TENSORS} tensors, more than any ResNet has; refused")
     return load_file(path)
 
 
 def _require_few(content: dict[Any, Any]) -> None:
-    """InputError where nested mappings have too many entries, each counted as often as a walk comes by."""
+    """InputError where nested mappings have too many entries; a shared entry counts once per mapping that holds it."""
     level, total, tensors, letters = [content], 0, 0, 0
     for _ in range(DEPTH):
         total += sum(map(len, level))
@@ -101,9 +101,9 @@ def _require_few(content: dict[Any, Any]) -> None:
 
 
 def _make_plain(content: dict[Any, Any]) -> None:
-    """Arrays into tensors, pickled modules into their state dicts, and names that cannot be printed into escapes."""
+    """Turn arrays into tensors, pickled modules into their state dicts, and unprintable names into escapes."""
     level, seen = [content], set()
-    made: dict[int, Any] = {}  # by id, since one array or module can have thousands of names; none is new in here
+    made: dict[int, Any] = {}  # by id, since one array or module can have thousands of names; all outlive this walk
     for _ in range(DEPTH):
         for mapping in level:
             for key, value in mapping.items():
@@ -125,7 +125,7 @@ def _plain(value: PlainArray | Inert) -> Any:
 
 
 def _state_dict(module: Any) -> dict[str, Tensor] | None:
-    """What state_dict() of a pickled module would be, from the attributes that each torch.nn.Module has; else None."""
+    """The state_dict() of a pickled module, from the attributes of every torch.nn.Module; None for other objects."""
     if not _is_module(module):
         return None
     found: dict[str, Tensor] = {}

@@ -1,9 +1,9 @@
-"""Pickles without running code from them: no class or function that a file names is looked up, imported or called.
+"""Read pickles without running code from them: no class or function that a file names is looked up or called.
 
-What a file names becomes a ``Named``; calling one gives plain data where pickle_calls.py knows how (Python's
-containers, numpy's arrays and scalars) and else an inert mapping with the arguments, ``Inert``. Calls of functions and
-classes of the standard library, torch and numpy that are not listed are refused. Time and memory are bounded by the
-file's size. Imports no torch.
+Each class or function that a file names becomes a ``Named``. A call of one gives plain data if pickle_calls.py knows it
+(Python's containers, numpy's arrays and scalars), else ``Inert``, an inert mapping with the arguments. Calls into the
+standard library, torch and numpy that are not listed are refused. Time and memory are bounded by the file's size.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from transfer.checkpoints.reading.pickle_values import (
     too,
 )
 
-MAX_ARGUMENTS = 16  # of the calls that are more than recorded
+MAX_ARGUMENTS = 16  # of a call that is evaluated, not only recorded
 _PLAIN_KEYS = (str, bytes, bool, float, NoneType)
 _CONTAINERS = (dict, OrderedDict, list, set)
 
 
 class PlainUnpickler(pickle._Unpickler):
-    """Python's unpickler with operations that touch nothing but what the file itself has made; no persistent ids.
+    """Python's unpickler, with operations that change only objects the file itself has made; no persistent ids.
 
-    It is the one written in Python, whose operations can be replaced, and whose memo has no holes to fill.
+    It extends the pure-Python unpickler, whose operations can be replaced and whose memo is a dict without gaps.
     """
 
     memo: dict[int, Any]
-    owned: tuple[type, ...] = ()  # types beside those of this module whose objects only a file makes
+    owned: tuple[type, ...] = ()  # more types (beside this module's) whose objects only a file makes
     known: ClassVar[dict[str, Call]] = CALLS
 
     def __init__(self, limited: LimitedStream) -> None:
@@ -50,7 +50,7 @@ class PlainUnpickler(pickle._Unpickler):
         self.limited = limited
 
     def load(self) -> Any:
-        """The object whose pickle is next in the stream. InputError or any other error for a damaged one."""
+        """The object of the next pickle in the stream. InputError or any other error for a damaged one."""
         self.read, self.readline = self.limited.stream.read, self.limited.stream.readline
         self.stack: list[Any] = []
         self.metastack: list[list[Any]] = []
@@ -66,13 +66,13 @@ class PlainUnpickler(pickle._Unpickler):
         raise too("operations")
 
     def pop_mark(self) -> list[Any]:
-        """What has been put on the stack since the last mark."""
+        """The objects put on the stack since the last mark."""
         items, self.stack = self.stack, self.metastack.pop()
         self.append = self.stack.append
         return items
 
     def find_class(self, module: str, name: str) -> Any:
-        """A name for it, whatever it is."""
+        """The ``Named`` of any class or function; nothing is imported."""
         if (module, name) in _compat_pickle.NAME_MAPPING:
             module, name = _compat_pickle.NAME_MAPPING[(module, name)]
         module = _compat_pickle.IMPORT_MAPPING.get(module, module)
@@ -80,19 +80,19 @@ class PlainUnpickler(pickle._Unpickler):
         return self.named(full, self.known.get(full) or (record if is_recorded(full) else refuse))
 
     def named(self, name: str, call: Call) -> Named:
-        """A name of the file's, which takes room."""
+        """A ``Named`` that the file asks for, counted against its memory limit."""
         self.limited.spend("copies", len(name))
         return Named(name, call)
 
     def call(self, target: Any, args: Any) -> Any:
-        """What stands for ``target(*args)``."""
+        """The plain data or record that replaces ``target(*args)``."""
         if isinstance(target, Named) and isinstance(args, tuple):
             if target.call is not record and len(args) > MAX_ARGUMENTS:
                 refuse(self, target.name, args)
             return target.call(self, target.name, args)
         if isinstance(target, Inert) and isinstance(args, tuple):  # a class that another call has made
             return record(self, vars(target)["pickled_class"], args)
-        raise InputError("the pickle calls what is no class or function; refused")
+        raise InputError("the pickle calls an object that is no class or function; refused")
 
     def require_keys(self, keys: Iterable[Any]) -> None:
         """InputError for keys whose hashes take long or can be made equal."""
@@ -110,7 +110,7 @@ class PlainUnpickler(pickle._Unpickler):
                     raise InputError("a key is a number of more than 1000 bits, which no checkpoint has; refused")
                 parts.extend(inner)
 
-    # The operations. Those that only push numbers, text and empty containers, or move things, are Python's.
+    # The operations. Those that only push numbers, text and empty containers, or move objects, are Python's own.
 
     def _put(self) -> None:
         place = int(self.readline()[:-1])
@@ -163,7 +163,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _top(self, *kinds: type) -> Any:
         if type(self.stack[-1]) not in kinds:
-            raise InputError("the pickle fills what is no container of its own; refused")
+            raise InputError("the pickle fills an object that is no container of its own; refused")
         return self.stack[-1]
 
     def _reduce(self) -> None:
@@ -200,12 +200,12 @@ class PlainUnpickler(pickle._Unpickler):
             self.limited.spend("copies", target.nbytes)
         elif isinstance(target, PlainDtype):
             target.__setstate__(state)
-        elif type(target) not in _CONTAINERS and not isinstance(target, self.owned):  # whose attributes are not kept
+        elif type(target) not in _CONTAINERS and not isinstance(target, self.owned):  # their attributes are not kept
             what = target.name if isinstance(target, Named) else f"an object of {type(target).__name__}"
             raise InputError(f"the pickle changes {what}, which is not its own; refused")
 
     def _unknown(self) -> None:
-        raise pickle.UnpicklingError("an operation or extension that is none of a checkpoint's")
+        raise pickle.UnpicklingError("an operation or extension that no checkpoint uses")
 
     dispatch: ClassVar[dict[int, Any]] = {
         **dict.fromkeys(range(256), _unknown),

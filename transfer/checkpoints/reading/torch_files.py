@@ -1,6 +1,6 @@
-"""What torch.save writes, a zip archive or the older format in one stream, and pickles that hold tensors.
+"""Read the files of torch.save (a zip archive, or the older format in one stream) and pickles that hold tensors.
 
-Torch's own reader is not used: it calls what the file asks for of a list, once for each name it does not know, and
+torch's own reader is not used: it calls listed functions as the file asks, reports unknown names one at a time, and
 bounds neither time nor memory. Tensors of an archive are mapped into memory. See safe_pickle.py.
 """
 
@@ -24,7 +24,7 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the older format (torch:seri
 
 
 def read_zip(path: Path) -> Any:
-    """The object in torch's zip archive. InputError for a damaged one; other errors for what no torch.save writes."""
+    """The object in torch's zip archive. InputError for a damaged one; other errors for one not from torch.save."""
     infos = zip_parts(path)
     with path.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -52,27 +52,27 @@ def read_zip(path: Path) -> Any:
 
 
 def _place(info: zipfile.ZipInfo, mapped: mmap.mmap) -> tuple[int, int]:
-    """Start and length of a part's bytes, by its own header: names in there can be longer than in the list of parts."""
-    if info.compress_type != zipfile.ZIP_STORED:  # mapped into memory it would be taken for numbers
+    """Start and length of a part's bytes, by its own header: the name there can be longer than in the directory."""
+    if info.compress_type != zipfile.ZIP_STORED:  # mapped into memory, compressed bytes would be read as numbers
         raise InputError("a compressed zip archive, not as torch.save writes it; save it anew")
     lengths = mapped[info.header_offset + 26 : info.header_offset + 30]
     start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
     if info.header_offset < 0 or len(lengths) < 4 or start + info.file_size > len(mapped):
-        raise InputError("truncated: a part of the archive is not in it")
+        raise InputError("truncated: the archive lacks one of its parts")
     return start, info.file_size
 
 
 def _require_whole(infos: list[zipfile.ZipInfo], places: dict[str, tuple[int, int]], stream: io.BufferedReader) -> None:
-    """InputError if a part does not have its checksum; torch can leave all of them out, and then they are 0."""
+    """InputError if a part's checksum is wrong; torch can leave out all checksums, and then they are 0."""
     if not any(info.CRC for info in infos):
         return
     wrong = [info.filename for info in infos if _checksum(stream, *places[info.filename]) != info.CRC]
     if wrong:
-        raise InputError(f"damaged: {len(wrong)} parts do not have their checksum, the first is {wrong[0]}")
+        raise InputError(f"damaged: {len(wrong)} parts have a wrong checksum, the first is {wrong[0]}")
 
 
 def _checksum(stream: io.BufferedReader, start: int, size: int) -> int:
-    """Of so many bytes, read in pieces: a mapping that is looked at counts as memory."""
+    """CRC-32 of ``size`` bytes, read in pieces: pages of a mapping that were read count as memory."""
     stream.seek(start)
     found = 0
     while size and (data := stream.read(min(size, 1 << 20))):
@@ -81,7 +81,7 @@ def _checksum(stream: io.BufferedReader, start: int, size: int) -> int:
 
 
 def read_legacy(limited: LimitedStream, whole: torch.UntypedStorage) -> Any:
-    """The object in torch's older format: four pickles, keys, and the storages' bytes. ``whole``: the same file."""
+    """The object in torch's older format: four pickles, keys, and the storages' bytes. ``whole`` is the same file."""
     storages: dict[Any, Storage] = {}
     views: dict[Any, Storage] = {}
 
@@ -101,8 +101,8 @@ def read_legacy(limited: LimitedStream, whole: torch.UntypedStorage) -> Any:
         return views[view_key]
 
     if TorchUnpickler(limited).load() != MAGIC or TorchUnpickler(limited).load() != VERSION:
-        raise InputError("not of a version of torch's older format that there is")
-    TorchUnpickler(limited).load()  # about the machine
+        raise InputError("an unknown version of torch's older format")
+    TorchUnpickler(limited).load()  # describes the machine
     content = TorchUnpickler(limited, storage).load()
     keys = TorchUnpickler(limited).load()
     for key in keys:
@@ -111,7 +111,7 @@ def read_legacy(limited: LimitedStream, whole: torch.UntypedStorage) -> Any:
         limited.stream.seek(8, io.SEEK_CUR)  # the number of elements again
         start = limited.stream.tell()
         if start + found.nbytes() > whole.nbytes():
-            raise EOFError("it ends before its end")
+            raise EOFError("it ends before its last tensor")
         found.copy_(whole[start : start + found.nbytes()])
         limited.stream.seek(found.nbytes(), io.SEEK_CUR)
     if storages:
@@ -120,7 +120,7 @@ def read_legacy(limited: LimitedStream, whole: torch.UntypedStorage) -> Any:
 
 
 def read_stream(path: Path, *, legacy: bool) -> Any:
-    """The object in a file of torch's older format, or in a pickle as Python's own module writes it."""
+    """The object in a file of torch's older format, or in a pickle written by Python's own module."""
     with path.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
     limited = LimitedStream(mapped, len(mapped))

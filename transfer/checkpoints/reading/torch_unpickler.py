@@ -1,6 +1,6 @@
-"""Rebuilds the tensors of torch's pickles without torch's own code, from storages that the file's reader gives.
+"""Rebuild the tensors of torch's pickles without torch's own code, from storages that the file's reader gives.
 
-See safe_pickle.py for what is done with all else in them, torch_files.py for the files.
+safe_pickle.py handles all other objects in them, torch_files.py reads the files.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ class Storage:
 
 
 def require_key(key: Any) -> None:
-    """InputError for a storage's key of another kind than torch's, which could take for ever to compare."""
+    """InputError for a storage key that is not of torch's types: others could take for ever to compare."""
     if type(key) not in (str, int):
-        raise InputError("a storage whose key is no text or number; refused")
+        raise InputError("a storage key is neither text nor a number; refused")
 
 
 def bytes_of(count: Any, dtype: torch.dtype, most: int) -> int:
-    """Of so many elements. InputError if that is more than ``most``."""
+    """Size in bytes of ``count`` elements. InputError if it exceeds ``most``."""
     if type(count) is not int or not 0 <= count <= most // dtype.itemsize:
         raise InputError("truncated, damaged: a storage is larger than its part of the file")
     return count * dtype.itemsize
 
 
 class TorchUnpickler(PlainUnpickler):
-    """Also rebuilds tensors; ``storage(dtype, key, location, count, …)`` gives what persistent ids are about.
+    """Also rebuilds tensors; ``storage(dtype, key, location, count, …)`` gives the storages that persistent ids name.
 
-    Gradients, hooks and attributes are left out, subclasses are tensors.
+    Gradients, hooks and attributes are left out, subclasses become plain tensors.
     """
 
     owned = (Tensor,)
@@ -77,7 +77,7 @@ class TorchUnpickler(PlainUnpickler):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """Types of numbers and the like as they are, all else a name."""
+        """torch's dtypes and similar constants as they are, a ``Named`` for anything else."""
         value = vars(torch).get(name) if module == "torch" else None
         return value if isinstance(value, _CONSTANTS) else super().find_class(module, name)
 
@@ -101,7 +101,7 @@ class TorchUnpickler(PlainUnpickler):
         _require_inside(storage, dtype, offset, size, stride)
         tensor = torch.empty(0, dtype=dtype).set_(storage.data, offset, tuple(size), tuple(stride))
         if isinstance(bits, dict) and bits:
-            bytes_of(tensor.numel(), dtype, storage.data.nbytes())  # it is copied, and strides of 0 make it endless
+            bytes_of(tensor.numel(), dtype, storage.data.nbytes())  # it is copied, and strides of 0 can make it huge
             self.limited.spend("copies", tensor.numel() * dtype.itemsize)
             tensor = tensor.conj().resolve_conj() if bits.get("conj") else tensor
             tensor = -tensor if bits.get("neg") else tensor
@@ -115,7 +115,7 @@ class TorchUnpickler(PlainUnpickler):
         return self.call(args[0], args[2])
 
     def _from_device(self, name: str, args: tuple[Any, ...]) -> Tensor:
-        """(array or tensor, type, device, gradient): of other devices than CPU and CUDA."""
+        """(array or tensor, type, device, gradient): a tensor of a device other than CPU and CUDA."""
         data, dtype, *_ = args
         data = to_tensor(data) if isinstance(data, PlainArray) else data
         if data.numel() * data.element_size() > data.untyped_storage().nbytes():
@@ -129,7 +129,7 @@ class TorchUnpickler(PlainUnpickler):
         return torch.empty_strided(tuple(size), tuple(stride), dtype=dtype, device="meta")
 
     def _sparse(self, name: str, args: tuple[Any, ...]) -> Tensor:
-        """A tensor of that size and type without the numbers: none here uses a sparse one."""
+        """A tensor of that size and type without the numbers: sparse tensors are not used here."""
         layout, parts = args
         values, size = parts[1:3] if layout == torch.sparse_coo else parts[2:4]
         _require_shape(size)
@@ -137,7 +137,7 @@ class TorchUnpickler(PlainUnpickler):
         return torch.sparse_coo_tensor(*none, tuple(size), check_invariants=True)
 
     def _quantised(self, name: str, args: tuple[Any, ...]) -> Tensor:
-        """A tensor of that size and type without the numbers: none here uses a quantised one."""
+        """A tensor of that size and type without the numbers: quantised tensors are not used here."""
         storage, offset, size, stride, *_ = args
         _require_inside(storage, storage.dtype, offset, size, stride)
         bytes_of(math.prod(size), storage.dtype, storage.data.nbytes())
@@ -152,7 +152,7 @@ class TorchUnpickler(PlainUnpickler):
         return self.find_class("torch", name.removeprefix("torch."))
 
     def _storage_in_bytes(self, name: str, args: tuple[Any, ...]) -> Any:
-        """A file of the older format in a pickle that Python's own module wrote."""
+        """The content of a file of torch's older format, inside a pickle written by Python's own module."""
         from transfer.checkpoints.reading.torch_files import read_legacy
 
         data = args[0]
@@ -161,13 +161,13 @@ class TorchUnpickler(PlainUnpickler):
 
 
 def _require_shape(*shapes: Any) -> None:
-    """InputError for sizes or strides as no array has them: copies of very long ones fill the memory."""
+    """InputError for sizes or strides that no array can have: copies of very long ones fill the memory."""
     if not all(map(is_shape, shapes)):
-        raise InputError("damaged: a tensor's size is none that there is")
+        raise InputError("damaged: a tensor has an impossible size")
 
 
 def _require_inside(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> None:
-    """InputError for a tensor that reaches beyond its storage, for which torch would make it larger."""
+    """InputError for a tensor that reaches beyond its storage, which torch would enlarge."""
     good = is_shape([offset]) and is_shape(size) and is_shape(stride) and len(size) == len(stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if good else 0
     if not good or (0 not in size and (last + 1) * dtype.itemsize > storage.data.nbytes()):
@@ -175,7 +175,7 @@ def _require_inside(storage: Storage, dtype: torch.dtype, offset: Any, size: Any
 
 
 def to_tensor(array: PlainArray) -> Any:
-    """A tensor of its own for an array of numbers, whatever its byte order; as it is where torch has no such type."""
+    """A copy of a numeric array as a tensor, whatever its byte order; the array itself if torch lacks its dtype."""
     if not array.of_numbers:
         return array
     native = np.array(array.view(np.ndarray), dtype=array.dtype.newbyteorder("="))

@@ -1,1 +1,1 @@
-"""Evaluators behind detectron2's DatasetEvaluator."""
+"""Evaluators with detectron2's DatasetEvaluator interface."""

@@ -1,4 +1,4 @@
-"""PASCAL VOC's AP as detectron2 computes it, but as the mean over the classes that the test set really tests.
+"""PASCAL VOC's AP as detectron2 computes it, but averaged only over the classes with an object in the test set.
 
 Source: detectron2/evaluation/pascal_voc_evaluation.py, whose computation for each class is used unchanged.
 """
@@ -14,7 +14,7 @@ from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
 
 class VOCEvaluator(PascalVOCDetectionEvaluator):
-    """detectron2's evaluator without the classes that have no test object, difficult objects not counted.
+    """detectron2's evaluator without the classes that have no test object; difficult objects do not count.
 
     detectron2 gives such a class AP 0, so that a perfect detector does not reach 100; COCO's evaluator leaves it out.
     Where every class has a test object the results are detectron2's.
@@ -24,7 +24,7 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
     _predictions: dict[int, list[str]]
 
     def __init__(self, dataset_name: str) -> None:
-        """``dataset_name`` has dirname, split, year and thing_classes in its metadata, as detectron2 wants them."""
+        """``dataset_name`` needs dirname, split, year and thing_classes in its metadata, as detectron2 requires."""
         super().__init__(dataset_name)
         images = Path(self._image_set_path).read_text(encoding="utf-8").split()
         objects = [one for image in images for one in parse_rec(self._anno_file_template.format(image))]
@@ -36,12 +36,12 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"bbox": {"AP", "AP50", "AP75"}} in percent, −1 (undefined, as COCO writes it) where no class is tested.
 
-        None in a process that is not the first of several.
+        None on ranks other than 0.
         """
         if not self.tested:
             return {"bbox": {"AP": -1.0, "AP50": -1.0, "AP75": -1.0}}
         given = self._predictions
-        # detectron2 numbers the classes by their place in the list of names, which is the shorter one here.
+        # detectron2 numbers the classes by their place in the list of names, which is shortened here.
         self._predictions = {place: given[number] for place, number in enumerate(self.tested) if number in given}
         try:
             return super().evaluate()
@@ -50,7 +50,7 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
 
 
 def classes_tested(dataset_name: str) -> int:
-    """How many classes have a test object that counts: one that is not difficult (VOC), one that is no crowd (COCO)."""
+    """Number of classes with a test object that counts: one that is not difficult (VOC) or not a crowd (COCO)."""
     meta = MetadataCatalog.get(dataset_name)
     if meta.evaluator_type == "pascal_voc":
         return len(VOCEvaluator(dataset_name).tested)
