@@ -1,6 +1,6 @@
-"""Predictive and superfluous nats of frozen features: bounds of pretrain/information/estimate.py, by the seed.
+"""Predictive and superfluous nats of frozen features: bounds of pretrain/information/estimate.py, per seed.
 
-Two augmented views of each image drawn from the training split; half of the images are fitted on, half reported on.
+Two augmented views of each image drawn from the training split; half of the images fit the bounds, half report them.
 The record's config has every bound with its 95 % interval of a bootstrap over images.
 """
 
@@ -30,7 +30,7 @@ LABELS = {
 
 
 def information_config(profile: str, seed: int = 0) -> InformationConfig:
-    """The settings of ``profile``; compare only results of the same."""
+    """The settings of ``profile``; only results of one profile are comparable."""
     from pretrain.information.two_views import InformationConfig
 
     about = PROFILES[profile]
@@ -40,7 +40,7 @@ def information_config(profile: str, seed: int = 0) -> InformationConfig:
 
 
 def check(root: DataRoot, profile: str) -> None:
-    """InputError where the training split has too few images."""
+    """InputError if the training split has too few images."""
     needed, count = (
         IMAGES_PER_DIMENSION * PROFILES[profile].information_dim,
         root.section("imagenet")["counts"]["train"],
