@@ -1,4 +1,4 @@
-# One command for each job; `make help` lists them. Each makes .venv first if it is missing or out of date.
+# One command per job; `make help` lists them. Each makes .venv first if it is missing or out of date.
 VENV = .venv
 PROFILE = demo
 # Between quotes no shell expands ~.
@@ -11,9 +11,9 @@ help:  ## list these commands
 	@echo "make TARGET [NAME=value …]"
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile
 	@echo "VENV=  uses the current environment's python3 as it is and installs nothing"
-	@echo "CHECKPOINTS is split at spaces: its paths may hold none; elsewhere quote them: FILE='/path/a b.pth'"
+	@echo "CHECKPOINTS is split at spaces: its paths must not contain any; elsewhere quote them: FILE='/path/a b.pth'"
 
-setup:  ## make .venv (about two minutes, 6 GB) unless it is there
+setup:  ## make .venv (about two minutes, 6 GB) unless it exists
 	@tools/setup.sh $(call path,$(VENV))
 
 benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
@@ -28,17 +28,17 @@ lint: setup  ## ruff and mypy
 	$(PYTHON) -m mypy
 
 pretrain: setup  ## one pretraining run: PRESET=smoke-superinfo DATA=folder ARGS="--seed 1"
-	$(if $(and $(PRESET),$(DATA)),,$(error say what: make pretrain PRESET=smoke-superinfo DATA=folder))
+	$(if $(and $(PRESET),$(DATA)),,$(error give the arguments, as in: make pretrain PRESET=smoke-superinfo DATA=folder))
 	$(PYTHON) -m pretrain $(PRESET) --data $(call path,$(DATA)) $(ARGS)
 
 convert: setup  ## a checkpoint into detectron2's format, with proof: FILE=/path/a.pth
-	$(if $(FILE),,$(error say what: make convert FILE=/path/a.pth))
+	$(if $(FILE),,$(error give the arguments, as in: make convert FILE=/path/a.pth))
 	$(PYTHON) -m transfer convert $(call path,$(FILE)) $(ARGS)
 
-tables: setup  ## the tables of PROFILE from the records that are there
+tables: setup  ## the tables of PROFILE from the existing records
 	$(PYTHON) -m benchmarks tables $(PROFILE)
 
-# DATA_DIR may be a folder of the user's: only data roots go, and what killed preparations left.
+# DATA_DIR may be a folder of the user's: only data roots go, and leftovers of killed preparations.
 clean:  ## remove prepared data and features; records, checkpoints, converted weights and tables stay
 	rm -rf "$${RESULTS_DIR:-results}/features"
 	data="$${DATA_DIR:-$${RESULTS_DIR:-results}/data}"; \

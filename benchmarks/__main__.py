@@ -1,6 +1,6 @@
 """Evaluate checkpoints on downstream tasks and collate the results.
 
-python -m benchmarks prepare emoji|voc|coco|imagenet …     lay a data root under results/data
+python -m benchmarks prepare emoji|voc|coco|imagenet …     write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
@@ -40,7 +40,7 @@ MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no mor
 
 
 def _columns(arguments: RunArguments) -> tuple[Column, ...]:
-    """Each task on each data root that has its layout. InputError for an unknown task, or one without data."""
+    """Each task on each data root that has its layout. InputError for an unknown task or one without data."""
     from benchmarks.plan import Column
 
     if strange := [seed for seed in arguments.seed if not 0 <= seed <= MOST_SEED]:
@@ -71,7 +71,7 @@ def run_main(argv: list[str]) -> int:
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
     executor, opts, columns = _executor(arguments.workers), _opts(arguments.opts), _columns(arguments)
     if opts and not any(TASKS[column.task].detects for column in columns):
-        raise InputError("--opts are detectron2's, and none of these tasks trains a detector: leave them out")
+        raise InputError("--opts apply only to detectors, and none of these tasks trains a detector: leave them out")
     plan = Plan(
         profile=arguments.profile,
         columns=columns,
@@ -86,7 +86,7 @@ def run_main(argv: list[str]) -> int:
     plan = resolve_columns(plan, executor)
     ready = import_all(checkpoints, executor)
     if idle := [one.label for one in ready if not plan.specs(one)]:
-        raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; take --task linear low-shot knn")
+        raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; give --task linear low-shot knn")
     check_detectors(plan, ready, executor)
     saved: list[Path] = []
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
@@ -95,7 +95,7 @@ def run_main(argv: list[str]) -> int:
     ran = executor.run(jobs)
     print(*saved, sep="\n", end="\n" if saved else "")
     asked = [(one.label, spec) for one in ready for spec in plan.specs(one)]
-    # With what was recorded on these data before, so that the table grows from one command to the next.
+    # With earlier records on these data, so that the table grows from one command to the next.
     names = dict.fromkeys(column.root.name for column in columns)
     before = [pair for name in names for pair in recorded(arguments.profile, name)]
     known = [pair for pair in before if pair[1] not in {spec for _, spec in asked}]
@@ -103,11 +103,11 @@ def run_main(argv: list[str]) -> int:
 
 
 BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}
-"""Task with masks → the same without, for data that have none."""
+"""Task with masks → the same task without, for data without masks."""
 
 
 def _gpus(asked: int | None, profile: str) -> int:
-    """How many GPUs a detector uses."""
+    """Number of GPUs that a detector uses."""
     have = len(visible_gpus())
     if asked is None:
         return have if PROFILES[profile].every_gpu else min(1, have)
@@ -183,7 +183,7 @@ def show_main(argv: list[str]) -> int:
     if arguments.count < 1:
         raise InputError("--count: give 1 or more")
     record = arguments.record
-    if not record.is_file():  # its name alone finds one that a migration has moved
+    if not record.is_file():  # a record that a migration has moved is found by its name
         record = next(ResultsStore().root.glob(f"*/{glob.escape(record.name)}"), record)
     if not record.is_file():
         raise InputError(f"{record} is not a file")

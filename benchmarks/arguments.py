@@ -25,7 +25,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def default_workers() -> int:
-    """One worker per GPU, on a machine without any one per core."""
+    """One worker per GPU; without GPUs one per core."""
     if gpus := visible_gpus():
         return len(gpus)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -36,7 +36,7 @@ class SuiteArguments:
     """Data, pretraining, conversion, every task, the table; done work is skipped."""
 
     suite: tyro.conf.Positional[str]
-    """smoke, demo, paper, one that a plugin registers, or the path of a .toml file."""
+    """smoke, demo, paper, a suite that a plugin registers, or the path of a .toml file."""
     checkpoint: tuple[str, ...] = ()
     """Your own checkpoints as further rows, each NAME=PATH or PATH."""
     workers: int = dataclasses.field(default_factory=default_workers)
@@ -56,13 +56,13 @@ class RunArguments:
     checkpoint: tuple[str, ...]
     """Checkpoint files, NAME=PATH or PATH."""
     data: tuple[Path, ...]
-    """Data roots made by `python -m benchmarks prepare`; each task runs on every one that has its layout."""
+    """Data roots made by `python -m benchmarks prepare`; each task runs on every root that has its layout."""
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
     profile: ProfileName = "paper"
     """Sizes and iterations: paper is the published protocol; demo and smoke fit a CPU."""
     rerun: Rerun = "missing"
-    """What to do about runs that a record exists for; failed ones count as missing."""
+    """Whether to run again where a record exists; failed runs count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
@@ -91,7 +91,7 @@ class ShowArguments:
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """PNG to write; default beside the record."""
     count: int = 6
-    """How many of the best and how many of the worst."""
+    """Number of best images, and of worst images."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,14 +106,14 @@ class EmojiArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceArguments:
-    """Data of the user's own."""
+    """Your own data."""
 
     source: tyro.conf.Positional[Path]
-    """Their folder."""
+    """Folder of the data."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the root; default <kind>-<folder's name>."""
     val_fraction: float = 0.2
-    """Share that is held out where the source has no split."""
+    """Fraction held out if the source has no split."""
     seed: int = 0
     """Seed of that split."""
     drop_unreadable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -122,22 +122,22 @@ class SourceArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocArguments(SourceArguments):
-    """A PASCAL VOC devkit or folder of the user's."""
+    """Your PASCAL VOC devkit or folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagenetArguments(SourceArguments):
-    """Folders of classes of the user's."""
+    """Your folders of images, one per class."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CocoArguments(SourceArguments):
-    """A COCO folder of the user's."""
+    """Your COCO folder."""
 
     annotations: Path | None = None
-    """The JSON file, where it is not found by itself."""
+    """The JSON file, if it is not detected."""
     images: Path | None = None
-    """The folder of images, where it is not found by itself."""
+    """The folder of images, if it is not detected."""
     val_annotations: Path | None = None
     """The JSON file of the validation split."""
     val_images: Path | None = None

@@ -29,12 +29,12 @@ class EvaluatedCheckpoint:
 
     @property
     def input(self) -> PixelInput:
-        """How its network takes images; nothing of it ``assumed``, so that it can be a part of an identity."""
+        """The network's pixel input without ``assumed``, so that it can be part of an identity."""
         return PixelInput.from_json(self.stored.input.identity())
 
     @property
     def detectron2(self) -> Path | None:
-        """The converted .pkl; None if no detector can have it, so that only its features are evaluated."""
+        """The converted .pkl; None if no detector can use the backbone: then only its features are evaluated."""
         return self.stored.detectron2
 
 
@@ -42,7 +42,7 @@ def parse_checkpoints(items: tuple[str, ...], flag: str = "--checkpoint") -> dic
     """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file, that
     begins with ``flag``.
 
-    What exists is a path, so that ``epoch=99-step=500400.ckpt`` and ``lr=0.1/x.pth`` need no name.
+    An item that exists is a path: ``epoch=99-step=500400.ckpt`` and ``lr=0.1/x.pth`` need no name.
     """
     found: dict[str, Path] = {}
     for item in items:
@@ -58,7 +58,7 @@ def parse_checkpoints(items: tuple[str, ...], flag: str = "--checkpoint") -> dic
 
 
 def _label_and_path(item: str) -> tuple[str, Path]:
-    """The item as a path if there is one of that name; else split at the first "=" after which there is one."""
+    """The item as a path if it exists; else split at the first "=" that is followed by an existing path."""
     whole = Path(item).expanduser()
     splits = [(item[:at], Path(item[at + 1 :]).expanduser()) for at, letter in enumerate(item) if letter == "="]
     named = [(name, path) for name, path in splits if "/" not in name and path.name]
@@ -68,7 +68,7 @@ def _label_and_path(item: str) -> tuple[str, Path]:
 
 
 def _is_there(path: Path, is_kind: Callable[[int], bool] = bool) -> bool:
-    """Whether there is something of this kind; Path's own questions raise where a name is too long."""
+    """Whether ``path`` exists and is of this kind; Path.exists raises if a name is too long."""
     try:
         return is_kind(path.stat().st_mode)
     except (OSError, ValueError):
@@ -79,18 +79,18 @@ def import_first(checkpoint: Path) -> str:
     """Import ``checkpoint`` into results/backbones (in a worker); the proof in a few words."""
     stored = import_checkpoint(checkpoint)
     if stored.detectron2 is None:
-        return "CMC's two encoders: for features alone, no detector can have them"
+        return "CMC's two encoders: only features are evaluated, no detector can use them"
     return f"{stored.proof.mapped}/{stored.proof.expected} tensors, forward pass equal"
 
 
 def evaluated(label: str, checkpoint: Path) -> EvaluatedCheckpoint | None:
-    """A checkpoint that has been imported; None if that is still to do."""
+    """A checkpoint that has been imported; None if it has not."""
     stored = find(checkpoint)
     return EvaluatedCheckpoint(label=label, stored=stored) if stored else None
 
 
 def import_all(checkpoints: dict[str, Path], executor: Executor) -> list[EvaluatedCheckpoint]:
-    """Import what has not been imported; InputError with the reasons if any is refused, before other work."""
+    """Import those not yet imported; InputError with the reasons if any is rejected, before other work."""
     todo = [
         Job(
             name=f"{label} import",
@@ -106,5 +106,5 @@ def import_all(checkpoints: dict[str, Path], executor: Executor) -> list[Evaluat
     check_jobs(todo, executor)
     found = {label: evaluated(label, path) for label, path in checkpoints.items()}
     if lost := [label for label, one in found.items() if one is None]:
-        raise RunError(f"{lost[0]}: its import is not under {results_dir() / 'backbones'} any more: run again")
+        raise RunError(f"{lost[0]}: its import is no longer under {results_dir() / 'backbones'}: run again")
     return [one for one in found.values() if one is not None]

@@ -22,16 +22,16 @@ from pretrain.common.files import digest, locked, read_text, write_json
 
 OLD = 2
 HEAD = 64  # bytes: a record is written with its schema version first
-# What reading a JSON that anybody may have written can raise.
+# Exceptions that reading an arbitrary JSON file can raise.
 FAULTS = (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
 RENAMED = {"lbfgs": "linear", "lbfgs-10": "low-shot"}  # protocol → task; the others are named as their protocol
 INPUT = {"pixel_mean": "mean", "pixel_std": "std", "channel_order": "order", "stride_in_1x1": "stride_in_1x1"}
 
 
 def migrate(store: ResultsStore) -> int:
-    """Rewrite every record of schema 2 under ``store`` and say so on stderr; how many there were.
+    """Rewrite every record of schema 2 under ``store`` and say so on stderr; returns how many there were.
 
-    One that lacks what every record has is named on stderr and stays where it is.
+    A file that lacks a record's fields is named on stderr and stays where it is.
     """
     old = [path for path in store.all_paths() if _schema(path) == OLD]
     if not old:
@@ -50,7 +50,7 @@ def migrate(store: ResultsStore) -> int:
 
 
 def _schema(path: Path) -> int | None:
-    """The schema version that a record begins with; without parsing it, since every command looks at all of them."""
+    """The schema version that a record begins with; not parsed, since every command reads them all."""
     try:
         if not path.is_file():  # opening a pipe would wait for its writer
             return None
@@ -62,8 +62,8 @@ def _schema(path: Path) -> int | None:
 
 
 def _migrate(store: ResultsStore, path: Path, kept: Path) -> bool:
-    """Whether the record moved. What a killed migration had written is written again, the same."""
-    if path not in attempt_files(path.parent):  # another process has been here meanwhile
+    """Whether the record moved. Files that a killed migration wrote are written again, identically."""
+    if path not in attempt_files(path.parent):  # another process has moved it meanwhile
         return False
     try:
         values = json.loads(read_text(path))

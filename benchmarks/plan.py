@@ -33,8 +33,8 @@ class Plan:
     """Columns under a profile.
 
     ``rerun``: missing (failed ones too), always (a new attempt) or never. ``opts`` are detectron2 options KEY VALUE …:
-    they reach, and so identify, detection runs alone. ``resolved`` is filled by ``resolve_columns``: digest and
-    precision by task. ``seconds`` are expected, by task, from earlier records and from this command's.
+    part of the identity of detection runs, and only of those. ``resolved`` is filled by ``resolve_columns``: digest and
+    precision by task. ``seconds``: expected seconds by task, from earlier records and this command's.
     """
 
     profile: str
@@ -48,7 +48,7 @@ class Plan:
     def specs(self, checkpoint: EvaluatedCheckpoint) -> list[RunSpec]:
         """The specs of one checkpoint's row; a deterministic task has one, of seed 0.
 
-        Without detectors where the checkpoint was not converted.
+        Without detectors if the checkpoint was not converted.
         """
         return [spec for _, spec in self._specs(checkpoint)]
 
@@ -84,9 +84,9 @@ class Plan:
         return detectors + len({column.root.path for column in self.columns if not TASKS[column.task].detects})
 
     def jobs(self, checkpoint: EvaluatedCheckpoint, saved: list[Path]) -> list[Job]:
-        """The row's jobs that are left: tasks on the same images share one, which extracts features once.
+        """The row's remaining jobs: tasks on the same images share one, which extracts features once.
 
-        The paths of new records are added to ``saved`` as they come.
+        The paths of new records are appended to ``saved``.
         """
         store = ResultsStore()
         specs = [] if self.rerun == "never" else self._specs(checkpoint)
@@ -115,7 +115,7 @@ class Plan:
             return []
 
         def crashed(reason: str) -> None:
-            """Runs that left no record, because their process was killed, get one that says so."""
+            """Write a failure record for each run whose process was killed before it left one."""
             for spec in specs:
                 if new := [path for path in store.paths(spec) if path not in before[spec]]:
                     saved.extend(path for path in new if path not in saved)
@@ -167,13 +167,13 @@ def seconds_by_task(paths: list[Path], profile: str) -> dict[str, float]:
 def check_data(plan: Plan, boxes_only: str) -> None:
     """InputError where a task cannot run on its data: no such layout, no masks, a class with too few images.
 
-    ``boxes_only``: the command in place of a mask task's for data without masks.
+    ``boxes_only``: the command to suggest for data without masks.
     """
     for column in plan.columns:
         task, root = TASKS[column.task], column.root
         section = root.section(task.layout)
         if task.needs_masks and section.get("masks", "none") == "none":
-            raise InputError(f"{task.name} needs masks, and data set {root.name} has boxes alone: run `{boxes_only}`")
+            raise InputError(f"{task.name} needs masks, and data set {root.name} has only boxes: run `{boxes_only}`")
         if task.images_per_class > 1:
             _require_images(task, root)
         if task.check:
@@ -191,7 +191,7 @@ def _require_images(task: Task, root: DataRoot) -> None:
 
 
 def _images(folder: Path, enough: int) -> int:
-    """How many images ``folder`` has, no more than ``enough`` of them being counted."""
+    """Number of images in ``folder``, counted up to ``enough``."""
     count = 0
     for _, _, names in os.walk(folder, followlinks=True):
         count += sum(map(is_image, names))
@@ -203,7 +203,7 @@ def _images(folder: Path, enough: int) -> int:
 def resolve_columns(plan: Plan, executor: Executor) -> Plan:
     """``plan`` with its tasks' settings resolved as they will run here, and its expected seconds.
 
-    InputError for options that one of the tasks refuses.
+    InputError for options that one of the tasks rejects.
     """
     found: dict[str, tuple[str, str]] = {}
 
@@ -226,7 +226,7 @@ def resolve_columns(plan: Plan, executor: Executor) -> Plan:
 
 
 def check_detectors(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Executor) -> None:
-    """InputError for a network or ``opts`` that some detector of the plan cannot have, before anything is started."""
+    """InputError for a network or ``opts`` that some detector of the plan cannot use, before anything is started."""
     detectors = {
         (spec.task, one.stored.architecture): (one.detectron2, spec, len(column.root.section(task.layout)["classes"]))
         for one in checkpoints

@@ -1,6 +1,6 @@
-"""The three profiles, and all that each changes in the benchmarks, in one table. Imports no torch.
+"""The three profiles and all settings that they change in the benchmarks, in one table. Imports no torch.
 
-What a profile changes elsewhere has the same three words: detectron2's keys in transfer/detection/profiles.py, and the
+Other settings under the same three names: detectron2's keys in transfer/detection/profiles.py, and the
 pretraining presets ``smoke-…`` and ``demo-…`` in pretrain/presets.py.
 """
 
@@ -33,7 +33,7 @@ class Profile:
     information_images: int  # drawn for the estimate of information
     information_dim: int  # of its z
     loader_workers: int  # at most, per job
-    every_gpu: bool  # whether a detector takes all GPUs unless told otherwise; small batches do not divide
+    every_gpu: bool  # whether a detector uses all GPUs by default; small batches do not divide
 
 
 PROFILES: dict[str, Profile] = {

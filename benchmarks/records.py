@@ -1,10 +1,10 @@
-"""What was asked (RunSpec), what came out (RunRecord) and where it is kept (ResultsStore). Imports no torch.
+"""A run's identity (RunSpec), its result (RunRecord) and their folder (ResultsStore). Imports no torch.
 
-One JSON per attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written whole and never changed; beside it, under
+One JSON per attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written atomically, never changed; beside it, under
 the same name without .json, the folder of the attempt's files (a detector's log, losses, predictions).
 
-Files that are no records, damaged ones, and records in another run's folder are named on stderr, once in a process, and
-left out: they count neither as done nor in a table.
+Files that are not records, damaged ones, and records in another run's folder are named on stderr once per process and
+ignored: they count neither as done nor in a table.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ UNKNOWN = "unknown"  # digest or precision of an old record that failed before i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """Identity of one downstream run: everything about it that is chosen and moves its numbers.
+    """Identity of one downstream run: every choice that changes its numbers.
 
-    ``checkpoint_sha256`` is of the backbone's tensors without counters, ``input`` how the network wants its images
+    ``checkpoint_sha256`` covers the backbone's tensors without counters, ``input`` is its pixel input
     (``assumed`` left out).
-    ``protocol_digest`` is of the task's resolved settings without paths, data and seed, so that a protocol is known by
+    ``protocol_digest`` covers the task's resolved settings without paths, data and seed, so that a protocol is known by
     its content and not by its name. ``seed`` sets the run's initialisation and data order, not the pretraining's.
     ``num_gpus`` of a detection run (0: CPU), since batch, learning rate and norm follow from it; None for the tasks on
     frozen features.
@@ -53,7 +53,7 @@ class RunSpec:
     data_name: str
     data_fingerprint: str
     checkpoint_sha256: str
-    input: PixelInput | None  # None: of a record from before it was kept, and nothing else says it
+    input: PixelInput | None  # None: an old record that does not state it
     seed: int
     profile: str
     overrides: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class RunSpec:
         return digest(dataclasses.asdict(self))[:12]
 
     def column(self) -> RunSpec:
-        """What all cells of a column share: the spec without checkpoint and seed."""
+        """The part that all cells of a column share: the spec without checkpoint and seed."""
         return dataclasses.replace(self, checkpoint_sha256="", input=None, seed=0)
 
 
@@ -107,7 +107,7 @@ class RunRecord:
             return None
 
     def outline(self) -> RunRecord:
-        """The record without what no table shows: the settings, but for the detector's kind, and the versions.
+        """The record without the fields that no table shows: versions, and settings except the detector's kind.
 
         Ten thousand whole records take 1 GB.
         """
@@ -126,7 +126,7 @@ _read: Callable[[Any], RunRecord] = reader(RunRecord)
 
 
 def parsed(text: str) -> RunRecord:
-    """The record of a JSON text. ValueError with the first thing in it that no record has."""
+    """The record of a JSON text. ValueError that names the first invalid field."""
     record = parse(text, _read, {"schema_version": SCHEMA_VERSION})
     if record.status not in ("ok", "failed"):
         raise ValueError(f"status is {record.status[:20]!r}, not ok or failed")
@@ -139,7 +139,7 @@ def parsed(text: str) -> RunRecord:
     if not isinstance(record.data.get("description"), str):
         raise ValueError("data.description is not text")
     if record.git and not (isinstance(record.git.get("commit"), str) and isinstance(record.git.get("dirty"), bool)):
-        raise ValueError("git holds no commit and dirty")
+        raise ValueError("git lacks commit or dirty")
     for time in (record.start, record.end):
         datetime.fromisoformat(time)
     return record
@@ -161,11 +161,11 @@ class ResultsStore:
         return self.root / spec.spec_id
 
     def working_folder(self, spec: RunSpec) -> Path:
-        """Folder where an attempt writes its files, and which a killed one leaves for the next to continue in."""
+        """Folder where an attempt writes its files; after a kill the next attempt continues in it."""
         return self.path_for(spec) / "files"
 
     def working_files(self, spec: RunSpec) -> tuple[str, ...]:
-        """Names of what is in the working folder, sorted."""
+        """Names of the files in the working folder, sorted."""
         folder = self.working_folder(spec)
         return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
 
@@ -196,11 +196,11 @@ class ResultsStore:
         """Files of all attempts, the oldest attempt of a spec first. InputError if the folder cannot be listed."""
         try:
             folders = sorted(entry.path for entry in os.scandir(self.root))
-        except (FileNotFoundError, NotADirectoryError):  # what is to be written there will say so
+        except (FileNotFoundError, NotADirectoryError):  # writing there will raise the error
             return []
         except OSError as error:
             raise InputError(
-                f"{self.root} cannot be read ({error.strerror}): mend it or choose another folder with RESULTS_DIR"
+                f"{self.root} cannot be read ({error.strerror}): fix it or choose another folder with RESULTS_DIR"
             ) from error
         return [path for folder in folders for path in attempt_files(Path(folder))]
 
@@ -214,7 +214,7 @@ class ResultsStore:
             if record.spec.spec_id == path.parent.name:
                 yield record
             else:
-                settings = f"its settings are those of the run {record.spec.spec_id}, not of its folder"
+                settings = f"its settings belong to run {record.spec.spec_id}, not to its folder"
                 warn(path, f"{printable(str(path))} is left out ({settings}): move it away")
 
     def attempts(self, spec: RunSpec) -> list[RunRecord]:
@@ -246,7 +246,7 @@ class ResultsStore:
         return found
 
     def frame(self) -> pd.DataFrame:
-        """One row a spec × metric, from each spec's newest ok attempt."""
+        """One row per spec × metric, from each spec's newest ok attempt."""
         import pandas as pd
 
         rows = [
@@ -262,7 +262,7 @@ _NAMED: set[Path] = set()
 
 
 def warn(path: Path, line: str) -> None:
-    """Say on stderr that ``path`` is left out: once in a process, however often it is met."""
+    """Say on stderr that ``path`` is left out: once per process, however often it is read."""
     if path not in _NAMED:
         _NAMED.add(path)
         print(f"warning: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One checkpoint × task × seed into one run record: what a worker of `python -m benchmarks run` does."""
+"""Run one checkpoint × task × seed in a worker of `python -m benchmarks run` and write its record."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Context:
         return _backbone(self.checkpoint.stored)
 
     def features(self) -> dict[str, Features]:
-        """Frozen features of the splits "train" and "val", extracted when absent."""
+        """Frozen features of the splits "train" and "val", extracted if absent."""
         from benchmarks.tasks.compute.features import features
 
         return features(self.backbone(), self.root, self.spec.profile, self.loader_workers)
@@ -58,7 +58,7 @@ def _backbone(stored: StoredBackbone) -> Backbone:
 
 
 def resolve_tasks(tasks: list[str], setup: Setup) -> dict[str, tuple[str, str]]:
-    """(digest, precision) of each task's settings as they would run on this machine; it takes torch and detectron2."""
+    """(digest, precision) of each task's settings as they would run on this machine; imports torch and detectron2."""
     found = {name: TASKS[name].settings(setup) for name in tasks}
     return {name: (settings.digest, settings.precision) for name, settings in found.items()}
 
@@ -77,7 +77,7 @@ def execute(
 ) -> list[Saved]:
     """Run ``specs`` one after the other in this process; each leaves a record, ok or failed, which is returned.
 
-    A spec that another process is at is waited for, and skipped if it is done then (unless ``again``).
+    If another process is running a spec, wait for it and skip it if it succeeded (unless ``again``).
     """
     from pretrain.common.files import locked
 
@@ -87,7 +87,7 @@ def execute(
             if store.has(spec) and not again:
                 continue
             if again:
-                shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's, not to be continued
+                shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's: do not continue it
             record = _attempt(checkpoint, data, spec, num_gpus, log)
             saved.append(Saved(path=store.save(record), headline=headline(record), error=record.error))
     return saved
@@ -169,7 +169,7 @@ def _record(
 
 
 def environment() -> dict[str, Any]:
-    """Versions, detectron2's origin and device of this process; the parent, without torch, gives fewer."""
+    """Versions, detectron2's origin and device of this process; fewer in the parent, which has no torch."""
     from transfer.detection.detectron2_version import detectron2_origin
 
     found: dict[str, Any] = {

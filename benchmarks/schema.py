@@ -1,4 +1,4 @@
-"""Strict reading of JSON into frozen dataclasses: every value has its annotated type, or the reader says where not.
+"""Strict reading of JSON into frozen dataclasses: every value has its annotated type, or the error names the place.
 
     parse(read_text(path), reader(RunRecord), {"schema_version": 2})
 
@@ -29,9 +29,9 @@ INTEGER_BITS = 63
 
 
 def parse(text: str, read: Callable[[Any], T], first: Mapping[str, Any]) -> T:
-    """``text`` as ``read``, a ``reader``, has it; ValueError with what is missing, unknown or not of its type.
+    """``text`` parsed by ``read``, a ``reader``; ValueError names the missing, unknown or mistyped field.
 
-    ``first``: fields that must have this value, looked at before the others.
+    ``first``: fields that must have this value, checked before the others.
     """
     values = _DECODER.decode(text)
     if not isinstance(values, dict):
@@ -46,7 +46,7 @@ def parse(text: str, read: Callable[[Any], T], first: Mapping[str, Any]) -> T:
 
 
 def checked(values: Any, kind: type[T]) -> T:
-    """Plain ``values``, of TOML for example, as the dataclass ``kind``. ValueError that says where they are not."""
+    """Plain ``values``, of TOML for example, as the dataclass ``kind``. ValueError names the bad place."""
     try:
         found: T = reader(kind)(values)
         return found
@@ -55,18 +55,18 @@ def checked(values: Any, kind: type[T]) -> T:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"it holds {constant}, which JSON has not")
+    raise ValueError(f"it holds {constant}, which is not valid JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 class _Wrong(ValueError):
-    """Where, as ``.spec.seed``, and what is there."""
+    """The place, as ``.spec.seed``, and the value there."""
 
 
 def reader(hint: Any) -> Callable[[Any], Any]:
-    """A function that returns a JSON value as the type ``hint`` has it, for ``parse``.
+    """A function that converts a JSON value to the type ``hint``, for ``parse``.
 
     Types are dataclasses, ``T | None``, ``tuple[T, ...]``, ``dict[str, T]``, str, int, float, bool and Any.
     """

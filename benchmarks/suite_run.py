@@ -30,7 +30,7 @@ def run_suite(
     num_gpus: int,
     opts: tuple[str, ...],
 ) -> int:
-    """All of a suite, the user's ``checkpoints`` as further rows; prints the table. 0, or 1 when a run failed."""
+    """Run a suite with the user's ``checkpoints`` as further rows; prints the table. 0, or 1 when a run failed."""
     begun = time.monotonic()
     given = _given(suite, checkpoints)
     standard = standard_roots() if suite.data == "standard" else None
@@ -73,7 +73,7 @@ def run_suite(
 
 
 def _given(suite: Suite, checkpoints: dict[str, Path]) -> dict[str, Path]:
-    """The checkpoint files of the suite's rows and of the command, by label. InputError for a label of both."""
+    """The checkpoint files of the suite's rows and of the command, by label. InputError for a label in both."""
     labels = {label for row in suite.rows for label, _ in row.members()} | {row.label for row in suite.rows}
     if clash := set(checkpoints) & labels:
         raise InputError(
@@ -84,7 +84,7 @@ def _given(suite: Suite, checkpoints: dict[str, Path]) -> dict[str, Path]:
 
 
 def _check_rows(suite: Suite, executor: Executor) -> None:
-    """InputError for a preset that there is not, or for flags that it does not take, before anything is started."""
+    """InputError for an unknown preset or for flags that it does not accept, before anything is started."""
     members = [(row.label, row.preset, flags) for row in suite.rows if row.preset for _, flags in row.members()]
     if members:
         job = Job(name="rows", target="benchmarks.suite_run:check_rows", arguments={"members": members})
@@ -92,7 +92,7 @@ def _check_rows(suite: Suite, executor: Executor) -> None:
 
 
 def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> None:
-    """See _check_rows; (label, preset, flags) of each, in a worker: presets take torch to import."""
+    """Worker of _check_rows, on (label, preset, flags) of each: importing presets imports torch."""
     from pretrain.command import parse
 
     for label, preset, flags in members:
@@ -155,7 +155,7 @@ def pretrain_and_import(preset: str, flags: tuple[str, ...], data: Path) -> tupl
 
 
 def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
-    """A root by layout: the embedded set of the profile, generated when absent, or the prepared one at ``data``."""
+    """A root by layout: the embedded set of the profile, generated if absent, or the prepared one at ``data``."""
     from benchmarks.data.emoji.generate import PRESETS, generate
 
     if data == "emoji":
@@ -174,7 +174,7 @@ STANDARD = {
 
 
 def standard_roots() -> dict[str, DataRoot]:
-    """The prepared ImageNet, VOC 2007+2012 and COCO 2017. InputError after a list of what is missing, and where."""
+    """The prepared ImageNet, VOC 2007+2012 and COCO 2017. InputError after a list of the missing ones and places."""
     found, missing = {}, []
     for kind, (title, variable, inside, classes) in STANDARD.items():
         place = data_dir() / kind

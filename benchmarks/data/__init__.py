@@ -1,1 +1,1 @@
-"""Data sets the benchmarks run on: the embedded synthetic one, and one standard view of the user's own."""
+"""Data sets of the benchmarks: the embedded synthetic one, and the user's own in a standard layout."""

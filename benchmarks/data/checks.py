@@ -1,4 +1,4 @@
-"""Looks at the user's files before anything is made of them: every image readable, every split filled, boxes inside.
+"""Checks of the user's files before anything is written: images are readable, splits filled, boxes inside.
 
 python -m benchmarks prepare voc SOURCE        (prints what was counted; the first fatal finding is one line)
 """
@@ -22,20 +22,20 @@ from pretrain.common.errors import InputError
 from pretrain.common.files import file_sha256
 from pretrain.data import EIGHT_BIT, is_image
 
-DECODED_UP_TO = 20_000  # images; of larger sets the headers are read, because decoding ImageNet takes hours
+DECODED_UP_TO = 20_000  # images; in larger sets only the headers are read, because decoding ImageNet takes hours
 EXIF_ORIENTATION = 0x0112
 STRAIGHTEN = (
     "turn its pixels with `mogrify -auto-orient` if the boxes fit the picture as viewers show it, "
     "or drop the mark with `exiftool -Orientation=` if they fit the pixels in the file"
 )
 DEEP = "deep"
-LONGEST = 400  # characters of an offender in a message
-# What is counted under the same name for several kinds of data:
+LONGEST = 400  # characters of an offending item in a message
+# Names of counts that several kinds of data share:
 TURNED = "images with boxes turned by EXIF"
 IN_TRAIN = "test images also in train"
 AWAY = "boxes that are not around their masks"
 LACKING = "objects without a mask among others with one"
-# The words of refusals that several kinds of data share:
+# Words of error messages that several kinds of data share:
 REACHES_OUT = "box that reaches out of its image, as most do"
 AS_ANNOTATED = "give the images that were annotated, in their size of then"
 Size = tuple[int, int]
@@ -43,7 +43,7 @@ Box = tuple[float, float, float, float]
 
 
 def fatal(what: str, offenders: Sequence[Any], advice: str) -> None:
-    """InputError that names the first offender and how many there are; nothing where there is none."""
+    """InputError that names the first offender and their number; no error if there is none."""
     if offenders:
         more = f" (and {len(offenders) - 1:,} more)" if len(offenders) > 1 else ""
         first = str(offenders[0])
@@ -65,7 +65,7 @@ class Picture:
         return self.size if self.orientation < 5 else self.size[::-1]
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """Where the point (x, y) of the stored pixels is in the picture as shown; both count from the top left edge."""
+        """The point (x, y) of the stored pixels in the picture as shown; both count from the top left edge."""
         width, height = self.stored
         x, y = {
             1: (x, y),
@@ -96,16 +96,16 @@ class Picture:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation that detectron2 applies: 2–8 turn or mirror, whatever else is there does nothing (1)."""
+    """The EXIF orientation that detectron2 applies: 2–8 turn or mirror, any other value is ignored (1)."""
     try:
         stored = image.getexif().get(EXIF_ORIENTATION)
-    except Exception:  # broken EXIF is none, as in detectron2
+    except Exception:  # broken EXIF is ignored, as in detectron2
         return 1
     return next((number for number in range(2, 9) if number == stored), 1)
 
 
 def header(image: Image.Image) -> Picture:
-    """What the opened, not yet loaded ``image`` says of its size and orientation."""
+    """Size and orientation of the opened, not yet loaded ``image``."""
     orientation = orientation_of(image)
     size = image.size if orientation < 5 else image.size[::-1]
     return Picture(size=size, orientation=orientation, turned_twice=image.format == "TIFF" and orientation > 1)
@@ -116,8 +116,8 @@ def look_at(
 ) -> dict[Path, Picture]:
     """Each image's size and orientation. InputError for one that is missing, unreadable or has no 8-bit pixels.
 
-    With ``drop_unreadable`` the missing and the unreadable ones are absent from the answer and counted in ``found``;
-    InputError where none is left.
+    With ``drop_unreadable`` missing and unreadable ones are left out of the result and counted in ``found``;
+    InputError if none is left.
     """
     unique = sorted(set(paths))
     present = [path for path in unique if is_file(path)]
@@ -127,7 +127,7 @@ def look_at(
         try:
             with Image.open(path) as image:
                 picture, mode = header(image), image.mode
-                if decode:  # verify() does not notice a JPEG that breaks off
+                if decode:  # verify() does not notice a truncated JPEG
                     image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
                     image.load()
                 else:
@@ -135,7 +135,7 @@ def look_at(
                 return picture if mode in EIGHT_BIT else DEEP
         except MemoryError:  # not the image's fault
             raise
-        except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
+        except Exception as error:  # PIL's plugins raise any error on a broken file
             return f"{path} ({error})".replace("\n", " ")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -157,7 +157,7 @@ def look_at(
 
 
 def is_file(path: Path) -> bool:
-    """Whether ``path`` is a file; a name that no file can have is none."""
+    """Whether ``path`` is a file; False for an impossible name."""
     try:
         return path.is_file()
     except OSError:  # a name too long for the file system
@@ -165,9 +165,9 @@ def is_file(path: Path) -> bool:
 
 
 def check_scale(stated: Mapping[Path, tuple[Any, Any]], pictures: Mapping[Path, Picture]) -> None:
-    """InputError where a stated (width, height) is another than the image's: its boxes would lie elsewhere.
+    """InputError if a stated (width, height) differs from the image's: its boxes would be misplaced.
 
-    A size turned by 90° passes, and one that is off by the rounding of a resize; (0, 0) and None state nothing.
+    A size turned by 90° or off by the rounding of a resize passes; (0, 0) and None state nothing.
     """
     wrong = []
     for path, size in stated.items():
@@ -201,9 +201,9 @@ def drawn_on_stored(
 ) -> set[Path]:
     """The EXIF-turned images whose boxes were drawn on the stored pixels: turn their boxes with them.
 
-    An image tells by a stated size that is its stored or its shown one only, or by boxes that fit in one of the two
-    only; one that does not (a square, a mirrored or upside-down one, no size) follows the others where those agree.
-    InputError where they do not or none tells, where size and boxes contradict, and for a TIFF, which is turned twice.
+    An image shows it by a stated size that is only its stored or its shown one, or by boxes that fit in one of the two
+    only; an ambiguous one (a square, a mirrored or upside-down one, no size) follows the others if those agree.
+    InputError if they disagree or all are ambiguous, if size and boxes contradict, and for a TIFF (turned twice).
     """
     against = [path for path, size in stated.items() if _fit_turned(size, pictures[path], boxes.get(path, ()))]
     fatal("image that is turned against its boxes", against, "turn its pixels to the size in its annotation")
@@ -234,14 +234,14 @@ def _fit_turned(stated: tuple[Any, Any], picture: Picture, boxes: Sequence[Box])
 
 
 def fits(box: Box, frame: Size) -> bool:
-    """Whether a (left, top, right, bottom) box is inside a frame of (width, height), give or take 2 pixels."""
+    """Whether a (left, top, right, bottom) box is inside a frame of (width, height), within 2 pixels."""
     return min(box[:2]) >= -2 and box[2] <= frame[0] + 2 and box[3] <= frame[1] + 2
 
 
 def same_pictures(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Each readable file's first file (in sorted order) with the same bytes: itself where there is no other.
+    """Each readable file's first file (in sorted order) with the same bytes: itself if there is no other.
 
-    4 KiB of each file are read, and the whole of those that agree in them and in size.
+    Reads 4 KiB of each file, and all of those that agree in these and in size.
     """
 
     def glimpse(path: Path) -> tuple[int, bytes]:
@@ -259,7 +259,7 @@ def same_pictures(paths: Iterable[Path]) -> dict[Path, Path]:
 
 
 def _groups(paths: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
-    """The paths that share their key with others, by key."""
+    """Groups of two or more paths with the same key."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found: dict[Hashable, list[Path]] = {}
         for path, value in zip(paths, pool.map(key, paths), strict=True):
@@ -268,7 +268,7 @@ def _groups(paths: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list
 
 
 def also_in(train: Iterable[Path], held_out: Iterable[Path]) -> int:
-    """How many files of the split ``held_out`` are in ``train`` too, under whatever name."""
+    """Number of files of the split ``held_out`` that are also in ``train``, under any name."""
     train, held_out = list(train), list(held_out)
     first = same_pictures([*train, *held_out])
     return len({first[path] for path in train} & {first[path] for path in held_out})

@@ -1,6 +1,6 @@
-"""Brings the entries of a COCO file into COCO's own form where there is one reading; the rest is one clear refusal.
+"""Normalise the entries of a COCO file to COCO's own form if they are unambiguous; else raise one clear error.
 
-Ids may be texts or floats without a fraction, boxes objects or corners, polygons flat. What was changed is counted.
+Ids may be texts or floats without a fraction, boxes objects or corners, polygons flat. Changes are counted.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ IDS = {"images": ("id",), "categories": ("id",), "annotations": ("image_id", "ca
 NUMBER = "number the images and the categories, and name them by these numbers in the annotations"
 LARGEST_ID = 2**53  # beyond it a float, which some evaluators make of an id, is no longer exact
 BOX_KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
-BEYOND = 0.2  # of the boxes reach out of their images: no slips of the hand but another meaning of the four numbers
+BEYOND = 0.2  # fraction of boxes outside their images above which the four numbers must have another meaning
 
 
 def number(value: Any) -> float | None:
-    """``value`` as a finite float, also from a text; None where it is no number."""
+    """``value`` as a finite float, also from a text; None if it is not a number."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -36,7 +36,7 @@ def number(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """``value`` as an int, also from a text or a float without a fraction; None where it is none or huge."""
+    """``value`` as an int, also from a text or a float without a fraction; None if it is not one or huge."""
     if type(value) is not int:
         found = number(value)
         value = int(found) if found is not None and found == int(found) else None
@@ -44,7 +44,7 @@ def whole(value: Any) -> int | None:
 
 
 def tidy_ids(stored: Coco, where: str) -> Counter[str]:
-    """Make every id an int, and number the annotations anew where their own ids are not usable; what was changed.
+    """Make every id an int, and number the annotations anew if their own ids are not usable; returns the changes.
 
     InputError for an id that is no number, and for repeated or unknown ones.
     """
@@ -95,9 +95,9 @@ def _number_annotations(entries: list[Entry], found: Counter[str]) -> None:
 
 
 def tidy_crowds(entries: list[Entry], where: str) -> Counter[str]:
-    """Make iscrowd 0 or 1. Where every object is a crowd, as brush tools write it, none is; "ignore" makes a crowd.
+    """Make iscrowd 0 or 1. If all objects are crowds, as brush tools write, none is; "ignore" makes a crowd.
 
-    A crowd is neither trained on nor tested, which is what "ignore" wants; detectron2 refuses that key.
+    A crowd is neither trained on nor tested, as "ignore" asks; detectron2 rejects that key.
     """
     found: Counter[str] = Counter()
     for one in entries:
@@ -170,8 +170,8 @@ def _is_number(value: Any) -> bool:
 def tidy_boxes(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> Counter[str]:
     """Make every bbox [x, y, width, height] in pixels; what was changed. ``pictures`` are the images by id.
 
-    Corners x0 y0 x1 y1 are found out by the masks: where every box that tells is one, all are converted. InputError,
-    which names the first, for boxes that are none, in parts of the image, and not where their masks are.
+    Corners x0 y0 x1 y1 are detected by the masks: if all unambiguous boxes are corners, all are converted. InputError,
+    which names the first, for missing boxes, boxes in fractions of the image, and boxes away from their masks.
     """
     found: Counter[str] = Counter()
     boxless = []
@@ -215,7 +215,7 @@ def _corner(point: tuple[float, ...]) -> str:
 def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: str) -> tuple[bool, bool, int]:
     """Whether the boxes are x0 y0 x1 y1 by their masks or areas, or x, y, width, height by a mask; how many are away.
 
-    InputError where only some are corners, and where most are not around their masks.
+    InputError if only some are corners, or most are not around their masks.
     """
     as_sizes, as_corners, away, masks, by_area = 0, [], [], 0, []
     for one in entries:
@@ -250,7 +250,7 @@ def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: 
     meanings: dict[str, list[bool]] = {"size": [], "corners x0 y0 x1 y1": [], "a centre, width and height": []}
     for one in entries:
         picture = pictures[one["image_id"]]
-        # Of a turned image it is not known yet which side is which.
+        # For a turned image width and height are not yet known.
         frame = picture.size if picture.orientation < 5 else (max(picture.size), max(picture.size))
         x, y, width, height = one["bbox"]
         boxes = (
@@ -271,7 +271,7 @@ def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: 
 
 
 def mask_bounds(segmentation: Any, picture: Picture) -> Box | None:
-    """(left, top, right, bottom) around polygons or an RLE; None where there is no usable mask."""
+    """(left, top, right, bottom) around polygons or an RLE; None if there is no usable mask."""
     if isinstance(segmentation, list):
         polygons = [one for one in segmentation if is_polygon(one)]
         xs, ys = ([value for one in polygons for value in one[axis::2]] for axis in (0, 1))
@@ -313,7 +313,7 @@ def pixels(counts: str) -> int | None:
     """The pixels that a compressed RLE covers, object or not; None where it is damaged.
 
     pycocotools leaves the pixels that a too short one does not cover as they happen to be in memory. The format is that
-    of rleToString (cocoapi:common/maskApi.c): 5 bits per character, and from the fourth run on what it differs by from
+    of rleToString (cocoapi:common/maskApi.c): 5 bits per character, and from the fourth run on the difference from
     the last but one.
     """
     runs: list[int] = []
@@ -342,7 +342,7 @@ def decoded(code: Entry) -> np.ndarray | None:
 def turn(one: Entry, picture: Picture) -> None:
     """Turn the box and the masks of an annotation, drawn on the stored pixels, with the picture."""
     x, y, width, height = one["bbox"]
-    if width > 0 and height > 0:  # another box is dropped, not made one
+    if width > 0 and height > 0:  # a degenerate box is dropped, not repaired
         left, top, right, bottom = picture.turned_box((x, y, x + width, y + height))
         one["bbox"] = [left, top, right - left, bottom - top]
     if isinstance(one.get("segmentation"), list):

@@ -1,9 +1,9 @@
-"""Finds the COCO files of a folder, which split each is for, and the folder that holds its images.
+"""Find the COCO files of a folder, the split of each, and the folder of its images.
 
     python -m benchmarks prepare coco SOURCE [--annotations FILE [--images DIR]] [--val-annotations FILE ...]
 
-Files are told apart by their names and folders (train, val, valid, test, minival, with or without a year), and the
-folder of images is the one in which the images are.
+A file's split is in its name or folder (train, val, valid, test, minival, with or without a year); the
+folder of images is found by looking for the images.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ WORDS = {
 }
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "data")
 MOST_FILES = 20  # JSON files in one folder; more are one per image, which no COCO set has
-SAMPLE = 200  # images by which their folder is found
-FOREIGN = (  # keys of a JSON file that is none of COCO's, and the tool that wrote it
+SAMPLE = 200  # images looked up to find their folder
+FOREIGN = (  # keys of JSON files of other formats, and the tools that write them
     ({"_via_img_metadata"}, "a project of VGG Image Annotator: export its annotations as COCO"),
     ({"filename", "regions"}, "VGG Image Annotator's own JSON: export the annotations as COCO"),
     ({"shapes", "imagePath"}, "LabelMe's JSON of one image: convert the folder with labelme2coco"),
@@ -67,7 +67,7 @@ class Part:
 
 
 def find_parts(source: Path, named: dict[str, Path]) -> tuple[dict[str, Part], list[Path]]:
-    """The COCO files for "train" and "val", or for "all" where there is one; and those that are for neither.
+    """The COCO files for "train" and "val", or for "all" if there is only one; and those for neither.
 
     ``named`` are the paths given as ``--annotations``, ``--images``, ``--val-annotations`` and ``--val-images``.
     """
@@ -92,7 +92,7 @@ def find_parts(source: Path, named: dict[str, Path]) -> tuple[dict[str, Part], l
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, with or without a byte order mark; InputError where it is none."""
+    """The content of a JSON file, with or without a byte order mark; InputError if it is not JSON."""
     if not is_file(path):
         raise InputError(f"{path} is not a file: give a COCO file")
     try:
@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
 
 
 def instances(path: Path, content: Any) -> Coco:
-    """``content`` if it has COCO's three lists of objects; else InputError that says what the file is or has."""
+    """``content`` if it has COCO's three lists of objects; else InputError that names the file's format or keys."""
     if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
         for key in LISTS:
             for place, one in enumerate(content[key]):
@@ -140,7 +140,7 @@ def is_text(value: Any) -> bool:
 
 
 def _unusual(content: Coco) -> Iterable[tuple[str, Any]]:
-    """Every nested value but boxes and masks, whose form is checked one by one, and where it is."""
+    """Every nested value and its place, except boxes and masks, which are checked one by one."""
     yield from ((f"key {key}", value) for key, value in content.items() if key not in LISTS)
     for key in LISTS:
         for place, one in enumerate(content[key]):
@@ -157,7 +157,7 @@ def _files_of(source: Path) -> tuple[dict[str, Path], dict[Path, Any], list[Path
     files = found = _json_files(source)
     contents: dict[Path, Any] = {}
     train, held_out = _by_split(source, found)
-    if len(found) > 1 and (len(train), len(held_out)) != (1, 1):  # the names do not tell: what is no COCO file goes
+    if len(found) > 1 and (len(train), len(held_out)) != (1, 1):  # ambiguous names: drop files that are not COCO's
         contents = {path: _read_or_none(path) for path in found}
         files = [path for path in found if _is_instances(contents[path])]
         train, held_out = _by_split(source, files)
@@ -220,7 +220,7 @@ def _is_instances(content: Any) -> bool:
 
 
 def _nothing_found(source: Path, found: list[Path], contents: dict[Path, Any]) -> str:
-    """A line on a folder without a COCO file: what is there instead, and a command where one would work."""
+    """The error for a folder without a COCO file: its contents, and a command that would work, if any."""
     if found:
         one = found[0]
         keys = ", ".join(map(str, list(contents[one])[:6])) if isinstance(contents.get(one), dict) else ""
@@ -309,7 +309,7 @@ def _shared_folders(names: list[str]) -> int:
 
 
 def located(folder: Path, name: str, strip: int, spellings: Mapping[str, str]) -> str:
-    """The path in ``folder`` of the image ``name``, less its first ``strip`` folders; "" where it is not there."""
+    """The path in ``folder`` of the image ``name`` without its first ``strip`` folders; "" if it does not exist."""
     local = stripped(name, strip)
     for one in (local,) if strip else (name, local):
         if inside(one) and is_file(folder / one):
@@ -327,7 +327,7 @@ def _spellings(folder: Path) -> dict[str, str]:
 
 
 def stripped(name: str, strip: int) -> str:
-    """``name`` with slashes for backslashes, without detours, less its first ``strip`` folders."""
+    """``name`` with slashes for backslashes, without detours and its first ``strip`` folders."""
     return "/".join(posixpath.normpath(name.replace("\\", "/")).split("/")[strip:])
 
 

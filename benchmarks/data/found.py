@@ -1,6 +1,6 @@
-"""What is in a folder that somebody brings: its files by stem, the splits among its folders, and its kind of data.
+"""Inspect a user's folder: its files by stem, the splits among its folders, and its kind of data.
 
-python -m benchmarks prepare voc SOURCE        (a refusal lists what was found, and the command that would work)
+python -m benchmarks prepare voc SOURCE        (an error lists the contents found, and a command that would work)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pretrain.common import shell
 from pretrain.common.errors import InputError
 from pretrain.data import by_suffix, is_image, splits_among, visible
 
-COUNTED_UP_TO = 20_000  # files of a folder, in the text of a refusal
+COUNTED_UP_TO = 20_000  # files of a folder, in an error message
 PEEKED = 1 << 20  # bytes of a JSON file
 LISTED = 8  # folders
 JSON_KINDS = {
@@ -72,7 +72,7 @@ def split_folders(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def check_spellings(classes: Mapping[str, str]) -> None:
-    """InputError for two classes whose names differ in case, blanks, hyphens and the like alone; letters may.
+    """InputError for two classes whose names differ only in case, blanks, hyphens and the like, not in letters.
 
     The values say where each class is found.
     """
@@ -90,13 +90,13 @@ def utf8(text: str) -> bool:
 
 
 def in_train(train: Iterable[Path], held_out: Iterable[Path]) -> dict[str, int]:
-    """The entry of data.json's validation for held-out images that are training images too; none without any."""
+    """The entry of data.json's validation for held-out images that are also training images; {} if none."""
     both = also_in(train, held_out)
     return {IN_TRAIN: both} if both else {}
 
 
 def contents(folder: Path) -> str:
-    """What a person sees in ``folder``: "annots/ (12 .xml), images/ (12 .png), 1 .json"."""
+    """A summary of ``folder``: "annots/ (12 .xml), images/ (12 .png), 1 .json"."""
     folders, files = entries(folder)
     parts = []
     for inside in folders[:LISTED]:
@@ -115,7 +115,7 @@ def suffixes(names: Iterable[str]) -> Counter[str]:
 
 
 def passed_over(counts: Mapping[str, int]) -> dict[str, str]:
-    """The entry of data.json's validation for files that are of no use; none where there are none."""
+    """The entry of data.json's validation for files that are not used; {} if none."""
     return {"files passed over": by_suffix(counts)} if counts else {}
 
 
@@ -125,7 +125,7 @@ def command(kind: str, folder: Path, *options: object) -> str:
 
 
 def other_kind(folder: Path, asked: str) -> str:
-    """The advice for data of another kind than ``asked`` ("voc" or "imagenet"); empty where there is no sign of any."""
+    """The advice for data of another kind than ``asked`` ("voc" or "imagenet"); empty if none is recognised."""
     folders, files = entries(folder)
     if backslashed := next((path for path in files if "\\" in path.name), None):
         return f"names such as {backslashed.name} are paths of an archive made on Windows: unpack it again, with 7z x"

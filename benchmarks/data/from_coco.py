@@ -5,7 +5,7 @@
     python -m benchmarks prepare coco SOURCE --annotations FILE --val-annotations FILE [--images DIR] [--val-images DIR]
 
 SOURCE has a COCO file for each split, by its name (``instances_train2017.json``) or in the split's folder, or one file,
-which is then split by image so that every category is in both halves if possible.
+which is then split by image, with every category in both halves if possible.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from benchmarks.data.coco_files import Coco, Part, find_parts, inside
 from benchmarks.data.split import split_files
 from pretrain.common.errors import InputError
 
-MASKS_FROM_BOXES = 0.1  # of the objects at most; where more have no mask, the set counts as one of boxes
+MASKS_FROM_BOXES = 0.1  # at most, of the objects; if more have no mask, the set counts as boxes only
 
 
 def build(
@@ -55,7 +55,7 @@ def build(
 ) -> dict[str, Any]:
     """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint.
 
-    ``named`` are the files and folders that were given by options, by the options' names.
+    ``named`` are the files and folders given by options, under the options' names.
     """
     parts, left = find_parts(source, named)
     whole: Counter[str] = Counter()
@@ -86,7 +86,7 @@ def build(
 def split_images(part: Part, val_fraction: float, seed: int) -> dict[str, Coco]:
     """The checked content of one file as "train" and "val", stratified by category.
 
-    An image counts for a category by an annotation that is no crowd: the evaluator tests no other.
+    An image counts for a category only by an annotation that is not a crowd: the evaluator ignores crowds.
     """
     content = part.content
     categories: dict[int, set[str]] = {image["id"]: set() for image in content["images"]}
@@ -111,7 +111,7 @@ def subset(whole: Coco, ids: list[int]) -> Coco:
 
 
 def join_categories(parts: dict[str, Part]) -> None:
-    """Give both splits all categories; InputError where an id or a name means different ones."""
+    """Give both splits all categories; InputError if an id or a name means different ones."""
     lists = [part.content["categories"] for part in parts.values()]
     train, val = ({one["id"]: one["name"] for one in categories} for categories in lists)
     if train == val:
@@ -132,7 +132,7 @@ def join_categories(parts: dict[str, Part]) -> None:
 
 
 def one_of_each_name(parts: list[Part]) -> int:
-    """Take unused categories of the same name as another from all parts; how many. InputError where both are used."""
+    """Take unused categories of the same name as another from all parts; how many. InputError if both are used."""
     used = {one["category_id"] for part in parts for one in part.content["annotations"]}
     of_name: dict[str, list[int]] = {}
     for one in parts[0].content["categories"]:
@@ -226,7 +226,7 @@ def file_identity(path: Path) -> Any:
 
 
 def read_images(part: Part, drop_unreadable: bool, overall: Counter[str]) -> dict[int, Picture]:
-    """Each image of the part by its id, those left out taken from the part. InputError for sizes of other images."""
+    """Each image of the part by its id; dropped ones are removed from the part. InputError for wrong sizes."""
     for image in part.content["images"]:
         for key in ("width", "height"):
             if image.get(key) is not None and number(image[key]) is None:
@@ -263,7 +263,7 @@ def turn_stored(part: Part, entries: list[Entry], pictures: dict[int, Picture], 
 def correct(one: Entry, image: dict[str, Any], found: Counter[str]) -> bool:
     """Clip the box of one annotation to its image, drop polygons that are none, fill in the area.
 
-    False where no box is left of it, or no mask of the one that it has.
+    False if no box is left of it, or its mask is unusable.
     """
     x, y, width, height = (float(value) for value in one["bbox"])
     box = (x, y, x + width, y + height)
@@ -282,13 +282,13 @@ def correct(one: Entry, image: dict[str, Any], found: Counter[str]) -> bool:
         found["boxes outside clipped"] += 1
         left, top, right, bottom = inside
         one["bbox"] = [left, top, right - left, bottom - top]
-    if not (isinstance(one.get("area"), int | float) and one["area"] > 0):  # the evaluator goes by it
+    if not (isinstance(one.get("area"), int | float) and one["area"] > 0):  # the evaluator uses it
         one["area"] = one["bbox"][2] * one["bbox"][3]
     return True
 
 
 def fill_masks(entries: list[Entry], overall: Counter[str]) -> None:
-    """Give objects without a mask their box as one where they are few: detectron2 needs a mask of all or of none."""
+    """Use the box as mask of objects without one if they are few: detectron2 needs masks for all or none."""
     objects = [one for one in entries if not one["iscrowd"]]
     lacking = sum(not one.get("segmentation") for one in objects)
     if lacking > max(1, MASKS_FROM_BOXES * len(objects)) or lacking == len(objects):
@@ -307,9 +307,9 @@ def masks(entries: list[Entry]) -> str:
 
 
 def section(source: Path, splits: dict[str, Coco], found: dict[str, dict[int, Counter[str]]]) -> dict[str, Any]:
-    """The COCO section of data.json; InputError where a split has nothing to learn from or to test on.
+    """The COCO section of data.json; InputError if a split has no object to train or test on.
 
-    Classes stand in the order of their category ids, as detectron2 has them.
+    Classes are in the order of their category ids, as in detectron2.
     """
     names = {one["id"]: one["name"] for one in sorted(splits["train"]["categories"], key=lambda one: one["id"])}
     counts, validation = {}, {}

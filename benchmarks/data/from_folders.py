@@ -37,8 +37,8 @@ from pretrain.data import by_suffix, is_image
 Classes = dict[str, dict[str, Path]]
 """For each class its images by their paths within it."""
 
-DEPTH = 3  # folders down
-MOST_FOLDERS = 2000  # that are looked into for a refusal's advice
+DEPTH = 3  # levels of folders
+MOST_FOLDERS = 2000  # searched for the advice of an error
 VAL_LIST = "val_annotations.txt"
 SORT = "sort them into one folder per class, called as in train"
 
@@ -62,7 +62,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
     if "all" in files:
         files = split_classes(files["all"], val_fraction, seed)
     for split, classes in files.items():
-        # File by file: a linked folder would show what is no image (._1.jpg of macOS), and what is added later.
+        # File by file: a linked folder would include non-images (macOS's ._1.jpg) and files added later.
         for name, paths in classes.items():
             for inside, path in paths.items():
                 link = target / "imagenet" / split / name / inside
@@ -74,7 +74,7 @@ def build(source: Path, target: Path, val_fraction: float, seed: int, drop_unrea
 
 
 def find_folders(source: Path, others: Counter[str]) -> dict[str, Path]:
-    """The folders of classes of "train" and "val"; of "all" where ``source`` has no splits. InputError for neither.
+    """The folders of classes of "train" and "val"; of "all" if ``source`` has no splits. InputError if it has neither.
 
     Files beside the folders on the way are counted by suffix in ``others``.
     """
@@ -96,7 +96,7 @@ def find_folders(source: Path, others: Counter[str]) -> dict[str, Path]:
 
 
 def class_level(split: Path) -> Path:
-    """A split's folder, or the only one in it where that has the class folders (seg_train/seg_train)."""
+    """A split's folder, or the only folder in it if that has the class folders (seg_train/seg_train)."""
     folders, _ = entries(split)
     return folders[0] if len(folders) == 1 and len(entries(folders[0])[0]) > 1 else split
 
@@ -105,7 +105,7 @@ def class_files(folder: Path, found: Counter[str], others: Counter[str]) -> Clas
     """The images of each class folder under ``folder``.
 
     Those beside the class folders are counted in ``found``, and files that are none, by suffix, in ``others``.
-    InputError where there is no class, one is empty, or two differ in upper and lower case alone.
+    InputError if there is no class, one is empty, or two differ only in upper and lower case.
     """
     folders, files = entries(folder)
     if (folder / VAL_LIST).is_file() and [one.name for one in folders] in ([], ["images"]):
@@ -135,7 +135,7 @@ def class_files(folder: Path, found: Counter[str], others: Counter[str]) -> Clas
 
 
 def splits_below(folder: Path) -> str:
-    """The advice where only one folder at most DEPTH levels down has splits, as in ILSVRC/Data/CLS-LOC; "" else."""
+    """The advice if only one folder at most DEPTH levels down has splits, as in ILSVRC/Data/CLS-LOC; "" else."""
     below = [folder]
     for _ in range(DEPTH):
         below = [inside for one in below for inside in entries(one)[0]][:MOST_FOLDERS]
@@ -165,7 +165,7 @@ def listed(folder: Path) -> Classes:
 def spelt_alike(classes: Classes, others: Mapping[str, Any]) -> Classes:
     """``classes`` under the names in ``others``, where the two differ in the composition of letters alone.
 
-    InputError for two that differ in upper and lower case alone.
+    InputError for two that differ only in upper and lower case.
     """
     names = {unicodedata.normalize("NFC", name): name for name in others}
     same = {names.get(unicodedata.normalize("NFC", name), name): paths for name, paths in classes.items()}

@@ -4,7 +4,7 @@
 
 SOURCE is a devkit (``VOCdevkit``, or a folder with VOC2007 and perhaps VOC2012), one folder with annotations and one
 with images (Annotations and JPEGImages, annots and images, …), XML files beside the images, or a folder of either kind
-for each split (train, valid, test); it may also be the only such set in SOURCE. Its lists of images are used where it
+for each split (train, valid, test); it may also be the only such set in SOURCE. Its lists of images are used if it
 has them, else a seeded split is made that has every class in both halves if possible. Where there is a test split,
 val is trained on, as in VOC's trainval. Classes are sorted by name, which for VOC's 20 is VOC's order.
 """
@@ -113,7 +113,7 @@ def choose(image: VocImage, stem: str, pictures: Stems) -> Path | None:
 
 
 def check_boxes(sets: list[ImageSet], read: Mapping[Key, VocImage]) -> None:
-    """InputError where most boxes are in parts of the image, or end before they begin; a few such are degenerate."""
+    """InputError if most boxes are in fractions of the image, or end before they begin; a few such are degenerate."""
     parts = [
         _described(path, item)
         for one in sets
@@ -170,7 +170,7 @@ def turned(
 ) -> dict[Key, VocImage]:
     """``read`` with the boxes that were drawn on the stored pixels of EXIF-turned images turned with them; counted.
 
-    InputError where a stated size is another than the image's, or nothing tells how the boxes were drawn.
+    InputError if a stated size differs from the image's, or how the boxes were drawn is ambiguous.
     """
     stated = {file: (read[key].width, read[key].height) for key, file in files.items()}
     check_scale(stated, pictures)
@@ -184,7 +184,7 @@ def turned(
 def check_inside(
     sets: list[ImageSet], images: Mapping[Key, VocImage], files: Mapping[Key, Path], pictures: Mapping[Path, Picture]
 ) -> None:
-    """InputError where most boxes reach out of their images: those are of another size than was annotated."""
+    """InputError if most boxes reach out of their images: these have another size than was annotated."""
     beyond = []
     for one in sets:
         for name, path in one.files.items():
@@ -218,7 +218,7 @@ def split_set(
 ) -> list[ImageSet]:
     """A train and a test set of the images in ``whole``, stratified by the classes of ``clean``.
 
-    An image counts for a class by an object that is not difficult: the evaluator tests no other.
+    An image counts for a class only by an object that is not difficult: the evaluator ignores difficult ones.
     """
     shown = {name: clean[whole.folder, name].objects for name in whole.files}
     classes = {name: {one.name for one in objects if not one.difficult} for name, objects in shown.items()}
@@ -232,7 +232,7 @@ def split_set(
 
 
 def cleaned(image: VocImage, size: Size, spelling: Mapping[str, str], found: Counter[str]) -> VocImage:
-    """``image`` with its true size and whole boxes inside it; what had to be changed is counted in ``found``."""
+    """``image`` with its true size and whole boxes inside it; changes are counted in ``found``."""
     found["sizes corrected"] += (image.width, image.height) != size
     objects = []
     for one in image.objects:
@@ -256,7 +256,7 @@ def write(
 ) -> None:
     """The standard view: links to the images, an XML file each, and the lists of ids."""
     for (folder, name), image in clean.items():
-        # Whatever the format is: readers look for <id>.jpg and recognise the content.
+        # In any format: readers look for <id>.jpg and detect the format from the content.
         link = devkit / folder / "JPEGImages" / f"{view_id(name)}.jpg"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(str(files[folder, name]))
@@ -269,7 +269,7 @@ def write(
 
 
 def section(source: Path, sets: list[ImageSet], clean: Mapping[Key, VocImage], found: Counter[str]) -> dict[str, Any]:
-    """The VOC section of data.json; InputError where a split has nothing to learn from or to test on."""
+    """The VOC section of data.json; InputError if a split has no object to train or test on."""
     names = sorted({one.name for image in clean.values() for one in image.objects})
     about: dict[str, Any] = {"classes": names, "train": [], "test": [], "counts": {}}
     absent: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Draws images with their objects as detectron2 reads them; sheet.py and show.py arrange the drawings.
+"""Draw images with their objects as detectron2 reads them; sheet.py and show.py arrange the drawings.
 
     python -c "from benchmarks.data.root import DataRoot; from benchmarks.data.pictures import truths;
     print(truths(DataRoot.load('results/data/emoji-smoke'), 'voc')['test'][0])"
@@ -33,11 +33,11 @@ from pretrain.common.files import replacing
 
 WIDTH = 1800  # pixels of a whole picture
 GAP = 12
-EDGE = 3  # pixels around an image in its panel, so that an outline at its border is seen
+EDGE = 3  # pixels around an image in its panel, so that an outline at its border is visible
 GROUND = (236, 236, 236)
 TINT = 0.45  # opacity of a mask
 MANY = 60  # objects in an image; beyond it all outlines are thin
-COVERED = 0.15  # share of an object that a name may hide
+COVERED = 0.15  # fraction of an object that a name may hide
 # DejaVu comes with matplotlib: pictures look the same on every machine, and it has more scripts than Pillow's own font.
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
@@ -53,7 +53,7 @@ class Marked:
     """Of the class."""
     box: tuple[float, float, float, float]
     segmentation: Any = None
-    """COCO's polygons or compressed RLE; None where there is no mask."""
+    """COCO's polygons or compressed RLE; None if there is no mask."""
     ignored: bool = False
     note: str = ""
     """Written after the name."""
@@ -62,7 +62,7 @@ class Marked:
 def truths(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
     """detectron2's dataset dicts of the layout ``kind`` ("voc" or "coco") by split, under the split's own name.
 
-    InputError where the root is not as ``prepare`` laid it.
+    InputError if the root is not as ``prepare`` wrote it.
     """
     root.check_unchanged()
     try:
@@ -70,7 +70,7 @@ def truths(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
         return {"train": records_of(data.train), "test" if kind == "voc" else "val": records_of(data.test)}
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # the readers raise whatever an edited file makes them stumble over
+    except Exception as error:  # the readers raise any error on an edited file
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise InputError(f"{root.folder(kind)} cannot be read ({reason:.200}): prepare it again") from None
 
@@ -93,7 +93,7 @@ NOTES = {"truncated": "T", "difficult": "D", "iscrowd": "crowd"}
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """``count`` of the items, or all where there are fewer, evenly spread: neighbours are often alike."""
+    """``count`` of the items, or all if there are fewer, evenly spread: neighbours are often alike."""
     count = min(count, len(items))
     return [items[place * len(items) // count] for place in range(count)]
 
@@ -110,7 +110,7 @@ def _glyphs() -> frozenset[int]:
 
 
 def fitting(text: str, size: int, width: float) -> str:
-    """``text`` in one line of ``width`` pixels at most, cut with an ellipsis; what the font lacks is written \\u…."""
+    """``text`` in one line of at most ``width`` pixels, cut with an ellipsis; missing glyphs become \\u…."""
     kept = " ".join(text[: int(width) + 1].split())
     line = "".join(
         letter if letter.isprintable() and ord(letter) in _glyphs() else letter.encode("unicode_escape").decode()
@@ -128,7 +128,7 @@ def colours_of(root: DataRoot) -> dict[str, Colour]:
     """A colour for each class name of the root, the same in every layout and picture, dark enough for white text."""
     names = dict.fromkeys(name for section in root.sections.values() for name in section["classes"])
     place = np.arange(len(names))
-    hue = 2 * np.pi * (0.352 * place + 0.11)  # of the steps tried, that with the least alike among 30 colours
+    hue = 2 * np.pi * (0.352 * place + 0.11)  # of the steps tried, the one that keeps 30 colours most distinct
     lab = np.stack([np.where(place % 2, 36, 50), 60 * np.cos(hue), 60 * np.sin(hue)], axis=-1)
     return {
         name: tuple(rgb) for name, rgb in zip(names, (lab2rgb(lab) * 255).round().astype(int).tolist(), strict=True)
@@ -198,7 +198,7 @@ def captioned(panel: Image.Image, text: str) -> Image.Image:
 def panel(image: Mapping[str, Any], objects: Sequence[Marked], colours: Mapping[str, Colour], side: int) -> Image.Image:
     """One image in a square of ``side`` pixels: masks tinted, boxes outlined, names where they hide nothing.
 
-    ``image`` is a dataset dict. It is read as in training, turned as its EXIF orientation says. InputError where it
+    ``image`` is a dataset dict. It is read as in training, turned as its EXIF orientation says. InputError if it
     cannot be read or has another size than its annotation says.
     """
     pixels = pixels_of(image)
@@ -233,12 +233,12 @@ def panel(image: Mapping[str, Any], objects: Sequence[Marked], colours: Mapping[
 def pixels_of(image: Mapping[str, Any]) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a dataset dict's file, by detectron2's reader. InputError as for ``panel``."""
     try:
-        if not Path(image["file_name"]).is_file():  # a pipe would be waited for
+        if not Path(image["file_name"]).is_file():  # opening a pipe would block
             raise OSError("no such file")
         pixels = np.asarray(read_image(image["file_name"], "RGB"))
     except MemoryError:
         raise
-    except Exception as error:  # PIL's plugins raise whatever a broken file makes them stumble over
+    except Exception as error:  # PIL's plugins raise any error on a broken file
         reason = str(error).replace("\n", " ")
         raise InputError(f"cannot read image {image['file_name']} ({reason}): repair it or prepare again") from None
     stated, true = (image["width"], image["height"]), pixels.shape[1::-1]
@@ -249,7 +249,7 @@ def pixels_of(image: Mapping[str, Any]) -> np.ndarray:
 
 
 def mask_of(segmentation: Any, image: Mapping[str, Any], height: int, width: int) -> np.ndarray:
-    """A mask of ``image``, scaled to (height, width) bool. InputError where it cannot be decoded."""
+    """A mask of ``image``, scaled to (height, width) bool. InputError if it cannot be decoded."""
     if isinstance(segmentation, list):
         scale = (width / image["width"], height / image["height"])
         scaled = [(np.reshape(one, (-1, 2)) * scale).ravel() for one in segmentation]
@@ -263,7 +263,7 @@ def mask_of(segmentation: Any, image: Mapping[str, Any], height: int, width: int
 
 
 def plates(boxes: np.ndarray, texts: Sequence[str], side: int) -> list[tuple[float, float, float, float] | None]:
-    """Where each text goes beside or in its box; None where it would cover another or too much of an object."""
+    """The place of each text beside or in its box; None if it would cover another or too much of an object."""
     areas = np.maximum(1, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     height, taken, chosen = 16, np.empty((0, 4)), []
     for (left, top, right, bottom), text in zip(boxes, texts, strict=True):
@@ -290,7 +290,7 @@ def shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def save(picture: Image.Image, output: Path) -> None:
-    """Write a PNG, whole or not at all. InputError where ``output`` is a folder."""
+    """Write a PNG atomically. InputError where ``output`` is a folder."""
     if output.is_dir():
         raise InputError(f"{output} is a folder: name the PNG to write")
     with replacing(output) as temporary:

@@ -1,10 +1,10 @@
-"""Lay a data root under results/data: the embedded emoji set, or a checked standard layout of the user's own data.
+"""Write a data root under results/data: the embedded emoji set, or the user's own data, checked, in a standard layout.
 
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
 
-Prints the root's path. The user's images are linked, never copied; nothing is written when a check fails. Preparing
-the same source with the same options again returns the root that is there.
+Prints the root's path. The user's images are linked, never copied; nothing is written if a check fails. Preparing
+the same source with the same options again returns the existing root.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import data_dir, write_json
 from pretrain.data import folder_fingerprint
 
-VERSION = 2  # raise it when data that were accepted are refused or written otherwise: roots are then laid out anew
+VERSION = 2  # raise it if accepted data are now rejected or written differently: roots are then written again
 SMALL = 16  # pixels: the finest anchors of detectron2's C4, and a quarter of a cell of its map
 KINDS: dict[type[SourceArguments], str] = {VocArguments: "voc", CocoArguments: "coco", ImagenetArguments: "imagenet"}
 WARNINGS = {
@@ -67,7 +67,7 @@ def prepare_emoji(arguments: EmojiArguments) -> Path:
 
 
 def prepare_source(arguments: SourceArguments) -> Path:
-    """Check the user's data and lay its standard layout, or return the one that is there."""
+    """Check the user's data and write its standard layout, or return the existing one."""
     kind, source = KINDS[type(arguments)], absolute(arguments.source)
     if not source.is_dir():
         raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
@@ -109,7 +109,7 @@ def builder(arguments: SourceArguments, source: Path, paths: dict[str, Path]) ->
 
 
 def reusable(root: Path, config: dict[str, Any]) -> bool:
-    """Whether ``root`` is the layout wanted. InputError where it holds other data."""
+    """Whether ``root`` is the wanted layout. InputError if it holds other data."""
     if not root.exists():
         return False
     loaded = DataRoot.load(root)
@@ -136,7 +136,7 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
         "config": config,
     }
     if kind != "imagenet":
-        with warnings.catch_warnings(action="ignore"):  # of detectron2's own code, which also takes seconds to import
+        with warnings.catch_warnings(action="ignore"):  # from detectron2's own code, which also takes seconds to import
             from benchmarks.data.registration import object_sides, read_as_run
 
         section["written"] = written_digest(folder)

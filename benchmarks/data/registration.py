@@ -1,4 +1,4 @@
-"""Puts a data root's VOC or COCO layout under its own names into detectron2's catalogues.
+"""Register a data root's VOC or COCO layout in detectron2's catalogues under names of its own.
 
     python -c "from benchmarks.data.root import DataRoot; from benchmarks.data.registration import register;
     print(register(DataRoot.load('results/data/emoji-smoke'), 'voc'))"
@@ -38,7 +38,7 @@ MASKS_CHECKED = 10_000  # images; a COCO mask takes 0.1 ms and more
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """What the detection driver needs to know of registered data."""
+    """The facts about registered data that the detection driver needs."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
@@ -50,9 +50,9 @@ class Registered:
 
 
 def register(root: DataRoot, kind: str) -> Registered:
-    """Register the layout ``kind`` ("voc" or "coco") of ``root``, in place of the same data at another place.
+    """Register the layout ``kind`` ("voc" or "coco") of ``root``, replacing the same data at another path.
 
-    InputError where the layout is absent.
+    InputError if the layout is absent.
     """
     section = root.section(kind)
     prefix = f"{root.name}-{section['fingerprint'][:8]}"
@@ -71,9 +71,9 @@ def register(root: DataRoot, kind: str) -> Registered:
 def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
     """detectron2's records of both splits, read, filtered and checked as a run does it.
 
-    InputError where that fails: sizes other than the images', objects or masks that detectron2 does not take.
+    InputError if that fails: wrong image sizes, objects or masks that detectron2 does not accept.
     """
-    # Under a name of its own: the root is not where it will be.
+    # Under a temporary name: the root is not yet at its final path.
     data = register(dataclasses.replace(root, name=f"unfinished-{root.name}"), kind)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -89,7 +89,7 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
                 annotations_to_instances(solid, (one["height"], one["width"]), mask_format=data.mask_format)
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # detectron2 and pycocotools raise whatever they stumble over
+    except Exception as error:  # detectron2 and pycocotools may raise any error
         text = f"{type(error).__name__}: {error}"[:300]
         raise InputError(f"detectron2 cannot read these {kind} data ({text}): correct the annotations") from error
     finally:
@@ -100,7 +100,7 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
 
 
 def _forget(name: str) -> None:
-    """Take ``name`` out of detectron2's catalogues: the same data may have been registered at another place."""
+    """Take ``name`` out of detectron2's catalogues: the same data may be registered at another path."""
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -112,7 +112,7 @@ def records_of(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _check_objects(splits: dict[str, list[dict[str, Any]]], counts: dict[str, dict[str, int]], kind: str) -> None:
-    """InputError where detectron2 sees another number of images or objects than were counted."""
+    """InputError if detectron2 sees another number of images or objects than were counted."""
     for split, records in splits.items():
         counted = counts[{"coco": {"test": "val"}}.get(kind, {}).get(split, split)]
         expected = (counted["images"], counted["annotations" if kind == "coco" else "objects"])
@@ -125,7 +125,7 @@ def _check_objects(splits: dict[str, list[dict[str, Any]]], counts: dict[str, di
 
 
 def _check_sizes(records: list[dict[str, Any]]) -> None:
-    """InputError where an image's size as detectron2 shows it is another than its record's."""
+    """InputError if an image's size as detectron2 reads it differs from its record's."""
 
     def wrong(record: dict[str, Any]) -> str:
         with Image.open(record["file_name"]) as image:
@@ -182,7 +182,7 @@ def _register_coco(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
         _forget(name)
         file, images = root.folder("coco") / "annotations" / f"instances_{part}.json", root.folder("coco") / part
         DatasetCatalog.register(name, partial(load_coco_json, str(file), str(images), name))
-        # Loading sets these too, but only in the process and at the time that it happens.
+        # Loading sets these too, but only in the loading process and only then.
         categories = sorted(json.loads(file.read_text(encoding="utf-8"))["categories"], key=lambda one: one["id"])
         ids = {one["id"]: index for index, one in enumerate(categories)}
         MetadataCatalog.get(name).set(

@@ -1,4 +1,4 @@
-"""The folder layout that every data set of this project has, and how a whole one comes to be. Imports no torch.
+"""The folder layout of every data set of this project, and its atomic creation. Imports no torch.
 
     python -c "from benchmarks.data.root import DataRoot; print(DataRoot.load('results/data/emoji-smoke'))"
 
@@ -7,7 +7,7 @@
     <root>/imagenet/{train,val}/<class>/*.jpg
     <root>/VOCdevkit/VOC2007/{Annotations,ImageSets/Main,JPEGImages}      (VOC2012 beside it, where there is one)
     <root>/coco/{train2017,val2017,annotations/instances_{train,val}2017.json}
-    <root>/data.json                                                     (written last: a root without it is not there)
+    <root>/data.json                                                     (written last: a root without it is incomplete)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pretrain.common.files import data_dir, file_sha256, results_dir
 from pretrain.common.shell import command
 from pretrain.data import visible
 
-DEEPEST = 50  # levels of nesting in JSON: more is an attack, at which copying or printing it would fail
+DEEPEST = 50  # levels of nesting in JSON: more is an attack that would break copying and printing
 KINDS = ("imagenet", "voc", "coco")
 NAMED = ("annotations", "images", "val_annotations", "val_images")  # of `prepare coco`: files beside the source
 
@@ -47,7 +47,7 @@ class Section(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class DataRoot:
-    """A complete data set on disk: where, what it is called, whether it is synthetic, and its sections by kind."""
+    """A complete data set on disk: its path, name, whether it is synthetic, and its sections by kind."""
 
     path: Path
     name: str
@@ -58,7 +58,7 @@ class DataRoot:
 
     @classmethod
     def load(cls, path: Path | str) -> DataRoot:
-        """Read ``path/data.json``; InputError where there is none or it cannot be read."""
+        """Read ``path/data.json``; InputError if it is absent or cannot be read."""
         path = Path(path)
         try:
             if (path / "data.json").exists() and not (path / "data.json").is_file():
@@ -77,7 +77,7 @@ class DataRoot:
         return cls(path=path, sections=sections, **about)
 
     def section(self, kind: str) -> Section:
-        """The section ``kind`` ("imagenet", "voc" or "coco") of data.json; InputError where the root lacks it."""
+        """The section ``kind`` ("imagenet", "voc" or "coco") of data.json; InputError if the root lacks it."""
         if kind not in self.sections:
             raise InputError(
                 f"data set {self.name} has no {kind} layout (only {', '.join(self.sections) or 'an empty root'}): "
@@ -91,9 +91,9 @@ class DataRoot:
         return self.path / ("VOCdevkit" if kind == "voc" else kind)
 
     def check_unchanged(self) -> None:
-        """InputError where the user's files, or the root's own, are not those of its preparation.
+        """InputError if the user's files, or the root's own, have changed since its preparation.
 
-        The root's links show the files as they are now, while its fingerprints are those of the day of preparation.
+        The root's links show the files as they are now, but its fingerprints date from its preparation.
         The generated set links to nothing: no check. It takes 0.1 s for 12,000 files.
         """
         if "state" not in self.config:
@@ -110,7 +110,7 @@ class DataRoot:
         raise InputError(f"{changed} has changed since {self.name} was prepared: run `{command(*again)}` again")
 
     def is_edited(self) -> bool:
-        """Whether a file that `prepare` wrote into the root is another now; False for roots that do not say."""
+        """Whether a file that `prepare` wrote into the root has changed; False for roots without a digest."""
         return any(
             "written" in section and written_digest(self.folder(kind)) != section["written"]
             for kind, section in self.sections.items()
@@ -118,7 +118,7 @@ class DataRoot:
 
 
 def _check_shape(stored: Any) -> None:
-    """TypeError or KeyError where a data.json is not as `prepare` writes it."""
+    """TypeError or KeyError if a data.json is not as `prepare` writes it."""
     if depth(stored) > DEEPEST:
         raise TypeError(f"nested more than {DEEPEST} levels deep")
     sections = {kind: stored[kind] for kind in KINDS if kind in stored}
@@ -161,24 +161,24 @@ def source_state(config: dict[str, Any]) -> str:
             try:
                 status = Path(path).stat()
                 about = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:  # a link to nothing
+            except OSError:  # a broken link
                 about = "absent"
             total.update(f"{path}\0{about}\0".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
 def visible_files(folder: Path | str) -> list[str]:
-    """Sorted paths of the files under ``folder``, links followed; what is hidden or generated here is left out."""
+    """Sorted paths of the files under ``folder``, links followed; hidden and generated files are left out."""
     generated = {str(results_dir().resolve()), str(data_dir().resolve())}
     return sorted(f"{place}/{name}" for place, names in visible(folder, generated) for name in names)
 
 
 @contextmanager
 def building(root: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``root``, renamed to ``root`` on success: a root is whole or not there.
+    """Yield a temporary folder beside ``root``, renamed to ``root`` on success: a root is complete or absent.
 
-    What killed runs left behind for the same root is removed first. A root that is already there at the end stands
-    (another process has finished it meanwhile), or goes with ``replace``.
+    Leftovers of killed runs for the same root are removed first. A root that exists at the end is kept
+    (another process has finished it meanwhile), or replaced with ``replace``.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(root)

@@ -1,4 +1,4 @@
-"""Draws a data root's contact sheet: classification images by class, scenes with boxes, class names and masks.
+"""Draw a data root's contact sheet: classification images by class, scenes with boxes, class names and masks.
 
     python -m benchmarks sheet results/data/emoji-smoke [-o sheet.png]
 
@@ -36,10 +36,10 @@ from pretrain.common.errors import run_cli
 from pretrain.common.files import results_dir
 from pretrain.data import decode
 
-TILE, TILES = 84, 10  # pixels of a classification image; how many of each class
-ACROSS = 5  # scenes in a row
+TILE, TILES = 84, 10  # pixels of a classification image; images per class
+ACROSS = 5  # scenes per row
 MOST_CLASSES = 20
-MOST_SCENES = 10  # of each split
+MOST_SCENES = 10  # per split
 
 
 def main(argv: list[str]) -> int:

@@ -1,9 +1,9 @@
-"""Splits images that come without a split: by a seed, with every class in both halves and in like proportions.
+"""Split images that have no split: by a seed, with every class in both halves and in similar proportions.
 
     python -c "from benchmarks.data.split import split_seeded as s; print(s({1: ['cat'], 2: ['cat']}, 0.2, 0))"
 
-One pass deals the images out, those of the rarest classes first, each to the half that is owed more of what it shows
-(in the spirit of Sechidis et al. 2011, "On the Stratification of Multi-Label Data"). Where that leaves a class out of a
+One pass deals the images out, those of the rarest classes first, each to the half that lacks more of its classes
+(in the spirit of Sechidis et al. 2011, "On the Stratification of Multi-Label Data"). If that leaves a class out of a
 half, or the halves off their sizes, an integer program finds the fewest images that must change halves.
 """
 
@@ -21,7 +21,7 @@ from benchmarks.data.checks import same_pictures
 
 Item = TypeVar("Item", int, str)
 MOVABLE = 500  # images in the integer program: more could take it minutes
-NODES = 1000  # of its search: a limit of time would not give the same split everywhere
+NODES = 1000  # of its search: a time limit would not give the same split on every machine
 
 
 def split_seeded(
@@ -61,7 +61,7 @@ def split_files(
 ) -> tuple[list[Item], list[Item]]:
     """As `split_seeded`, with images whose files have the same bytes in the same half. ``files`` has every key.
 
-    Where more images are alike than val shall have, they are dealt out as if they differed.
+    If more images are alike than val is to have, they are dealt out as if they differed.
     """
     first = same_pictures(files.values())
     groups: dict[Path, list[Item]] = {}
@@ -78,8 +78,8 @@ def split_files(
 def _deal(shown: Sequence[Sequence[str]], times: Mapping[str, int], wanted: int) -> list[int]:
     """1 for each image that goes to val, 0 for train. ``times`` is the number of images of each class.
 
-    An image goes where more classes would be absent without it, else where there is room, else where more is owed. A
-    class on one image goes to train if there is room: tested without training, it is 0 for every checkpoint.
+    An image goes to the half where more classes would be absent without it, else with room, else that lacks more. A
+    class on one image goes to train if there is room: tested but not trained on, it scores 0 for every checkpoint.
     """
     share = (len(shown) - wanted, wanted)
     got: tuple[Counter[str | None], Counter[str | None]] = (Counter(), Counter())

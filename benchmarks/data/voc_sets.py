@@ -1,8 +1,8 @@
-"""Finds the image sets of PASCAL VOC data: annotations, their images, and the lists or folders that split them.
+"""Find the image sets of PASCAL VOC data: annotations, their images, and the lists or folders that split them.
 
-    python -m benchmarks prepare voc SOURCE        (a refusal says what is in SOURCE instead)
+    python -m benchmarks prepare voc SOURCE        (an error lists the contents of SOURCE)
 
-Where there is a test split, the training set is train and val, as in VOC's trainval.
+If there is a test split, the training set is train and val, as in VOC's trainval.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pretrain.data import is_image
 ANNOTATIONS = ("annotations", "annotation", "annots", "labels", "xml", "xmls")
 IMAGES = ("jpegimages", "images", "image", "imgs", "img")
 LISTS = {"trainval": "trainval", "train": "train", "val": "val", "valid": "val", "test": "test"}
-LONGEST = 200  # bytes of a name that becomes a file's
-DEPTH = 3  # folders down, to look for a set in
+LONGEST = 200  # bytes of a name that becomes a file name
+DEPTH = 3  # levels of folders searched for a set
 TWICE, ONCE = "image twice in the splits", "list it once"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Place:
-    """A folder of XML files and one of images, which may be the same; what else is in them is passed over."""
+    """A folder of XML files and one of images, which may be the same; other files in them are ignored."""
 
     annotations: Path
     images: Path
@@ -84,9 +84,9 @@ def is_xml(path: Path) -> bool:
 
 
 def find_sets(source: Path) -> list[ImageSet]:
-    """The image sets of ``source``: VOC 2007 + 2012 as everyone trains on them, or the folder's own, or one of all.
+    """The image sets of ``source``: VOC 2007 + 2012 as usually trained on, or the folder's own, or one of all images.
 
-    InputError lists what is there where that is no VOC data, or several sets of it.
+    InputError lists the contents if they are not VOC data, or several sets of it.
     """
     below = [source]
     for _ in range(1 + DEPTH):
@@ -163,7 +163,7 @@ def split_sets(folder: Path) -> list[ImageSet]:
     if len({place.annotations for place in places.values()}) == 1:
         for split, place in places.items():
             files[split] = [path for path in place.xml.paths if place.pictures.get(path.stem)]
-        # Those without an image anywhere are for train to miss.
+        # Annotations without any image count as missing in train.
         rest = set(places["train"].xml.paths).difference(*files.values())
         files["train"] = [*files["train"], *sorted(rest)]
     stems = Counter(path.stem for paths in files.values() for path in paths)
@@ -181,7 +181,7 @@ def split_sets(folder: Path) -> list[ImageSet]:
 
 
 def lists_in(folder: Path) -> dict[str, Path]:
-    """The lists of images of a VOC folder: trainval, train, val and test, as far as they are there."""
+    """The lists of images of a VOC folder: trainval, train, val and test, those that exist."""
     for holder in (folder / "ImageSets" / "Main", folder / "ImageSets", folder):
         files = entries(holder)[1] if holder.is_dir() else []
         texts = [path for path in files if path.suffix.lower() == ".txt"]
@@ -191,7 +191,7 @@ def lists_in(folder: Path) -> dict[str, Path]:
 
 
 def _lists_of(split: str, lists: Mapping[str, Path], folder: Path) -> list[Path]:
-    """The lists for one of VOC 2007 + 2012's training sets or its test set: trainval, or what it is made of."""
+    """The lists for one of VOC 2007 + 2012's training sets or its test set: trainval, or train and val."""
     names = [split] if split == "test" or "trainval" not in lists else ["trainval"]
     names = ["train", "val"] if names == ["train"] else names
     if absent := [name for name in names if name not in lists]:
@@ -245,7 +245,7 @@ def list_of(folder: Path, name: str) -> Path:
 def _lines(path: Path) -> list[str]:
     """The lines of a list that are not empty."""
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # opening a pipe would block
             raise OSError("not a file")
         text = decoded(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -275,5 +275,5 @@ def check_ids(sets: list[ImageSet]) -> None:
 
 
 def view_id(name: str) -> str:
-    """The id in the standard view: no blanks, at which the evaluator splits its lines, and nothing that XML forbids."""
+    """The id in the standard view: no blanks (the evaluator splits lines at them), no characters that XML forbids."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", "_", re.sub(r"\s+", "_", name))

@@ -1,4 +1,4 @@
-"""PASCAL VOC annotation files: one image, its objects, read leniently and written as VOC itself writes them.
+"""PASCAL VOC annotation files: one image, its objects, read leniently and written as in VOC.
 
     python -c "from benchmarks.data.vocxml import read_xml; print(read_xml('VOC2007/Annotations/000001.xml'))"
 
@@ -22,7 +22,7 @@ YES = frozenset({"yes", "true", "y"})
 DEEPEST = 100  # levels of elements; VOC has five
 MOST_PIXELS = 1_000_000  # of a side
 LARGEST = 1 << 22  # bytes: some 15,000 objects
-# Of the encodings that Python knows, those of texts: punycode takes hours.
+# Only Python's encodings of texts: punycode would take hours.
 DECLARED = re.compile(
     rb"""\s*<\?xml[^>]{,80}encoding=["']((?:utf|us|ascii|iso|latin|windows|cp|mac|koi|gb|big5|euc|shift)[\w.-]{,20})["']""",
     re.IGNORECASE,
@@ -76,7 +76,7 @@ def read_xml(path: Path | str) -> VocImage:
 
 def _text(path: Path) -> str:
     """The characters of an XML file, by its byte order mark, or the encoding that it declares, or UTF-8."""
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # opening a pipe would block
         raise OSError("not a file" if path.exists() else "no such file")
     if path.stat().st_size > LARGEST:
         raise OSError(f"{path.stat().st_size:,} bytes are more than an image's annotation has")
@@ -109,16 +109,16 @@ def _parsed(text: str) -> ET.Element:
 
 
 def decoded(content: bytes, encoding: str = "utf-8") -> str:
-    """Text by its byte order mark (UTF-8 or UTF-16), else in ``encoding``. ValueError where it is in another."""
+    """Text by its byte order mark (UTF-8 or UTF-16), else in ``encoding``. ValueError if it is in another."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif content.startswith(codecs.BOM_UTF8) or encoding.lower().startswith("utf-16"):
-        encoding = "utf-8-sig"  # .NET declares UTF-16 for whatever it writes
+        encoding = "utf-8-sig"  # .NET declares UTF-16 for any encoding
     return content.decode(encoding)
 
 
 def _number(node: ET.Element, path: str, missing: str | None = None) -> float:
-    """The finite number at ``path``; ValueError says where there is none."""
+    """The finite number at ``path``; ValueError if there is none."""
     text = (node.findtext(path, "") or "").strip() or missing
     try:
         number = float(text or "nothing")

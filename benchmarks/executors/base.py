@@ -14,10 +14,10 @@ from pretrain.common.errors import InputError
 class Job:
     """``target`` ("module:function") called with ``arguments`` in a fresh process, its output appended to any ``log``.
 
-    In the parent, with the function's value: ``failure(value)`` says why it counts as failed, or ""; ``then(value)``
+    In the parent, with the function's value: ``failure(value)`` is the reason that it failed, or ""; ``then(value)``
     gives follow-up jobs, of which there will be ``follows``; ``report(value)`` is the progress line's text. If the
-    process left no value: ``crashed(reason)``. ``stage`` is the name that its time is booked under, ``gpus`` how many
-    it takes, ``estimate()`` its expected seconds, None where nothing is known.
+    process left no value: ``crashed(reason)``. ``stage`` is the stage that its seconds count for, ``gpus`` how many
+    it uses, ``estimate()`` its expected seconds, None if unknown.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Outcome:
 class Executor(Protocol):
     """Runs jobs and their follow-ups.
 
-    Follow-ups go first, in the order they came, so that a checkpoint's row is finished before the next one is begun.
+    Follow-ups run first, in order of creation, so that a checkpoint's row is finished before the next one starts.
     """
 
     def run(self, jobs: Iterable[Job], *, say_failures: bool = True, say_done: bool = True) -> Outcome:

@@ -1,7 +1,7 @@
-"""Jobs side by side on this machine, each in a process of its own with one thread: a crash costs one job.
+"""Run jobs in parallel on this machine, each in its own process with one thread: a crash costs one job.
 
-The processes fork from a server that has imported the heavy packages once, so that a job costs no start-up. Where there
-are GPUs, a job takes as many as it asks for and sees no others. Imports no torch.
+The processes fork from a server that has imported the heavy packages once, so that jobs start at once. If there
+are GPUs, a job gets as many as it asks for and sees no others. Imports no torch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Running:
         return f"  … {self.job.name} ({minutes(self.seconds)}): {last[:120]}"
 
     def outcome(self) -> tuple[bool, Any]:
-        """(True, the function's value) or (False, one line why not). Waits for the end of the process."""
+        """(True, the function's value) or (False, the error in one line). Waits for the process to end."""
         try:
             found: tuple[bool, Any] | None = self.pipe.recv()
         except (EOFError, OSError):  # it ended before, or while it sent
@@ -70,7 +70,7 @@ class _Running:
 class LocalExecutor:
     """At most ``workers`` jobs at once; with ``gpus`` (their names in CUDA_VISIBLE_DEVICES) no two share one.
 
-    Jobs start in their order: one that needs more GPUs than are free is waited for, not overtaken.
+    Jobs start in order: none overtakes a job that waits for free GPUs.
     """
 
     workers: int
@@ -81,9 +81,9 @@ class LocalExecutor:
         os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        with signals_held():  # the server is not to end while jobs do, and a job unblocks them for itself
+        with signals_held():  # the server must outlive its jobs; each job unblocks signals for itself
             forkserver.ensure_running()
-        atexit.register(_end_server)  # a signal may come between two calls
+        atexit.register(_end_server)  # a signal may arrive between two calls
         queue, follow_ups, done, outcome = list(jobs), 0, 0, Outcome()  # the first ``follow_ups`` of the queue
         running: list[_Running] = []
         try:
@@ -118,7 +118,7 @@ class LocalExecutor:
         return outcome
 
     def _room(self, job: Job, running: Sequence[_Running]) -> tuple[str, ...] | None:
-        """The GPUs for ``job``, () without any; None if it has to wait."""
+        """The GPUs for ``job``, () if there are none; None if it has to wait."""
         used = {name for item in running for name in item.gpus}
         free = tuple(name for name in self.gpus if name not in used)
         needed = min(job.gpus, len(self.gpus))
@@ -133,7 +133,7 @@ class LocalExecutor:
 
 
 def _start(job: Job, context: Any, gpus: tuple[str, ...] | None) -> _Running:
-    """In a process that sees ``gpus`` alone; None: with the environment as it is."""
+    """Start ``job`` in a process that sees only ``gpus``; None: with the environment unchanged."""
     job = _with_log(job)
     receiver, sender = context.Pipe(duplex=False)
     environment = dict(os.environ) | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
@@ -145,7 +145,7 @@ def _start(job: Job, context: Any, gpus: tuple[str, ...] | None) -> _Running:
 
 
 def _with_log(job: Job) -> Job:
-    """``job``, without a log where none can be written: what is done already needs none, the rest fails by itself."""
+    """``job``, without a log if none can be written: a finished job needs none, others fail by themselves."""
     if job.log is None:
         return job
     try:
@@ -158,12 +158,12 @@ def _with_log(job: Job) -> Job:
 
 
 def _end(running: Sequence[_Running]) -> None:
-    """End jobs whose results nobody waits for, and the server that they were forked from."""
+    """End the running jobs, whose results are no longer needed, and the server that forked them."""
     for process in multiprocessing.active_children():  # also one that was starting
         process.terminate()
     deadline = time.monotonic() + GRACE_SECONDS
     for item in running:
-        # The pipe closes with the last process that has it: the job's own, or its loaders.
+        # The pipe closes with the last process that holds it: the job's own, or its loader workers.
         with suppress(EOFError, OSError):
             while item.pipe.poll(max(0.0, deadline - time.monotonic())):
                 item.pipe.recv()
@@ -174,7 +174,7 @@ def _end(running: Sequence[_Running]) -> None:
 
 
 def _end_server() -> None:
-    """At once: it may be importing still, and would see only then that nobody needs it."""
+    """Kill the server at once: while it is still importing it would not notice that its parent ended."""
     if server := getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None):
         with suppress(ProcessLookupError):
             os.kill(server, signal.SIGKILL)

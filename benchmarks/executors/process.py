@@ -1,4 +1,4 @@
-"""The process that a job runs in: it follows its parent, writes to the job's log, and sends back a value or a reason.
+"""The process that a job runs in: it ends with its parent, writes to the job's log, and sends back a value or an error.
 
 Imports no torch.
 """
@@ -23,7 +23,7 @@ from pretrain.common.signals import SIGNALS
 
 
 def ended(status: int) -> str:
-    """How a process ended that left no word: by which signal or with which status."""
+    """How a process ended that sent no result: its signal or exit status."""
     if status >= 0:
         return f"the process ended with status {status}"
     names = {one.value: one.name for one in signal.Signals}
@@ -37,9 +37,9 @@ def ended(status: int) -> str:
 
 
 def follow_parent() -> None:
-    """Only the parent ends this process, by SIGTERM, or by its own end, however that came.
+    """Only the parent ends this process: by SIGTERM, or by its own end, of whatever cause.
 
-    For a process that was started within ``signals_held``. Ctrl-C, which reaches all of a terminal, does nothing.
+    For a process started within ``signals_held``. Ctrl-C, which reaches every process of a terminal, is ignored.
     """
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -56,7 +56,7 @@ def follow_parent() -> None:
 def call(target: str, arguments: dict[str, Any], environment: dict[str, str], log: Path | None, pipe: Any) -> None:
     """Call ``target`` in this process; (True, its value) or (False, the reason in one line) goes through ``pipe``."""
     follow_parent()
-    os.environ.update(environment)  # the server keeps its own, in which RESULTS_DIR may be another
+    os.environ.update(environment)  # the server's own environment may have another RESULTS_DIR
     with (log or Path(os.devnull)).open("a", buffering=1, encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -72,7 +72,7 @@ def call(target: str, arguments: dict[str, Any], environment: dict[str, str], lo
 
 
 def one_line(error: Exception) -> str:
-    """The error as one line: for people if it can be, else its type and its first words."""
+    """The error in one line: the message of a known error, else its type and first line."""
     if known := in_one_line(error):
         return known.splitlines()[0]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Progress on stderr: a line per finished job with the time left, if every job's time is known. Imports no torch."""
+"""Progress on stderr: one line per finished job, with the time left if all estimates are known. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ def say(*lines: str) -> None:
 
 
 def minutes(seconds: float) -> str:
-    """The seconds, as people read them."""
+    """``12 s``, or ``1.5 min`` from 90 seconds on."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def time_left(
     running: Sequence[tuple[float | None, float]], waiting: Sequence[float | None], workers: int
 ) -> float | None:
-    """Seconds until all is done, from (expected, spent) of the running jobs and the expected ones of those to come.
+    """Seconds until all is done, from (expected, spent) of the running jobs and the expected ones of those waiting.
 
-    None where the time of any of them is unknown.
+    None if the time of any of them is unknown.
     """
     rest: list[float] = []
     for expected, spent in [*running, *((expected, 0.0) for expected in waiting)]:

@@ -1,1 +1,1 @@
-"""Speed of the stages, beside what it is measured against: ``python -m benchmarks.perf data|step|linear|convert``."""
+"""Speed of the stages, each beside its reference: ``python -m benchmarks.perf data|step|linear|convert``."""

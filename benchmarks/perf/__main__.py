@@ -1,6 +1,6 @@
-"""How fast the data and the training step are, beside what they are measured against, both sides in one run.
+"""Speed of the data and the training step, each beside its reference, both sides measured in one run.
 
-    python -m benchmarks.perf data      # our reader : PIL and torchvision-v1 transforms, images/s a core
+    python -m benchmarks.perf data      # our reader : PIL and torchvision-v1 transforms, images/s per core
     python -m benchmarks.perf step      # our step : a bare one on resident tensors
     python -m benchmarks.perf step --image-size 224 --batch-size 256 --workers 16         # as on a GPU with 16 cores
 
@@ -8,8 +8,8 @@
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
 
-A table on stdout, one line a side. Every round times all sides one after the other and the median round counts, so that
-other work on the machine meets all sides alike.
+Prints a table, one line per side. Every round times all sides one after the other and the median counts, so that
+other load on the machine affects all sides alike.
 """
 
 from __future__ import annotations

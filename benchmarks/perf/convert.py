@@ -1,6 +1,6 @@
-"""What a conversion's time goes into: start-up, read, map, forward, write; and how long a refusal takes to start.
+"""Time per stage of a conversion: start-up, read, map, forward, write; and the start-up before a file is rejected.
 
-Run: ``python -m benchmarks.perf convert``. Each round is a process of its own, as a command is.
+Run: ``python -m benchmarks.perf convert``. Each round is a separate process, as a command is.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ torch.save(torchvision.models.get_model(sys.argv[2], weights=None).state_dict(),
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The stages of a conversion, each the median over processes of its own: seconds, and seconds of a processor."""
+    """The stages of a conversion, each the median over separate processes: seconds and CPU seconds."""
 
     architecture: str = "resnet50"
     rounds: int = 5
 
 
 def measure(arguments: Arguments) -> str:
-    """The table: a line a stage with its seconds, its processor's seconds (user and system) and its share of those."""
+    """The table: one line per stage with its seconds, CPU seconds (user and system) and its share of those."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.pth"
         _python(_MAKE, CHECKOUT, path, arguments.architecture)

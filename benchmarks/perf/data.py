@@ -27,7 +27,7 @@ from pretrain.loader import CropDataset, Samples, collate
 class Arguments:
     """Two views of 500×375 JPEGs on one core: our reader against PIL and torchvision-v1 transforms."""
 
-    images: int = 64  # a round
+    images: int = 64  # per round
     rounds: int = 7
     size: int = 224  # pixels of the views
 
@@ -62,7 +62,7 @@ def our_batch(images: ImageList, size: int, crop_backend: CropBackend) -> Sample
 
 
 def measure(arguments: Arguments) -> str:
-    """The table: images/s a core of each side, and the ratio to the reference."""
+    """The table: images/s per core of each side, and the ratio to the reference."""
     torch.set_num_threads(1)
     transform, generator, size = reference_transform(arguments.size), torch.Generator(), arguments.size
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Memory and time of linear evaluation on synthetic features of any size, and what they come to for ImageNet.
+"""Memory and time of linear evaluation on synthetic features of any size, extrapolated to ImageNet.
 
 Run: ``python -m benchmarks.perf linear --rows 200000 --classes 1000 --iterations 3``.
 """
@@ -55,7 +55,7 @@ def synthetic(folder: Path, rows: int, dim: int, classes: int, seed: int) -> Fea
 
 @contextmanager
 def peak_memory(found: list[int]) -> Iterator[None]:
-    """Append the bytes that the block needs at most beside what was there: of the GPU, else of this process.
+    """Append the block's peak of additional bytes: of the GPU, else of this process.
 
     The pages of memory-mapped files do not count: the system takes them back when it needs them.
     """
@@ -65,7 +65,7 @@ def peak_memory(found: list[int]) -> Iterator[None]:
         yield
         found.append(torch.cuda.max_memory_allocated() - there)
         return
-    gc.collect()  # or what the block frees of others would be taken off
+    gc.collect()  # else garbage freed inside the block would be subtracted
     before, highest, stop = _anonymous(), 0, threading.Event()
 
     def watch() -> None:
@@ -91,7 +91,7 @@ def _anonymous() -> int:
 
 
 def measure(arguments: Arguments) -> str:
-    """Some lines: what was measured, and the extrapolation: the features grow with the rows, the rest does not."""
+    """The measured numbers and their extrapolation: the features grow with the rows, the rest does not."""
     config = linear_config("paper")
     config = dataclasses.replace(
         config,

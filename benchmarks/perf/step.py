@@ -1,4 +1,4 @@
-"""A training step of our loop against forward, backward and optimiser alone on tensors that are there.
+"""A training step of our loop against forward, backward and optimiser alone on resident tensors.
 
 Run: ``python -m benchmarks.perf step``; with ``--workers`` above 0 also from JPEG files.
 """
@@ -37,13 +37,13 @@ class Arguments:
     batch_size: int = 64
     precision: Precision = "auto"
     compile: bool = False
-    steps: int = 3  # a round
+    steps: int = 3  # per round
     rounds: int = 5
     workers: int = 0  # processes that read JPEG files for one more line; 0: no such line
 
 
 def settings(arguments: Arguments, device: torch.device) -> Resolved:
-    """The run that is timed: SimCLR with MoCo v2's views, one epoch a round."""
+    """The run that is timed: SimCLR with MoCo v2's views, one epoch per round."""
     config = PretrainConfig(
         method=SimCLRConfig(),
         backbone=arguments.backbone,
@@ -70,7 +70,7 @@ def resident_samples(resolved: Resolved, device: torch.device) -> Samples:
 
 
 def from_files(folder: Path, resolved: Resolved, count: int) -> Generator[Samples, None, None]:
-    """Batches of ``count`` photographs written to ``folder``, read as a run reads them."""
+    """Batches of ``count`` photographs written to ``folder``, read as in a training run."""
     config = resolved.config
     write_photographs(folder, count)
     crops = crops_of(config.views, config.views2, 2, False, config.image_size)

@@ -1,4 +1,4 @@
-"""How long `python -m benchmarks tables` takes over many records, and how much memory.
+"""Time and memory of `python -m benchmarks tables` over many records.
 
 Run: ``python -m benchmarks.perf tables --records 1000 10000``.
 """
@@ -27,7 +27,7 @@ from transfer.detection.config import resolved_protocol
 from transfer.detection.profiles import Profile
 
 PROFILE: Profile = "smoke"
-# In a process of its own, start-up included; what it forked from does not count.
+# In a separate process, start-up included; its parent does not count.
 CODE = """
 import sys, time
 from pathlib import Path
@@ -59,7 +59,7 @@ def columns() -> list[tuple[str, int, dict[str, Any]]]:
 
 
 def write_records(store: ResultsStore, count: int) -> int:
-    """Write ``count`` records of one attempt each; the number of rows that they make."""
+    """Write ``count`` records of one attempt each; returns their number of rows."""
     generator, made, row = np.random.default_rng(0), 0, 0
     kinds = columns()
     convention = PixelInput()
@@ -109,7 +109,7 @@ def write_records(store: ResultsStore, count: int) -> int:
 
 
 def run(results: Path, *arguments: str) -> tuple[float, float, float]:
-    """Seconds, those of them on a processor, and peak MB of ``python -m benchmarks`` with these arguments."""
+    """Seconds, CPU seconds and peak MB of ``python -m benchmarks`` with these arguments."""
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],

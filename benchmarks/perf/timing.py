@@ -1,4 +1,4 @@
-"""Timing several ways to do the same work, fairly, and the photographs to do it on."""
+"""Fair timing of several ways to do the same work, and test photographs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_photographs(folder: Path, count: int) -> float:
 
 
 def medians(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side over rounds that run all of them, after one that does not count."""
+    """Median seconds of each side over rounds that run all sides, after one warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, side in sides.items():
@@ -51,7 +51,7 @@ def medians(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
 
 
 def table(title: str, images: int, seconds: dict[str, float]) -> str:
-    """A line a side: images/s, and how many times the first side's that is."""
+    """One line per side: images/s, and the ratio to the first side's."""
     first = next(iter(seconds.values()))
     lines = [f"{name:50}{images / value:9.1f} images/s {first / value:7.2f}×" for name, value in seconds.items()]
     return "\n".join([title, *lines])

@@ -74,7 +74,7 @@ def collect(
 ) -> list[Cell]:
     """Cells of the (label, spec) pairs, in their order, for every metric; only the seed varies within a cell.
 
-    ``newest``: the record of each spec, where they have been read already. ``groups``: label → its group's, whose
+    ``newest``: the record of each spec, if already read. ``groups``: label → label of its group, whose
     pretraining runs share one row.
     """
     groups = groups or {}
@@ -108,7 +108,7 @@ def _checkpoint(spec: RunSpec) -> tuple[str, PixelInput | None]:
 
 
 def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str, PixelInput | None]], str]:
-    """Row heading of each (label, checkpoint), with its digest or input where one label has several."""
+    """Row heading of each (label, checkpoint), with its digest or input where several checkpoints share a label."""
     found: dict[str, dict[tuple[str, PixelInput | None], None]] = {}
     for label, spec in expected:
         found.setdefault(label, {})[_checkpoint(spec)] = None
@@ -123,7 +123,7 @@ def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str,
 
 
 def _shown(names: Mapping[K, str]) -> dict[K, str]:
-    """``names`` printable, not endless, and each its own: what is no label of ours may look like one."""
+    """``names`` made printable, short and distinct: other people's records may hold any label."""
     texts = (printable(name).strip() or "(no name)" for name in names.values())
     return dict(zip(names, shortened(texts, LONGEST), strict=True))
 
@@ -137,7 +137,7 @@ def _in_words(convention: PixelInput | None) -> str:
 
 
 def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
-    """Column heading of each task × data × overrides: its title, and whatever else tells columns apart."""
+    """Column heading of each task × data × overrides: its title, and the settings that tell columns apart."""
     variants = list(dict.fromkeys(spec.column() for spec in specs))
     names = {(spec.data_name, TASKS[spec.task].layout, spec.data_fingerprint) for spec in variants}
     several = len({name for name, _, _ in names}) > 1
@@ -161,7 +161,7 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
 
 
 def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:
-    """Whether the task has had other settings too, beside what options, GPUs and precision explain."""
+    """Whether the task also ran with other settings that options, GPUs and precision do not explain."""
     alike = dataclasses.replace(spec, protocol_digest="")
     return any(other != spec and dataclasses.replace(other, protocol_digest="") == alike for other in same)
 
@@ -202,10 +202,10 @@ def _leads(first: Cell, other: Cell) -> bool:
 def recorded(
     profile: str, data: str | None = None, newest: Mapping[RunSpec, RunRecord] | None = None
 ) -> list[tuple[str, RunSpec]]:
-    """(label, spec) of every recorded run, failed ones too, of a profile and a current task version.
+    """(label, spec) of every recorded run, failed or not, of a profile and a current task version.
 
-    Without the columns whose every run failed, if later runs had other settings or data of the same names.
-    ``data``: on the data set of that name only. ``newest`` as in ``collect``.
+    Leaves out columns whose runs all failed, if later runs had other settings or data of the same names.
+    ``data``: only runs on the data set of that name. ``newest`` as in ``collect``.
     """
     if newest is None:
         newest = ResultsStore().all_newest()
@@ -225,7 +225,7 @@ def recorded(
 
 
 def _obsolete(records: Sequence[RunRecord]) -> set[RunSpec]:
-    """Columns without a number that a later one, of other settings or data of the same names, has replaced."""
+    """Columns without a number that a later one with other settings or data of the same names replaces."""
     latest: dict[RunSpec, str] = {}
     for record in records:
         column = record.spec.column()

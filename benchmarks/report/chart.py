@@ -1,6 +1,6 @@
-"""The table as bars: a panel a column, a bar a checkpoint, ± one standard deviation where n ≥ 2. Imports no torch.
+"""The table as bars: one panel per column, one bar per checkpoint, ± one std where n ≥ 2. Imports no torch.
 
-Of a large table it shows part, and says so: a picture of all of it would be metres high.
+A large table is shown in part, and the title says so: a picture of all of it would be metres high.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 PANELS = 16  # at most: the first ones
-ROWS, FIRST = 24, 6  # at most: the first few, which are those just asked for, and the best of the others
+ROWS, FIRST = 24, 6  # at most: the first few (those of this command) and the best of the others
 ERROR_BARS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 2}
 LABEL, HEADING = 36, 48  # characters
 COLOURS = ("#8c8c8c", "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3")
@@ -48,7 +48,7 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
     if len(panels) > PANELS:
         heading.append(f"the first {PANELS} of {len(panels)} columns")
         panels = dict(list(panels.items())[:PANELS])
-    # Text is shown as it is: without TeX's mathematics, and without a warning for each character the font has not.
+    # Text is shown as it is: without TeX's mathematics, and without a warning per character that the font lacks.
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         figure = _figure(panels, shown, "\n".join(heading))
@@ -58,10 +58,10 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
 
 
 def _best(labels: list[str], columns: Iterable[Sequence[Cell]]) -> list[str]:
-    """``labels``, or of many the first FIRST and the best others, ROWS in all, in their order."""
+    """``labels``; if more than ROWS, the first FIRST and the best others, ROWS in all, in their order."""
     if len(labels) <= ROWS:
         return labels
-    ahead = dict.fromkeys(labels, 0.0)  # by column, the part of the numbers that are not better; added up
+    ahead = dict.fromkeys(labels, 0.0)  # fraction of the column's numbers that are not better, summed over columns
     for column in columns:
         known = [cell for cell in column if cell.mean is not None]
         sign = 1 if column[0].metric.higher_is_better else -1

@@ -1,8 +1,8 @@
 """Published numbers beside ours, with their sources (results/reference/published.csv). Imports no torch.
 
-They stand below a table of profile paper: other numbers were measured on other data and may not stand beside them.
-Rows of the same detector and schedule are two groups: those known to equal our protocol in normalisation, in having one
-learning rate for every method and in the pretraining data, and the others. What a source does not say is "unstated",
+Shown below tables of profile paper only: the other profiles measure on other data and are not comparable.
+Rows of the same detector and schedule make two groups: those known to equal our protocol in norm, in having one
+learning rate for every method and in the pretraining data, and the others. A value that the source omits is "unstated",
 which equals nothing. docs/published.md explains the file's columns and every value in VOCABULARY.
 """
 
@@ -21,7 +21,7 @@ REFERENCE = CHECKOUT / "results" / "reference" / "published.csv"
 
 UNSTATED = "unstated"
 FROZEN = "frozen features"
-VOCABULARY: dict[str, tuple[str, ...]] = {  # column of the file → what may stand in it
+VOCABULARY: dict[str, tuple[str, ...]] = {  # column of the file → its allowed values
     "norm": (
         "naiveSyncBN (backbone)",
         "naiveSyncBN (backbone, FPN)",
@@ -55,7 +55,7 @@ class Setting:
     pretrain_data: tuple[str, ...] = ("ImageNet-1k", "none")  # "none": trained from random initialisation, as ours is
 
     def differences(self, row: pd.Series) -> str:
-        """Names of the columns in which ``row`` of the file is not known to be the same; empty for one that is."""
+        """Names of the columns in which ``row`` of the file differs or may differ; empty if none."""
         same = {
             "norm": row["norm"] == self.norm,
             "lr_searched": row["lr_searched"] == self.lr_searched,
@@ -76,7 +76,7 @@ def setting(task: Task) -> Setting:
 
 
 def published(task: Task) -> pd.DataFrame:
-    """One row for each model of a source; empty where nothing comparable is published.
+    """One row per model of a source; empty if nothing comparable is published.
 
     Columns: method, epochs, the task's metrics (percent, as printed in the source), "differs in" (empty for a row
     under the same protocol), the columns of VOCABULARY, source. ``source`` ends in "(second hand)" where the number was
@@ -104,7 +104,7 @@ def published(task: Task) -> pd.DataFrame:
 
 
 def _shared(task: Task, ours: Setting) -> str:
-    """What the rows of the first group have in common, beside the data."""
+    """The settings that the rows of the first group share, apart from the data."""
     if ours.norm == FROZEN:
         return f"Frozen features, {task.published.schedule if task.published else ''}"
     return f"Detector, schedule, norm ({ours.norm}), one learning rate for every method"
@@ -115,9 +115,9 @@ def _markdown(rows: pd.DataFrame) -> str:
 
 
 def to_markdown(as_published: Mapping[str, bool]) -> str:
-    """For each task that has published numbers, the rows under the same protocol and below them the others.
+    """For each task with published numbers, the rows under the same protocol, then the others.
 
-    The value says whether ours ran as the protocol's file has it: with fewer GPUs or with options no row is the same.
+    The value says whether our runs used the protocol unchanged: with fewer GPUs or with options no row is the same.
     """
     parts = []
     for name, as_ours in as_published.items():

@@ -42,11 +42,11 @@ from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir
 
 SHOWN_SCORE, IOU = 0.5, 0.5
-PAIRS = 3  # of truth and predictions, in a row
+PAIRS = 3  # of truth and predictions, per row
 
 
 class Tally(NamedTuple):
-    """How many objects were found, how many not, and how many predictions found none."""
+    """Numbers of objects found, objects missed, and predictions that match no object."""
 
     hits: int
     missed: int
@@ -54,7 +54,7 @@ class Tally(NamedTuple):
 
     @property
     def f1(self) -> float:
-        """2·hits / (objects + predictions); 1 without any of both."""
+        """2·hits / (objects + predictions); 1 if there are neither."""
         return 2 * self.hits / (2 * self.hits + self.missed + self.wrong) if any(self) else 1.0
 
 
@@ -74,14 +74,14 @@ def show(record_path: Path, output: Path | None, count: int) -> Path:
     record = ResultsStore().load(record_path)
     predictions = files_of(record_path) / "predictions.json"
     if record.spec.task not in TASKS or not predictions.is_file():
-        raise InputError(f"{predictions.parent} holds no predictions.json: only detection runs that ended well keep it")
+        raise InputError(f"{predictions.parent} has no predictions.json: only detection runs that finished keep it")
     kind = TASKS[record.spec.task].layout
     root = DataRoot.load(data_dir() / record.spec.data_name)
     there, wanted = root.section(kind)["fingerprint"], record.spec.data_fingerprint
     if there != wanted:
         raise InputError(
-            f"{root.path} was laid again since this run: it holds data {there[:8]}, the run was tested on "
-            f"{wanted[:8]}: prepare those again, or show a run on the data that are there"
+            f"{root.path} was prepared again since this run: it holds data {there[:8]}, the run was tested on "
+            f"{wanted[:8]}: prepare those again, or show a run on the present data"
         )
     classes = root.section(kind)["classes"]
     *_, test = truths(root, kind).values()
@@ -92,7 +92,7 @@ def show(record_path: Path, output: Path | None, count: int) -> Path:
 
 
 def read_scenes(path: Path, test: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Scene]:
-    """The images that a run kept predictions of, best first. InputError where they are not of ``test``."""
+    """The images whose predictions a run kept, best first. InputError if they are not in ``test``."""
     truth = {str(one["image_id"]): one for one in test}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -104,12 +104,12 @@ def read_scenes(path: Path, test: Sequence[dict[str, Any]], classes: Sequence[st
         ) from None
     if not scenes:
         raise InputError(f"{path} holds no image: run again with --rerun always")
-    # Of equal scores the image with more objects found is better, and the one with more mistakes worse.
+    # Among equal scores an image with more objects found ranks higher, one with more mistakes lower.
     return sorted(scenes, key=lambda one: (-one.tally.f1, -one.tally.hits, one.tally.missed + one.tally.wrong))
 
 
 def scene(kept: dict[str, Any], image: dict[str, Any], classes: Sequence[str]) -> Scene:
-    """One image of predictions.json beside its truth; ValueError where they cannot belong together."""
+    """One image of predictions.json with its truth; ValueError if the two do not match."""
     if Path(kept["file_name"]).name != Path(image["file_name"]).name:
         raise ValueError(f"image {kept['image_id']} is {kept['file_name']}, in the data {image['file_name']}")
     instances = sorted(kept["instances"], key=lambda one: -one["score"])
@@ -121,7 +121,7 @@ def scene(kept: dict[str, Any], image: dict[str, Any], classes: Sequence[str]) -
 
 
 def prediction(one: dict[str, Any], image: dict[str, Any], classes: Sequence[str]) -> Marked:
-    """A kept prediction as an object to draw; ValueError where it cannot be one of ``image``."""
+    """A kept prediction as an object to draw; ValueError if it cannot belong to ``image``."""
     category, mask, (left, top, right, bottom) = one["class"], one["mask"], one["box"]
     inside = 0 <= left <= right <= image["width"] and 0 <= top <= bottom <= image["height"]
     if type(category) is not int or not 0 <= category < len(classes) or not 0 <= one["score"] < 2 or not inside:
@@ -133,15 +133,15 @@ def prediction(one: dict[str, Any], image: dict[str, Any], classes: Sequence[str
 
 
 def tally(truth: Sequence[Marked], found: Sequence[Marked]) -> Tally:
-    """Matches each prediction, the surest first, with the object of its class that it overlaps most, at most one each.
+    """Match each prediction, by descending score, with the object of its class that it overlaps most, one to one.
 
-    A prediction without a hit of which half is in an ignored object of its class is not wrong.
+    An unmatched prediction is not counted as wrong if half of it is inside an ignored object of its class.
     """
     ignored = np.array([one.ignored for one in truth], dtype=bool)
     free, hits, wrong = ~ignored, 0, 0
     overlaps = np.zeros((len(found), len(truth)))
     if found and truth:
-        # Overlap with a crowd is the share of the prediction that is inside it.
+        # Overlap with a crowd is the fraction of the prediction inside it.
         overlaps = rle.iou(_corner_and_size(found), _corner_and_size(truth), ignored.astype(np.uint8))
         overlaps[np.not_equal.outer([one.name for one in found], [one.name for one in truth])] = 0
     for row in overlaps:
@@ -159,7 +159,7 @@ def _corner_and_size(objects: Sequence[Marked]) -> np.ndarray:
 
 
 def draw(record: RunRecord, scenes: Sequence[Scene], colours: Mapping[str, Colour], count: int) -> Image.Image:
-    """The picture: whose run and its AP, the best scenes, the worst; best first in ``scenes``."""
+    """The picture: the run's label and AP, the best scenes, the worst; ``scenes`` are sorted best first."""
     spec, metric = record.spec, TASKS[record.spec.task].metrics[0]
     value = record.metrics.get(metric.key)
     result = f"{metric.label} " + ("undefined" if value is None else f"{value:.1f}")

@@ -1,4 +1,4 @@
-"""How a command ends: the table, what the time went into, where everything lies, what failed. Imports no torch."""
+"""The end of a command: the table, seconds per stage, the output folders, the failed runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pretrain.common.shell import command
 
 
 def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
-    """A line a stage: how many jobs, their seconds together (they may have run side by side) and the longest."""
+    """One line per stage: number of jobs, their total seconds (they may have run in parallel) and the longest."""
     rows = [(stage, str(len(spent)), minutes(sum(spent)), minutes(max(spent))) for stage, spent in seconds.items()]
     if not rows:
         return []
@@ -30,7 +30,7 @@ FOLDERS = ("runs", "tables", "pretrain", "backbones", "data", "logs")
 
 
 def _places(expected: Sequence[tuple[str, RunSpec]]) -> list[str]:
-    """Where things lie, and the command that draws the predictions of the last detection run that kept them."""
+    """The output folders, and the command that draws the predictions of the last detection run that kept them."""
     store, results = ResultsStore(), results_dir()
     there = ", ".join(name for name in FOLDERS if (results / name).is_dir())
     records = [record for _, spec in expected for record in store.paths(spec)]

@@ -25,8 +25,8 @@ from pretrain.common.errors import InputError, printable
 from pretrain.common.files import replacing, results_dir
 from pretrain.common.provenance import short_commit
 
-ERRORS = 5  # in a caption
-PUBLISHED_GPUS = 8  # of every published detection protocol
+ERRORS = 5  # per caption
+PUBLISHED_GPUS = 8  # used by every published detection protocol
 
 
 def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
@@ -40,7 +40,7 @@ def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tupl
 
 
 def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
-    """One row a cell with everything that says where it comes from."""
+    """One row per cell, with the columns of ``_source``."""
     sources: dict[int, dict[str, str]] = {}  # the metrics of a run share their records
     rows = []
     for cell in cells:
@@ -53,7 +53,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 def _source(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Where a cell comes from, in the order of the CSV's columns."""
+    """The provenance of a cell, in the order of the CSV's columns."""
     specs = [record.spec for record in records]
     return {
         "architecture": _joined(record.architecture or "" for record in records),
@@ -79,7 +79,7 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def caption(cells: Sequence[Cell], profile: str) -> str:
-    """Profile, data and fingerprints, tasks, n and commit in one paragraph; without a number, why there is none."""
+    """Profile, data and fingerprints, tasks, n and commit in one paragraph; the errors if no cell has a number."""
     records = [record for cell in cells for record in cell.records]
     if not records:
         return printable(f"Profile {profile} ({PROFILES[profile].meaning}). {_failures(cells)}")
@@ -113,7 +113,7 @@ def _units(cells: Sequence[Cell]) -> str:
 
 
 def _pretraining_runs(cells: Sequence[Cell]) -> str:
-    """How many pretraining runs a row is of."""
+    """Number of pretraining runs per row."""
     groups = dict.fromkeys(cell.label for cell in cells if cell.pooled)
     if not groups:
         return "One pretraining run per row: these seeds leave out the differences between pretraining runs."
@@ -139,7 +139,7 @@ def _failures(cells: Sequence[Cell]) -> str:
 
 
 def _detectors(records: Sequence[RunRecord]) -> str:
-    """``voc-fpn-24k: Faster R-CNN FPN, 300 iterations. `` of each detector that ran, from its own config."""
+    """``voc-fpn-24k: Faster R-CNN FPN, 300 iterations. `` for each detector that ran, from its own config."""
     found = dict.fromkeys(f"{record.spec.task}: {record.detector}. " for record in records if record.detector)
     return "".join(found)
 
@@ -154,7 +154,7 @@ def _precisions(records: Sequence[RunRecord]) -> str:
 
 
 def _notes(cells: Sequence[Cell]) -> str:
-    """``Notes: linear: decay 0.1 is the largest of its grid (random). ``: what the runs say of themselves."""
+    """``Notes: linear: decay 0.1 is the largest of its grid (random). ``: the runs' own warnings."""
     rows: dict[str, dict[str, None]] = {}
     for cell in cells:
         for record in cell.records:
@@ -166,7 +166,7 @@ def _notes(cells: Sequence[Cell]) -> str:
 
 
 def _networks(records: Sequence[RunRecord]) -> str:
-    """``resnet50. `` or, where rows differ, each network with its rows; empty for records that do not say."""
+    """``resnet50. `` or, where rows differ, each network with its rows; empty if the records lack it."""
     rows: dict[str, dict[str, None]] = {}
     for record in records:
         if record.architecture:
@@ -209,7 +209,7 @@ _TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 def escape(text: str) -> str:
     """``text`` for LaTeX; characters outside Latin-1 that have no entry are left to the document's encoding."""
     escaped = "".join(_TEX.get(character, character) for character in printable(text))
-    # After the \\ of the row before, a bracket or a star would be its argument.
+    # After the \\ of the preceding row, a bracket or a star would be read as its argument.
     return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
 
 
@@ -261,10 +261,10 @@ def write_tables(
 ) -> tuple[str, list[Path]]:
     """Print the table on stderr, then write ``results/tables/<name>.{md,csv,tex,png}``; the Markdown and the paths.
 
-    The paths are of the files that were written: one line on stderr names those that could not be, and why. A chart
-    without a number is not drawn, and an older one of that name goes. ``with_published`` adds the published numbers of
-    the same protocols, which only the standard data sets may stand beside. ``newest`` and ``groups`` as in ``collect``.
-    InputError where a spec is of another profile: profiles never share a table.
+    Returns only the paths written: one line on stderr names the files that could not be, and why. A chart
+    without a number is not drawn, and an older one is deleted. ``with_published`` adds published numbers of
+    the same protocols, comparable only on the standard data sets. ``newest`` and ``groups`` as in ``collect``.
+    InputError if a spec has another profile: profiles never share a table.
     """
     if any(spec.profile != profile for _, spec in expected):
         raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
@@ -303,12 +303,12 @@ def complete(paths: Iterable[Path]) -> bool:
 
 
 def _file_name(name: str) -> str:
-    """``name``, which may be a data set's, as the name of a file in one folder."""
+    """``name`` (perhaps a data set's) as a file name without folders."""
     return shortened([re.sub(r"[/\\]", "_", printable(name))], 60)[0]
 
 
 def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
-    """Whether there is a chart now. One that cannot be drawn never costs the table; OSError if it cannot be written."""
+    """Whether a chart was drawn. An error in drawing only gives a warning; OSError if it cannot be written."""
     try:
         from benchmarks.report import chart
 
@@ -319,7 +319,7 @@ def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
         raise
     except Exception as error:
         print(f"warning: no chart: {printable(f'{type(error).__name__}: {error}')[:200]}", file=sys.stderr)
-    path.unlink(missing_ok=True)  # an older one would look like this table's
+    path.unlink(missing_ok=True)  # an older chart would be mistaken for this table's
     return False
 
 

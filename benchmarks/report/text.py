@@ -1,7 +1,7 @@
-"""Text that people bring (labels, data-set names, notes, errors), made harmless where it is shown. Imports no torch.
+"""User-supplied text (labels, data-set names, notes, errors), escaped for each output format. Imports no torch.
 
-Records keep it as it came. ``checked_label`` refuses at entry what no output can show; every output escapes the rest,
-because records of earlier versions and of other people hold anything.
+Records keep it unchanged. ``checked_label`` rejects labels that no output can show; every output escapes the rest,
+because records of earlier versions and of other people may hold any text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from pretrain.common.errors import InputError, printable
 
-LABEL_BYTES = 200  # a file's name has 255, and a log of the label has more around it
+LABEL_BYTES = 200  # file names are limited to 255 bytes, and a log's name adds to the label
 
 
 def checked_label(label: str) -> str:
@@ -29,7 +29,7 @@ def checked_label(label: str) -> str:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """``names`` with `` (2)``, `` (3)`` … after those that an earlier one equals."""
+    """``names`` with `` (2)``, `` (3)`` … appended to repeated ones."""
     used: dict[str, int] = {}
     found = []
     for name in names:
@@ -43,19 +43,19 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def shortened(texts: Iterable[str], width: int) -> list[str]:
-    """``texts`` of at most ``width`` characters, cut in the middle; cut ones that became equal are numbered after."""
+    """``texts`` of at most ``width`` characters, cut in the middle; equal results are numbered."""
     tail = (width - 1) // 2
     return distinct(
         text if len(text) <= width else f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}" for text in texts
     )
 
 
-# The characters that start something in GitHub's Markdown; underscores within a word do not, nor does a lone bracket.
+# Characters with a meaning in GitHub's Markdown; underscores within a word and a lone bracket have none.
 _MARKDOWN = re.compile(r"[\\`*|~$<]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|&(?=#?\w+;)|(?<=\w):(?=//)|(?<=www)\.", re.I)
 
 
 def for_markdown(text: str) -> str:
-    """``text`` so that Markdown shows it as it is, in a table or a paragraph: no markup, no link, no HTML, one line."""
+    """``text`` escaped so that Markdown shows it literally in a table or text: no markup, link or HTML, one line."""
     entities = {"<": "&lt;", "&": "&amp;"}
     return _MARKDOWN.sub(lambda found: entities.get(found[0], f"\\{found[0]}"), printable(text))
 
@@ -64,7 +64,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I | re.ASCII)
 
 
 def for_spreadsheet(text: str) -> str:
-    """``text`` with an apostrophe before it where a spreadsheet would take it for a formula; numbers stay numbers."""
+    """``text`` with an apostrophe before it if a spreadsheet would read it as a formula; numbers stay numbers."""
     text = printable(text)
     return (
         f"'{text}"

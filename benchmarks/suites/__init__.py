@@ -1,4 +1,4 @@
-"""Suites: rows × columns under a profile, as TOML files beside this one, of the user's, or registered by a plugin.
+"""Suites: rows × columns under a profile, from TOML files in this folder or the user's, or registered by a plugin.
 
     python -m benchmarks suite smoke --workers 2 --checkpoint mine=/path/a.pth
     python -m benchmarks suite my_suite.toml
@@ -71,7 +71,7 @@ SUITES: dict[str, Suite] = {}
 
 
 def register(suite: Suite) -> Suite:
-    """Add ``suite`` to SUITES. InputError where it is unusable or another one has its name."""
+    """Add ``suite`` to SUITES. InputError if it is unusable or its name is taken."""
     checked_suite(suite)
     if SUITES.setdefault(suite.name, suite) is not suite:
         raise InputError(f"two suites are named {suite.name}: rename one of them")
@@ -104,7 +104,7 @@ def checked_suite(suite: Suite) -> Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """The suite of a TOML file, named as the file. InputError that says where it is wrong."""
+    """The suite of a TOML file, named as the file. InputError that names the bad place."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

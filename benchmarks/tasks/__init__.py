@@ -18,7 +18,7 @@ _FIRST = ("linear", "low-shot", "knn")
 
 
 def register(task: Task) -> Task:
-    """Add ``task`` to TASKS. InputError where another one has its name."""
+    """Add ``task`` to TASKS. InputError if another task has its name."""
     if TASKS.setdefault(task.name, task) is not task:
         raise InputError(f"two tasks are named {task.name}: rename one of them")
     return task

@@ -1,6 +1,6 @@
 """The types of a downstream task: one self-describing value with the function that runs it. Imports no torch.
 
-A task is one file in this folder that ends in ``TASK = Task(…)``, or in a module of the user's that calls
+A task is one file in this folder that ends in ``TASK = Task(…)``, or in a user module that calls
 ``benchmarks.tasks.register``; a detection task is a YAML (detection.py). See CONTRIBUTING.md.
 """
 
@@ -25,7 +25,7 @@ Layout = Literal["imagenet", "voc", "coco"]
 class Metric:
     """One number of a task. ``key`` is the evaluator's flattened key; percent is 0 to 100.
 
-    ``shown``: in the table itself; the others are in its CSV only.
+    ``shown``: in the table itself; other metrics are only in its CSV.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """The rows of results/reference/published.csv that may stand beside a task.
+    """The rows of results/reference/published.csv to show beside a task.
 
     ``headings`` maps a column's heading to the file's (task, metric).
     """
@@ -50,7 +50,7 @@ class Published:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a task's settings depend on, beside the task: profile, GPUs (0: the CPU), detectron2 options KEY VALUE …"""
+    """The inputs of a task's settings: profile, GPUs (0: the CPU), detectron2 options KEY VALUE …"""
 
     profile: str
     num_gpus: int = 0
@@ -90,7 +90,7 @@ class Task:
     section of a data root that it reads, of which it takes ``images_per_class`` training images. Raise ``version`` with
     any change that moves its numbers. A deterministic task runs once and prints n = 1. ``metrics[0]`` is the primary
     one. ``settings`` and ``run`` import torch themselves. ``check(root, profile)`` raises InputError for data that
-    it cannot run on, before anything is started. ``protocol`` is a detection task's file.
+    it cannot run on, before anything starts. ``protocol`` is a detection task's file.
     """
 
     name: str
@@ -110,10 +110,10 @@ class Task:
 
     @property
     def detects(self) -> bool:
-        """Whether it trains a detector: detectron2's options and several GPUs reach it."""
+        """Whether it trains a detector: only then detectron2 options and several GPUs apply."""
         return self.kind == "detection"
 
     @property
     def needs_masks(self) -> bool:
-        """Whether it is about instance masks too."""
+        """Whether it also evaluates instance masks."""
         return any(metric.key.startswith("segm/") for metric in self.metrics)

@@ -1,6 +1,6 @@
-"""Detection tasks: each is a protocol's YAML, whose TRANSFER block says its title, layout, metrics and published rows.
+"""Detection tasks: each is a protocol's YAML, whose TRANSFER block holds its title, layout, metrics and published rows.
 
-A protocol of the user's is registered by path: ``register(detection_task(Path("my_protocol.yaml")))``.
+A user's protocol is registered by path: ``register(detection_task(Path("my_protocol.yaml")))``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ OPTIONAL = {"MORE_METRICS": dict, "PUBLISHED": dict}
 
 
 def detection_task(path: Path) -> Task:
-    """The task that the protocol at ``path`` is, named as its file, with dashes. InputError for an unusable block."""
+    """The task of the protocol at ``path``, named as its file, with dashes. InputError for an unusable block."""
     block = protocol_block(path)
     _check(path, block)
     shown = [Metric(key=key, label=label) for key, label in block["METRICS"].items()]
     more = [Metric(key=key, label=label, shown=False) for key, label in block.get("MORE_METRICS", {}).items()]
 
     def settings(setup: Setup) -> Settings:
-        """The config as it will run, less what checkpoint, data and seed fix."""
+        """The config as it will run, without the keys that checkpoint, data and seed set."""
         from benchmarks.tasks.compute import detector
 
         return detector.settings(path, setup)

@@ -20,7 +20,7 @@ TEMPERATURE = 0.1
 
 
 def settings(setup: Setup) -> Settings:
-    """The settings of the vote, and of the crop that the features are of."""
+    """The settings of the vote and of the evaluation crop."""
     profile = PROFILES[setup.profile]
     vote = {"k": profile.neighbours, "temperature": TEMPERATURE}
     return Settings(values={**vote, **dataclasses.asdict(profile.view)}, precision="fp32")

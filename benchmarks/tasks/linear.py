@@ -39,7 +39,7 @@ def linear_config(profile: str) -> LinearConfig:
 
 
 def logistic_settings(config: LinearConfig, profile: str) -> Settings:
-    """The settings of a fit, and of the crop that its features are of; in fp32, as the features are."""
+    """The settings of a fit and of the evaluation crop; in fp32, as the features are."""
     return Settings(
         values={**dataclasses.asdict(config), **dataclasses.asdict(PROFILES[profile].view)}, precision="fp32"
     )

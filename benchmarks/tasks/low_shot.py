@@ -15,7 +15,7 @@ IMAGES_PER_CLASS = 10
 
 
 def low_shot_config(profile: str) -> LinearConfig:
-    """One decay for all draws: ten images per class leave two to choose by, which is a lottery."""
+    """One decay for all draws: of ten images per class only two could be held out, too few to choose by."""
     return dataclasses.replace(linear_config(profile), labels_per_class=IMAGES_PER_CLASS, decays=(1e-1,))
 
 

@@ -1,4 +1,4 @@
-"""Modules of the user's own, ``--plugin my_module``: they register methods, presets, families, tasks and suites.
+"""User modules, ``--plugin my_module``: they register methods, presets, families, tasks and suites.
 
 The names are kept in the environment, where the processes that jobs run in find them. Imports no torch.
 """
@@ -23,7 +23,7 @@ def use_plugins(names: tuple[str, ...]) -> None:
 
 
 def load_plugins() -> None:
-    """Import the modules that ``use_plugins`` was given, from the working directory too; again is harmless."""
+    """Import the modules given to ``use_plugins``, also from the working directory; may be called repeatedly."""
     for name in os.environ.get(VARIABLE, "").split():
         if str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))
@@ -31,7 +31,7 @@ def load_plugins() -> None:
             importlib.import_module(name)
         except InputError:
             raise
-        except Exception as error:  # a module of the user's raises anything
+        except Exception as error:  # a user's module may raise anything
             reason = printable(f"{type(error).__name__}: {error}")[:200]
             raise InputError(f"--plugin {name}: it cannot be imported ({reason})") from error
 

@@ -61,7 +61,7 @@ def test_wrong_input_is_one_line_that_names_it_and_nothing_is_written(root, chan
 def test_data_without_masks_is_refused_with_the_command_for_boxes(root, task, boxes):
     add_layout(root, "coco", masks="none")
     arguments = run_arguments(root, **{"--task": [task, "knn"]})
-    with pytest.raises(InputError, match="data set toy has boxes alone") as caught:
+    with pytest.raises(InputError, match="data set toy has only boxes") as caught:
         main(arguments)
     command = shlex.split(str(caught.value).split("`")[1])
     assert command[:3] == ["python", "-m", "benchmarks"]

@@ -135,7 +135,7 @@ def test_a_task_that_cannot_run_on_its_data_is_refused(root):
     with pytest.raises(InputError, match="class b of data set toy has 9 training images, and low-shot takes 10"):
         check_data(plan_of(root, "knn", "low-shot"), "")
     add_layout(root, "coco", masks="none")
-    with pytest.raises(InputError, match="coco-fpn-1x needs masks, and data set toy has boxes alone: run `this`"):
+    with pytest.raises(InputError, match="coco-fpn-1x needs masks, and data set toy has only boxes: run `this`"):
         check_data(plan_of(root, "coco-fpn-1x"), "this")
     check_data(plan_of(root, "knn", "coco-det-fpn-1x"), "")
     add_layout(root, "coco", masks="polygon")

@@ -1,4 +1,4 @@
-"""What the emoji set says of its scenes: which objects count, their outlines, boxes and areas, as VOC and as COCO.
+"""Annotations of the emoji set's scenes: the objects that count, their outlines, boxes and areas, as VOC and COCO.
 
 An object is left out when the longer side of its visible box is under 12 pixels or under 10 % of it is visible;
 truncated = cut by the border; difficult = under 30 % visible. Outlines are the outer contours, holes filled; COCO's
@@ -28,7 +28,7 @@ COCO_NAMES = {  # VOC's name -> COCO's own id and name
 
 
 def longer_side(pixels: np.ndarray) -> int:
-    """Longer side of the box around the true pixels of a (H, W) bool array; 0 where there is none."""
+    """Longer side of the box around the true pixels of a (H, W) bool array; 0 if there is none."""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     return int(max(np.ptp(rows), np.ptp(columns)) + 1) if rows.size else 0
 
@@ -49,7 +49,7 @@ def outlines(pixels: np.ndarray) -> list[list[float]]:
 
 
 def annotate(placed: Placed, shown: np.ndarray) -> dict[str, Any] | None:
-    """What the data set says of one object of which the pixels ``shown`` are visible; None where it is left out.
+    """The annotation of one object whose pixels ``shown`` are visible; None if it is left out.
 
     Keys: class, segmentation (polygons), bbox ([x, y, width, height], pixels), area, truncated, difficult.
     """
@@ -72,7 +72,7 @@ def annotate(placed: Placed, shown: np.ndarray) -> dict[str, Any] | None:
 
 
 def annotate_crowd(crowd: list[Placed], objects: list[Placed]) -> dict[str, Any] | None:
-    """The crowd's visible pixels as one annotation with uncompressed column-wise RLE; None where nothing is visible."""
+    """The crowd's visible pixels as one annotation with uncompressed column-wise RLE; None if nothing is visible."""
     pixels = np.any(visible(crowd + objects)[: len(crowd)], axis=0)
     if not pixels.any():
         return None

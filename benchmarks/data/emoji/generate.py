@@ -9,7 +9,7 @@ scale (fractions of the image), rotation and hue (degrees), flip, ground, exposu
 the object belongs to a crowd.
 
 A crowd is a group of objects under 12 pixels: COCO gets one annotation with iscrowd 1 and RLE, VOC nothing.
-The rules of what counts stand in annotate.py, the drawings and the recipe in drawing.py.
+The rules of which objects count are in annotate.py, the drawings and the recipe in drawing.py.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def voc_folder(config: EmojiConfig, split: str, index: int) -> tuple[str, str]:
 
 
 def generate(config: EmojiConfig, name: str, workers: int) -> Path:
-    """The complete root of ``config``, made when it is not there yet.
+    """The complete root of ``config``, generated if absent.
 
-    ``name`` is the folder's name under ``data_dir()``. Where a root of that name holds another configuration, that one
+    ``name`` is the folder's name under ``data_dir()``. If a root of that name holds another configuration, that one
     stays, and this one is named ``<name>-<digest of config>``. The bytes do not depend on ``workers`` (processes).
     """
     wanted = json.loads(json.dumps({"generator": GENERATOR, **asdict(config)}))
@@ -208,7 +208,7 @@ def write_scenes(config: EmojiConfig, root: Path, run: Run) -> dict[str, Any]:
 def write_image_sets(
     config: EmojiConfig, root: Path, tasks: list[tuple[str, int]], entries: list[dict[str, Any]]
 ) -> None:
-    """VOC's ImageSets/Main files of one split: one image id a line."""
+    """VOC's ImageSets/Main files of one split: one image id per line."""
     lines: dict[tuple[str, str], list[str]] = {}
     for (split, index), entry in zip(tasks, entries, strict=True):
         lines.setdefault(voc_folder(config, split, index), []).append(f"{entry['id']:06d}\n")
@@ -219,7 +219,7 @@ def write_image_sets(
 
 
 def write_factors(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """``factors.csv.gz`` in ``folder``: one line an object, back to front, without a time stamp."""
+    """``factors.csv.gz`` in ``folder``: one line per object, back to front, without a time stamp."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FACTORS, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""What one image of the embedded data set shows: its configuration, a classification image, a scene. Writes nothing.
+"""The content of one image of the embedded data set: configuration, classification image, scene. Writes nothing.
 
 Every image has its own random generator, SeedSequence([seed, split, index]). Drawings and recipe: drawing.py.
 """

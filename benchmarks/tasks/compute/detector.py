@@ -1,6 +1,6 @@
-"""Detection and instance segmentation on a data root, through detectron2: registers the data, trains, tests once.
+"""Detection and instance segmentation on a data root, with detectron2: register the data, train, test once.
 
-One process a GPU when there are several; each registers the data for itself.
+One process per GPU if there are several; each registers the data itself.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ OUTCOME = "outcome.json"  # from the first of several processes to the one that 
 
 
 def settings(protocol: Path, setup: Setup) -> Settings:
-    """The protocol's config as it will run, less what checkpoint, data and seed fix."""
+    """The protocol's config as it will run, without the keys that checkpoint, data and seed set."""
     cfg = resolved_protocol(protocol, setup.profile, setup.num_gpus, list(setup.opts))  # type: ignore[arg-type]
     return settings_of(cfg)
 
 
 def settings_of(cfg: CfgNode) -> Settings:
-    """The part of a config that makes two runs of a protocol the same."""
+    """The part of a config that identifies a protocol."""
     return Settings(values=identity(yaml.safe_load(cfg.dump())), precision=precision(cfg))
 
 
@@ -55,12 +55,12 @@ def run(context: Context) -> Result:
 
 
 def notes(tested: int, classes: int) -> list[str]:
-    """What the caption says of an AP that is not the mean over all classes of the data set."""
+    """A note for the caption if AP is not the mean over all classes of the data set."""
     return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
 
 
 def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
-    """InputError for a network or options that a detector (converted weights, spec, classes) cannot have."""
+    """InputError for a network or options that a detector (converted weights, spec, classes) cannot use."""
     for converted, spec, classes in detectors:
         data = Registered(
             train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0
@@ -71,10 +71,10 @@ def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
 
 
 def _converted(pkl: Path | None) -> ConvertedWeights:
-    assert pkl is not None  # a plan has no detectors without it
+    assert pkl is not None  # a plan without it has no detectors
     converted = proofs.load(pkl)
     if converted is None:
-        raise RunError(f"{pkl} has no proof beside it any more: delete it and run again")
+        raise RunError(f"{pkl} no longer has a proof beside it: delete it and run again")
     return converted
 
 

@@ -1,8 +1,8 @@
-"""Frozen features of a checkpoint on image files, extracted once and memory-mapped for every task after.
+"""Frozen features of a checkpoint on image files, extracted once and then memory-mapped by every task.
 
 ``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-fp32/<part>.npy`` (N×512 or 2048,
 float32: a randomly initialised ResNet exceeds float16's range). They are computed in fp32 everywhere, on a GPU without
-TF32, so that a cell does not depend on the processor's fast types.
+TF32, so that a cell does not depend on which fast types the processor has.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Features:
     classes: int
 
     def tensor(self, rows: np.ndarray, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-        """``x[rows]`` on ``device``, of which the host never holds more than a chunk: ImageNet's are 10.5 GB."""
+        """``x[rows]`` on ``device``; the host holds one chunk at a time: ImageNet's are 10.5 GB."""
         found = torch.empty(len(rows), self.x.shape[1], dtype=dtype, device=device)
         for begun in range(0, len(rows), COPIED_ROWS):
             some = rows[begun : begun + COPIED_ROWS]
@@ -71,7 +71,7 @@ def build_backbone(backbone: Backbone) -> nn.Module:
 
 
 def eval_transform(view: View, backbone: Backbone) -> v2.Compose:
-    """From an RGB image to what the network was trained on: 3×crop×crop, its channel order, its mean and std."""
+    """From an RGB image to the network's input: 3×crop×crop, its channel order, its mean and std."""
     return v2.Compose(
         [
             v2.Resize(view.resize, antialias=True),
@@ -89,7 +89,7 @@ def _swap_red_and_blue(image: Tensor) -> Tensor:
 
 
 class Images(Dataset[Tensor]):
-    """The image files at ``paths``, as ``transform`` makes them."""
+    """The image files at ``paths``, passed through ``transform``."""
 
     def __init__(self, paths: Sequence[Path], transform: v2.Compose) -> None:
         self.paths, self.transform = paths, transform
@@ -129,7 +129,7 @@ def extract(model: nn.Module, batches: Iterable[Tensor], count: int, target: Pat
 
 
 def _reserve(path: Path) -> None:
-    """Take the room of a file with holes; OSError on a full disk, where writing to mapped memory would kill."""
+    """Allocate a sparse file; OSError on a full disk, where a write to mapped memory would kill the process."""
     with path.open("r+b") as stream:
         try:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
@@ -141,10 +141,10 @@ def _reserve(path: Path) -> None:
 def features_of(
     backbone: Backbone, images: Sequence[Path], data: str, part: str, profile: str, workers: int = 0
 ) -> np.ndarray:
-    """Features (N×D float32, memory-mapped) of image files, in their order; computed when absent.
+    """Features (N×D float32, memory-mapped) of image files, in their order; computed if absent.
 
-    ``data`` is the fingerprint of the data that they are of, ``part`` their part of it. Two processes may
-    ask for them at once.
+    ``data`` is the fingerprint of their data set, ``part`` their part of it. Two processes may
+    ask for the same features at once.
     """
     view = PROFILES[profile].view
     input_digest = digest(backbone.input.identity())[:6]
@@ -169,9 +169,9 @@ def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0)
 
 
 def labelled_images(root: DataRoot, split: str) -> tuple[list[Path], np.ndarray]:
-    """The images of a split and their classes' numbers (N,). InputError where they are not as prepared."""
+    """The images of a split and their classes' numbers (N,). InputError if they are not as prepared."""
     section, folder = root.section("imagenet"), root.folder("imagenet") / split
-    # torchvision's ImageFolder has a shorter list of suffixes, and would pass over images that were prepared.
+    # torchvision's ImageFolder has a shorter list of suffixes, and would skip some prepared images.
     found = torchvision.datasets.DatasetFolder(str(folder), loader=decode, extensions=tuple(IMAGE_SUFFIXES))
     count = section["counts"][split]
     if found.classes != section["classes"] or len(found) != count:

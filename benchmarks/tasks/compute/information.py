@@ -1,4 +1,4 @@
-"""Features of two augmented views of each image drawn, for the estimate of pretrain/information/estimate.py."""
+"""Features of two augmented views of each drawn image, for the estimate of pretrain/information/estimate.py."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from transfer.checkpoints.backbone import Backbone
 
 
 def two_view_features(backbone: Backbone, images: list[Path], data: str, config: InformationConfig) -> Tensor:
-    """(n, 2, D) float32 features of two views of each of the images that ``config`` draws; extracted when absent.
+    """(n, 2, D) float32 features of two views of each of the images that ``config`` draws; extracted if absent.
 
-    ``data`` is the fingerprint of the data that ``images`` are of.
+    ``data`` is the fingerprint of the images' data set.
     """
     drawn = draw_images(len(images), config)
     asked = {"images": len(drawn), **dataclasses.asdict(config)}

@@ -2,7 +2,7 @@
 
 The weight decay is chosen on a held-out fifth of the training split, never on the test images; the classifier is then
 fitted on all of the training split and tested once (Kornblith et al., arXiv 1805.08974, A.1). The problem is convex,
-and every fit goes on to a gradient tolerance, so the numbers are those of the optimum and not of a solver's budget.
+and every fit runs to a gradient tolerance, so the numbers are the optimum's and do not depend on a solver's budget.
 This is not the SGD protocol with random crops behind most published ImageNet numbers: the two must not share a table
 cell.
 """
@@ -64,7 +64,7 @@ def fit(x: Tensor, y: Tensor, classes: int, decay: float, config: LinearConfig, 
         history_size=HISTORY,
         line_search_fn="strong_wolfe",
         tolerance_grad=tolerance,
-        tolerance_change=0.0,  # its default ends a fit whose steps are small, at whatever gradient
+        tolerance_change=0.0,  # the default would end a fit with small steps at any gradient
     )
 
     def objective() -> Tensor:
@@ -118,7 +118,7 @@ def held_out(y: np.ndarray, seed: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A decay, the grid it is of, the fit it had on the rows kept, and what every decay that was tried gave."""
+    """The chosen decay, its grid, its fit on the training part, and the result of every decay tried."""
 
     decay: float
     grid: tuple[float, ...]
@@ -136,7 +136,7 @@ class Choice:
 
 
 def choose_decay(x: Tensor, y: Tensor, kept: int, classes: int, config: LinearConfig) -> Choice:
-    """The decay with the best accuracy on the rows from ``kept`` on, fitted on those before; the larger one on a tie.
+    """The decay with the best accuracy on rows ``kept:``, fitted on rows ``:kept``; the larger one on a tie.
 
     From the largest decay on, the easiest problem, each fit starts where the last one ended.
     """
@@ -186,7 +186,7 @@ class Evaluated:
 
 
 def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -> Evaluated:
-    """Choose, fit and test. Beside one copy of the training features the device holds chunks and the solver's state.
+    """Choose, fit and test. The device holds one copy of the training features, chunks and the solver's state.
 
     Mean and deviation are those of all training rows used, held out or not: no label and no test image enters them.
     """

@@ -154,7 +154,7 @@ def test_every_attempt_shows_its_own_predictions(coco, monkeypatch):
 def test_a_root_that_was_laid_again_is_refused(coco):
     path = record_of(coco, lambda image: [found(image)])
     prepare(["coco", coco.config["source"], "--name", "toy", "--val-fraction", "0.5", "--seed", "1"])
-    with pytest.raises(InputError, match=r"toy was laid again since this run: it holds data \w{8}, the run was"):
+    with pytest.raises(InputError, match=r"toy was prepared again since this run: it holds data \w{8}, the run was"):
         main(["show", str(path)])
 
 
