@@ -8,6 +8,7 @@ The record's config has every bound with its 95 % interval of a bootstrap over i
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.data.root import DataRoot
@@ -67,12 +68,13 @@ def run(context: Context) -> Result:
     """Nats, means over the reporting half."""
     from benchmarks.tasks.compute.features import labelled_images
     from benchmarks.tasks.compute.information import two_view_features
-    from pretrain.information.estimate import measure
+    from pretrain.information.estimate import measure, table
 
     config = information_config(context.spec.profile, context.spec.seed)
     images, _ = labelled_images(context.root, "val")
     h = two_view_features(context.backbone(), images, context.spec.data_fingerprint, config)
     found = measure(h, dim=config.dim, noise=config.noise, resamples=config.resamples, seed=config.seed)
+    print(table(found), file=sys.stderr)  # into the run's log
     resolved = settings(Setup(profile=context.spec.profile))
     smallest = getattr(found, found.superfluous)
     return Result(

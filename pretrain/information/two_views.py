@@ -69,8 +69,3 @@ def normalise_as(views: Tensor, pixels: PixelInput) -> Tensor:
     mean, std, new_mean, new_std = (views.new_tensor(value).view(1, 3, 1, 1) for value in settings)
     views = views * std + mean
     return ((views.flip(1) if pixels.order == "BGR" else views) - new_mean) / new_std
-
-
-def pair_features(rows: Tensor) -> Tensor:
-    """(n, 2, D) float32 on the CPU, as ``measure`` takes them, of the features (2n, D) of ``network_views``."""
-    return torch.stack(rows.float().cpu().chunk(2), 1)

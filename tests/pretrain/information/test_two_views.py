@@ -14,7 +14,6 @@ from pretrain.information.two_views import (
     draw_images,
     network_views,
     normalise_as,
-    pair_features,
     two_view_crops,
 )
 
@@ -37,7 +36,7 @@ def test_features_are_those_of_two_views_of_each_image():
     views = ViewsConfig(crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
     crops = torch.stack([two_view_crops(picture(seed), 0, seed, views, 8) for seed in range(5)])
     assert crops.shape == (5, 2, 3, 8, 8) and crops.dtype == torch.uint8
-    h = pair_features(network_views(crops, views, PixelInput(), torch.Generator()).flatten(1))
+    h = torch.stack(network_views(crops, views, PixelInput(), torch.Generator()).flatten(1).chunk(2), 1)
     assert h.shape == (5, 2, 192) and torch.equal(h[:, 0], h[:, 1]) and len(h[:, 0].unique(dim=0)) == 5
 
 
