@@ -156,10 +156,10 @@ def pretrain_and_import(preset: str, flags: tuple[str, ...], data: Path) -> tupl
 
 def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
     """A root by layout: the embedded set of the profile, generated if absent, or the prepared one at ``data``."""
-    from benchmarks.data.emoji.generate import PRESETS, generate
+    from benchmarks.data.emoji.generate import EMOJI_SETS, generate
 
     if data == "emoji":
-        root = DataRoot.load(generate(PRESETS[profile], f"emoji-{profile}", workers))
+        root = DataRoot.load(generate(EMOJI_SETS[profile], f"emoji-{profile}", workers))
     else:
         root = DataRoot.load(data)
         root.check_unchanged()

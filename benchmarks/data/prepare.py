@@ -61,9 +61,9 @@ def prepare_emoji(arguments: EmojiArguments) -> Path:
     """Generate the embedded set of the profile, or return it."""
     if arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is not a number of processes: give 1 or more")
-    from benchmarks.data.emoji.generate import PRESETS, generate
+    from benchmarks.data.emoji.generate import EMOJI_SETS, generate
 
-    return generate(PRESETS[arguments.profile], f"emoji-{arguments.profile}", arguments.workers)
+    return generate(EMOJI_SETS[arguments.profile], f"emoji-{arguments.profile}", arguments.workers)
 
 
 def prepare_source(arguments: SourceArguments) -> Path:

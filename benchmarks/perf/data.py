@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from benchmarks.perf.timing import VIEWS, medians, processor, table, write_photographs
+from benchmarks.perf.timing import MEASURED_VIEWS, medians, processor, table, write_photographs
 from pretrain.augment.crops import Crop, CropBackend
 from pretrain.augment.views import make_views
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
@@ -36,7 +36,7 @@ def reference_transform(size: int) -> Callable[[Image.Image], Tensor]:
     """MoCo v2's view without the blur, as PyContrast builds it (pycontrast/datasets/util.py)."""
     return transforms.Compose(
         [
-            transforms.RandomResizedCrop(size, scale=VIEWS.crop_scale),
+            transforms.RandomResizedCrop(size, scale=MEASURED_VIEWS.crop_scale),
             transforms.RandomHorizontalFlip(),
             transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
             transforms.RandomGrayscale(p=0.2),
@@ -57,7 +57,9 @@ def reference_batch(images: ImageList, transform: Callable[[Image.Image], Tensor
 
 def our_batch(images: ImageList, size: int, crop_backend: CropBackend) -> Samples:
     """Two crops of every image, as a loader process makes them."""
-    dataset = CropDataset(images, (Crop(size=size, scale=VIEWS.crop_scale),) * 2, seed=0, crop_backend=crop_backend)
+    dataset = CropDataset(
+        images, (Crop(size=size, scale=MEASURED_VIEWS.crop_scale),) * 2, seed=0, crop_backend=crop_backend
+    )
     return collate([dataset[0, index] for index in range(len(images))])
 
 
@@ -71,7 +73,7 @@ def measure(arguments: Arguments) -> str:
 
         def with_colour() -> list[Tensor]:
             crops = [crop.contiguous() for crop in our_batch(images, size, "torch").crops]
-            return make_views(crops, VIEWS, None, False, generator)
+            return make_views(crops, MEASURED_VIEWS, None, False, generator)
 
         sides: dict[str, Callable[[], object]] = {
             "reference: PIL, torchvision v1, colour included": lambda: reference_batch(images, transform),

@@ -16,7 +16,7 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
-from benchmarks.perf.timing import VIEWS, medians, processor, table, write_photographs
+from benchmarks.perf.timing import MEASURED_VIEWS, medians, processor, table, write_photographs
 from pretrain.augment.views import crops_of
 from pretrain.common.device import best_device
 from pretrain.config import Precision, PretrainConfig, Resolved, resolve
@@ -50,7 +50,7 @@ def settings(arguments: Arguments, device: torch.device) -> Resolved:
         image_size=arguments.image_size,
         batch_size=arguments.batch_size,
         steps=10**6,  # the rate stays near 0
-        views=dataclasses.replace(VIEWS, blur=0.5),
+        views=dataclasses.replace(MEASURED_VIEWS, blur=0.5),
         precision=arguments.precision,
         compile=arguments.compile,
         workers=arguments.workers,

@@ -17,7 +17,7 @@ from PIL import Image
 from pretrain.augment.views import ViewsConfig
 
 # MoCo v2's augmentation without the blur, as PyContrast's B: pycontrast/datasets/util.py.
-VIEWS = ViewsConfig(crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0)
+MEASURED_VIEWS = ViewsConfig(crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0)
 PHOTOGRAPHS = ("coffee", "chelsea", "rocket", "astronaut")  # bundled with scikit-image
 
 

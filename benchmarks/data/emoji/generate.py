@@ -57,7 +57,7 @@ FACTORS = (
     *("ground", "exposure", "haze", "crowd"),
 )
 
-PRESETS = {
+EMOJI_SETS = {
     "smoke": EmojiConfig(),
     "demo": EmojiConfig(train_images=3000, val_images=1000, train_scenes=800, val_scenes=200),
 }
