@@ -175,7 +175,7 @@ def check_scale(stated: Mapping[Path, tuple[Any, Any]], pictures: Mapping[Path, 
         if all(size) and not near(size, true) and not near(size, true[::-1]):
             sizes = [" × ".join(f"{side:.10g}" for side in one) for one in (size, true)]
             wrong.append(f"{path} ({sizes[0]} in its annotation, {sizes[1]} in the file)")
-    fatal("image of another size than its boxes are for", wrong, "give the image that was annotated")
+    fatal("image whose size is not its annotation's", wrong, "give the image that was annotated")
 
 
 def near(size: tuple[Any, Any], other: tuple[int, int]) -> bool:
@@ -206,7 +206,7 @@ def drawn_on_stored(
     InputError if they disagree or all are ambiguous, if size and boxes contradict, and for a TIFF (turned twice).
     """
     against = [path for path, size in stated.items() if _fit_turned(size, pictures[path], boxes.get(path, ()))]
-    fatal("image that is turned against its boxes", against, "turn its pixels to the size in its annotation")
+    fatal("image that is rotated relative to its boxes", against, "turn its pixels to the size in its annotation")
     turned = {path: one for path, one in pictures.items() if one.orientation > 1 and boxes.get(path)}
     fatal("TIFF with an EXIF orientation", [path for path, one in turned.items() if one.turned_twice], STRAIGHTEN)
     answers: dict[Path, set[str]] = {}

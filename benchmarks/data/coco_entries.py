@@ -59,7 +59,7 @@ def tidy_ids(stored: Coco, where: str) -> Counter[str]:
                 one[name] = value
     for place, one in enumerate(stored["categories"]):
         if not is_text(one.get("name")):
-            raise InputError(f"name of entry {place} of categories{where} is {shown(one, 'name')}, not a text")
+            raise InputError(f"name of entry {place} of categories{where} is {shown(one, 'name')}, not text")
     _number_annotations(stored["annotations"], found)
     unique = {(one["id"], one["file_name"]): one for one in stored["images"]}
     found["repeated image entries dropped"] += len(stored["images"]) - len(unique)
@@ -107,7 +107,7 @@ def tidy_crowds(entries: list[Entry], where: str) -> Counter[str]:
             raise InputError(f"iscrowd of annotation {one['id']}{where} is {shown(one, 'iscrowd')}, neither 0 nor 1")
         one["iscrowd"] = value
     if entries and all(one["iscrowd"] for one in entries):
-        found["crowds taken as objects, as there is nothing else"] = len(entries)
+        found["crowds taken as objects, since there are no others"] = len(entries)
         for one in entries:
             one["iscrowd"] = 0
     for one in entries:
@@ -188,7 +188,9 @@ def tidy_boxes(entries: list[Entry], pictures: Mapping[int, Picture], where: str
         fatal("box without a width or height" + where, flat, "write [x, y, width, height], the last two above 0")
     if boxes and all(max(one["bbox"]) <= 1 for one in boxes):
         parts = [_described(one, pictures) for one in boxes]
-        fatal("box in parts of its image" + where, parts, "multiply x, width by its width and y, height by its height")
+        fatal(
+            "box in fractions of its image" + where, parts, "multiply x, width by its width and y, height by its height"
+        )
     as_corners, by_masks, found[AWAY] = _check_masks(boxes, pictures, where)
     if as_corners:
         found["corner boxes given a width and height"] = len(entries)
@@ -236,9 +238,9 @@ def _check_masks(entries: list[Entry], pictures: Mapping[int, Picture], where: s
     if not as_sizes and not away and (as_corners or (len(by_area) > 2 and all(by_area))):
         return True, False, 0
     described = [_described(one, pictures) for one in as_corners]
-    fatal("box of corners x0 y0 x1 y1 among others" + where, described, "write all as [x, y, width, height]")
+    fatal("corner box x0 y0 x1 y1 among other boxes" + where, described, "write all as [x, y, width, height]")
     described = [_described(one, pictures) for one in away] if masks < 2 * len(away) else []
-    fatal("box that is not around its mask" + where, described, "write [x, y, width, height], x and y left and top")
+    fatal("box that does not enclose its mask" + where, described, "write [x, y, width, height], x and y left and top")
     return False, as_sizes > 0, len(away)
 
 
@@ -266,7 +268,11 @@ def _check_inside(entries: list[Entry], pictures: Mapping[int, Picture], where: 
     beyond = [_described(one, pictures) for one, good in zip(entries, inside, strict=True) if not good]
     for name, found in meanings.items():
         if all(found) and not by_masks:
-            fatal(f"box that fits its image only as {name}{where}", beyond, "write it as [x, y, width, height]")
+            fatal(
+                f"box that fits its image only if it is read as {name}{where}",
+                beyond,
+                "write it as [x, y, width, height]",
+            )
     fatal(REACHES_OUT + where, beyond if 2 * len(beyond) > len(entries) else [], AS_ANNOTATED)
 
 

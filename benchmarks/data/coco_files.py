@@ -109,13 +109,13 @@ def instances(path: Path, content: Any) -> Coco:
         for key in LISTS:
             for place, one in enumerate(content[key]):
                 if not isinstance(one, dict):
-                    raise InputError(f"{path} is not a COCO instances file (entry {place} of {key} is no object)")
+                    raise InputError(f"{path} is not a COCO instances file (entry {place} of {key} is not an object)")
         if not content["images"]:
             raise InputError(f"{path} lists no image")
         for place, one in enumerate(content["images"]):
             if not is_text(name := one.get("file_name")):
                 shown = json.dumps(name)[:80]
-                raise InputError(f"file_name of entry {place} of images in {path} is {shown}, not a text")
+                raise InputError(f"file_name of entry {place} of images in {path} is {shown}, not text")
         if content["annotations"] and all("segments_info" in one for one in content["annotations"]):
             raise InputError(f"{path} is COCO's panoptic file, not one of instances: give the instances file")
         for where, value in _unusual(content):

@@ -86,7 +86,7 @@ UNCLEAR = "EXIF-turned image whose boxes may be drawn on it as stored or as show
         ([Picture(size=STORED, orientation=6, turned_twice=True)], [STORED], [INSIDE], "TIFF with an EXIF"),
         ([Picture(size=STORED)], [STORED], [INSIDE], "-"),
         ([Picture(size=STORED)], [STORED[::-1]], [INSIDE], "-"),
-        ([Picture(size=STORED)], [STORED[::-1]], [[(0, 0, 9, 24)]], "image that is turned against its boxes"),
+        ([Picture(size=STORED)], [STORED[::-1]], [[(0, 0, 9, 24)]], "image that is rotated relative to its boxes"),
         ([Picture(size=STORED)], [STORED[::-1]], [[(0, 0, 24, 9)]], "-"),
     ],
 )  # fmt: skip

@@ -150,7 +150,7 @@ TAKEN = {
     "ignored object": (lambda whole: whole["annotations"][3].update(ignore=1), "ignored objects taken as crowds", 1),
     "ignored in words": (lambda whole: [one.update(ignore=value) for one, value in zip(
         whole["annotations"], ("0", None, False, "1", True), strict=False)], "ignored objects taken as crowds", 2),
-    "crowds alone": (each(as_crowds), "crowds taken as objects, as there is nothing else", 10),
+    "crowds alone": (each(as_crowds), "crowds taken as objects, since there are no others", 10),
     "no mask of one": (lambda whole: whole["annotations"][3].update(segmentation=[]), "boxes taken as masks", 1),
     "no mask of a crowd": (lambda whole: whole["annotations"][3].update(segmentation=None, iscrowd=1),
         "boxes taken as masks", 1),
@@ -233,22 +233,22 @@ def one_lost(name):
 REFUSED = {
     "parts of the image": (
         set_each("bbox", lambda one: [v / s for v, s in zip(one["bbox"], (WIDTH, HEIGHT) * 2, strict=True)]),
-        r"box in parts of its image in .*all.json: 1 \[0\.16.* on 48 × 32 pixels.*and 9 more.*multiply"),
+        r"box in fractions of its image in .*all.json: 1 \[0\.16.* on 48 × 32 pixels.*and 9 more.*multiply"),
     "corners of some": (lambda whole: [one.update(bbox=corners(one)) for one in whole["annotations"][1::2]],
-        r"box of corners x0 y0 x1 y1 among others .* 2 \[10, 6, 24, 15\].*from \(10, 6\) to \(24, 15\).*write all"),
+        r"corner box x0 y0 x1 y1 among other boxes .* 2 \[10, 6, 24, 15\].*from \(10, 6\) to \(24, 15\).*write all"),
     "centres": (set_each("bbox", lambda one: [one["bbox"][0] + 9, one["bbox"][1] + 6, *one["bbox"][2:]]),
-        "box that is not around its mask.*: 1 "),
+        "box that does not enclose its mask.*: 1 "),
     "centres without masks": (each(lambda one: (one.pop("segmentation"), one.update(bbox=[24, 16, 40, 10], area=None))),
-        "box that fits its image only as a centre, width and height"),
+        "box that fits its image only if it is read as a centre, width and height"),
     "corners without masks": (each(lambda one: (one.pop("segmentation"), one.update(bbox=[20, 16, 45, 30], area=None))),
-        "box that fits its image only as corners"),
+        "box that fits its image only if it is read as corners"),
     "other keys": (
         set_each("bbox", lambda one: dict(zip(("left", "top", "right", "bottom"), one["bbox"], strict=True))),
         'without a box.*: 1 .its bbox is {"left": 8.*and 9 more'),
     "box of words": (edit("annotations", bbox=["a", 1, 2, 3]), r'without a box .*: 2 \(its bbox is \["a", 1, 2, 3\]\)'),
     "box that is no number": (edit("annotations", bbox=[float("nan"), 1, 2, 3]), "without a box .*: 2 .*NaN"),
     "size in words": (edit("images", width="wide"), 'width of image 2 .*"wide", not a number'),
-    "another size as text": (edit("images", width="96", height="64"), "another size.*2.png .96 × 64 in its"),
+    "another size as text": (edit("images", width="96", height="64"), "size is not its.*2.png .96 × 64 in its"),
     "id of a half": (edit("images", id=1.5), "id of entry 1 of images .* is 1.5, not a whole number"),
     "id beyond 2^53": (edit("categories", id=2**60), "id of entry 1 of categories .*not a whole number below 2.53"),
     "category of two ids": (lambda whole: [one.update(name="cup") for one in whole["categories"]],
@@ -261,14 +261,14 @@ REFUSED = {
              set_each("segmentation", lambda one: polygon(one["bbox"]))),
         "box that reaches out of its image, as most do.*: give the images that were annotated"),
     "RLEs by rows": (set_each("segmentation", lambda one: code([0, one["bbox"][1], WIDTH, 2])),
-        "box that is not around its mask"),
+        "box that does not enclose its mask"),
     "unlisted category": (edit("annotations", category_id="9"), r"unknown category .*: 2 \(category_id 9\)"),
     "one file, other objects": (edit("images", file_name="1.png"), r"under several ids.*: 1.png \(ids 1 and 2\).*once"),
     "name that leads out": (
         one_lost("../../else/1.png"), "leads out of the images' folder: ../../else/1.png: only images in .*images"),
     "absolute name": (one_lost("/etc/hostname"), "leads out of the images' folder: /etc/hostname: only images in"),
-    "NUL": (one_lost("2\0.png"), "file_name of entry 1 of images .*not a text"),
-    "half a character": (one_lost("\ud800.png"), "file_name of entry 1 of images .*not a text"),
+    "NUL": (one_lost("2\0.png"), "file_name of entry 1 of images .*not text"),
+    "half a character": (one_lost("\ud800.png"), "file_name of entry 1 of images .*not text"),
     "longest name": (one_lost("2" * 5000), "missing image: .*22…: add the file"),
     "crowd of words": (edit("annotations", iscrowd="yes"), 'iscrowd of annotation 2 .*"yes", neither 0 nor 1'),
     "every object ignored": (set_each("ignore", lambda one: 1), "no annotation has .* and is no crowd in the train"),
@@ -279,7 +279,7 @@ REFUSED = {
     "polygons of two points": (set_each("segmentation", lambda one: [corners(one)]),
         r"no annotation has a usable mask in .*: 1 \[\[8, 5, 21, 14\]\] .and 9 more.: give polygons of three"),
     "y, x, height, width": (set_each("bbox", lambda one: [one["bbox"][place] for place in (1, 0, 3, 2)]),
-        "box that is not around its mask"),
+        "box that does not enclose its mask"),
     "boxes of a larger picture": (both(set_each("bbox", lambda one: [4 * value for value in one["bbox"]]), each(
         lambda one: one.pop("segmentation")), lambda whole: [image.pop("width") for image in whole["images"]]),
         "box that reaches out of its image.*: 1 .*on 48 × 32"),
@@ -287,7 +287,7 @@ REFUSED = {
         r"no image of .* is in .*set, which has images/ \(10 .png"),
     "deep info": (lambda whole: whole.update(info=nested(60)), r"nested more than 50 levels deep \(key info\)"),
     "deep attribute": (edit("annotations", attributes=nested(60)), "deep .attributes of entry 1 of annotations"),
-    "no name of a category": (edit("categories", name=""), 'name of entry 1 of categories .* is "", not a text'),
+    "no name of a category": (edit("categories", name=""), 'name of entry 1 of categories .* is "", not text'),
 }  # fmt: skip
 
 
