@@ -172,7 +172,10 @@ def labelled_images(root: DataRoot, split: str) -> tuple[list[Path], np.ndarray]
     """The images of a split and their classes' numbers (N,). InputError if they are not as prepared."""
     section, folder = root.section("imagenet"), root.folder("imagenet") / split
     # torchvision's ImageFolder has a shorter list of suffixes, and would skip some prepared images.
-    found = torchvision.datasets.DatasetFolder(str(folder), loader=decode, extensions=tuple(IMAGE_SUFFIXES))
+    try:
+        found = torchvision.datasets.DatasetFolder(str(folder), loader=decode, extensions=tuple(IMAGE_SUFFIXES))
+    except FileNotFoundError:
+        raise InputError(f"{folder} is not what was prepared (a class has no image): prepare it again") from None
     count = section["counts"][split]
     if found.classes != section["classes"] or len(found) != count:
         raise InputError(f"{folder} is not what was prepared ({len(found)} images, not {count}): prepare it again")

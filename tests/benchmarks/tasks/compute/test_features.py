@@ -99,3 +99,7 @@ def test_a_split_that_is_not_as_prepared_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"train is not what was prepared \(3 images, not 2\)"):
         features.features(backbone, root, "smoke")
     assert not list((tmp_path / "results").rglob("*.npy"))
+    for path in (tmp_path / "imagenet" / "train" / "a").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"train is not what was prepared \(a class has no image\)"):
+        features.features(backbone, root, "smoke")
