@@ -68,6 +68,8 @@ class Saved:
     """A record that ``execute`` wrote, and the reason if its run failed."""
 
     path: Path
+    task: str
+    seconds: float
     headline: str
     error: str | None
 
@@ -89,7 +91,15 @@ def execute(
             if again:
                 shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's: do not continue it
             record = _attempt(checkpoint, data, spec, num_gpus, log)
-            saved.append(Saved(path=store.save(record), headline=headline(record), error=record.error))
+            saved.append(
+                Saved(
+                    path=store.save(record),
+                    task=spec.task,
+                    seconds=record.wall_seconds,
+                    headline=headline(record),
+                    error=record.error,
+                )
+            )
     return saved
 
 

@@ -87,10 +87,10 @@ class Task:
     """A downstream task.
 
     ``kind``: on frozen features, by fine-tuning the network, or by training a detector around it. ``layout`` is the
-    section of a data root that it reads, of which it takes ``images_per_class`` training images. Raise ``version`` with
-    any change that moves its numbers. A deterministic task runs once and prints n = 1. ``metrics[0]`` is the primary
-    one. ``settings`` and ``run`` import torch themselves. ``check(root, profile)`` raises InputError for data that
-    it cannot run on, before anything starts. ``protocol`` is a detection task's file.
+    section of a data root that it reads. Raise ``version`` with any change that moves its numbers. A deterministic task
+    runs once and prints n = 1. ``metrics[0]`` is the primary one. ``settings`` and ``run`` import torch themselves.
+    ``check(root, profile)`` raises InputError for data that it cannot run on, before anything starts. ``protocol`` is a
+    detection task's file.
     """
 
     name: str
@@ -104,7 +104,6 @@ class Task:
     settings: Callable[[Setup], Settings]
     run: Callable[[Context], Result]
     published: Published | None = None
-    images_per_class: int = 1
     check: Callable[[DataRoot, str], None] | None = None
     protocol: Path | None = None
 

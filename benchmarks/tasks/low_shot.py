@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.data.root import DataRoot
 from benchmarks.tasks.base import Result, Settings, Setup, Task
 from benchmarks.tasks.linear import TOP1, LinearConfig, evaluate_features, linear_config, logistic_settings
+from pretrain.common.errors import InputError
+from pretrain.data import is_image
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
@@ -17,6 +22,27 @@ IMAGES_PER_CLASS = 10
 def low_shot_config(profile: str) -> LinearConfig:
     """One decay for all draws: of ten images per class only two could be held out, too few to choose by."""
     return dataclasses.replace(linear_config(profile), labels_per_class=IMAGES_PER_CLASS, decays=(1e-1,))
+
+
+def check(root: DataRoot, profile: str) -> None:
+    """InputError that names the first class with too few training images."""
+    for label in root.section("imagenet")["classes"]:
+        count = _images(root.folder("imagenet") / "train" / label)
+        if count < IMAGES_PER_CLASS:
+            raise InputError(
+                f"class {label} of data set {root.name} has {count} training images, and low-shot takes "
+                f"{IMAGES_PER_CLASS} per class: add images, remove the class, or leave out low-shot"
+            )
+
+
+def _images(folder: Path) -> int:
+    """Number of images in ``folder``, counted until there are enough."""
+    count = 0
+    for _, _, names in os.walk(folder, followlinks=True):
+        count += sum(map(is_image, names))
+        if count >= IMAGES_PER_CLASS:
+            break
+    return count
 
 
 def settings(setup: Setup) -> Settings:
@@ -40,5 +66,5 @@ TASK = Task(
     reference="as linear, on 10 training images per class drawn by the seed, decay 0.1",
     settings=settings,
     run=run,
-    images_per_class=IMAGES_PER_CLASS,
+    check=check,
 )

@@ -94,13 +94,22 @@ def test_runs_whose_process_was_killed_get_a_record_that_says_so(root):
 
 def test_the_reason_of_a_job_is_its_first_error(root):
     add_layout(root, "voc")
-    good = Saved(path=root, headline="linear top-1 1.0", error=None)
-    bad = Saved(path=root, headline="knn: no disk", error="no disk")
+    good = Saved(path=root, task="linear", seconds=1.0, headline="linear top-1 1.0", error=None)
+    bad = Saved(path=root, task="knn", seconds=1.0, headline="knn: no disk", error="no disk")
     shared, detector = plan_of(root, "linear", "knn", "voc-fpn-24k").jobs(evaluated(root), [])
     assert shared.failure([good, bad]) == "knn: no disk" and shared.failure([good]) == "" == shared.failure([])
     assert detector.failure([bad]) == "no disk"  # whose name has the task
     assert shared.report([good, bad]) == "linear top-1 1.0, knn: no disk"
     assert shared.report([]) == "done by another process"
+
+
+def test_every_run_of_a_shared_job_tells_how_long_its_task_takes(root):
+    plan, saved = plan_of(root, "linear", "knn"), []
+    (job,) = plan.jobs(evaluated(root), saved)
+    first = Saved(path=root / "1", task="linear", seconds=3.0, headline="", error=None)
+    failed = Saved(path=root / "2", task="knn", seconds=9.0, headline="", error="no disk")
+    assert job.then([first, failed]) == [] and saved == [root / "1", root / "2"]
+    assert plan.seconds == {"linear": 3.0} and job.estimate() is None
 
 
 def test_a_job_takes_as_long_as_its_tasks_have_taken_before(root):

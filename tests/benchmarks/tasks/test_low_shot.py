@@ -19,7 +19,7 @@ def test_it_takes_ten_rows_per_class_and_chooses_nothing():
     found = evaluate(Features(x, y, 4), Features(x, y, 4), low_shot_config("demo"), 0)
     assert found.settings["decay"] == 0.1 and found.settings["tried"] == [] and found.notes == ()
     assert found.settings["training_rows"] == 40
-    assert low_shot.TASK.images_per_class == 10 and not low_shot.TASK.deterministic
+    assert low_shot.IMAGES_PER_CLASS == 10 and not low_shot.TASK.deterministic
 
 
 def test_its_seed_draws_the_rows():
