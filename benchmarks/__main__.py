@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from benchmarks.arguments import RunArguments, ShowArguments, SuiteArguments, TablesArguments, visible_gpus
+from benchmarks.arguments import (
+    RunArguments,
+    ShowArguments,
+    SuiteArguments,
+    TablesArguments,
+    require_seeds,
+    visible_gpus,
+)
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS
@@ -36,15 +43,12 @@ if TYPE_CHECKING:
     from benchmarks.executors.base import Executor
     from benchmarks.plan import Column
 
-MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
-
 
 def _columns(arguments: RunArguments) -> tuple[Column, ...]:
     """Each task on each data root that has its layout. InputError for an unknown task or one without data."""
     from benchmarks.plan import Column
 
-    if strange := [seed for seed in arguments.seed if not 0 <= seed <= MOST_SEED]:
-        raise InputError(f"--seed {strange[0]}: give 0 to {MOST_SEED}")
+    require_seeds(arguments.seed, "--seed")
     names, seeds = tuple(dict.fromkeys(arguments.task)), tuple(dict.fromkeys(arguments.seed))
     if unknown := [name for name in names if name not in TASKS]:
         raise InputError(f"unknown task {unknown[0]}: choose from {', '.join(TASKS)}")

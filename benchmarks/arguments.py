@@ -11,8 +11,16 @@ from typing import Annotated, Literal
 import tyro
 
 from benchmarks.profiles import ProfileName
+from pretrain.common.errors import InputError
 
 Rerun = Literal["missing", "always", "never"]
+MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
+
+
+def require_seeds(seeds: tuple[int, ...], where: str) -> None:
+    """InputError that begins with ``where`` and names the first downstream seed that cannot be used."""
+    if strange := [seed for seed in seeds if not 0 <= seed <= MOST_SEED]:
+        raise InputError(f"{where} {strange[0]}: give 0 to {MOST_SEED}")
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -39,9 +39,9 @@ class EvaluatedCheckpoint:
 
 
 def parse_checkpoints(items: tuple[str, ...], flag: str = "--checkpoint") -> dict[str, Path]:
-    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file, that
-    begins with ``flag``.
+    """``NAME=PATH`` or ``PATH`` items as label → file. InputError for a repeated name or a missing file.
 
+    ``flag`` is where the items were given, for the error.
     An item that exists is a path: ``epoch=99-step=500400.ckpt`` and ``lr=0.1/x.pth`` need no name.
     """
     found: dict[str, Path] = {}

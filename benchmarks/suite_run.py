@@ -46,7 +46,7 @@ def run_suite(
         columns=tuple(
             Column(
                 task=column.task,
-                root=DataRoot.load(column.data) if column.data else roots[TASKS[column.task].layout],
+                root=_prepared(column.data) if column.data else roots[TASKS[column.task].layout],
                 seeds=column.seeds,
             )
             for column in suite.columns
@@ -161,9 +161,15 @@ def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
     if data == "emoji":
         root = DataRoot.load(generate(EMOJI_SETS[profile], f"emoji-{profile}", workers))
     else:
-        root = DataRoot.load(data)
-        root.check_unchanged()
+        root = _prepared(data)
     return {"imagenet": root, "voc": root, "coco": root}
+
+
+def _prepared(path: str) -> DataRoot:
+    """The user's prepared root. InputError if it is missing, or its source has changed since."""
+    root = DataRoot.load(path)
+    root.check_unchanged()
+    return root
 
 
 STANDARD = {

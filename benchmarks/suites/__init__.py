@@ -14,6 +14,7 @@ import dataclasses
 import tomllib
 from pathlib import Path
 
+from benchmarks.arguments import require_seeds
 from benchmarks.profiles import PROFILES
 from benchmarks.report.text import checked_label
 from benchmarks.schema import checked
@@ -87,6 +88,7 @@ def checked_suite(suite: Suite) -> Suite:
     for column in suite.columns:
         if column.task not in TASKS:
             raise InputError(f"suite {suite.name}: unknown task {column.task}: choose from {', '.join(TASKS)}")
+        require_seeds(column.seeds, f"suite {suite.name}, column {column.task}: seed")
     labels = [row.label for row in suite.rows]
     labels += [label for row in suite.rows if row.seeds for label, _ in row.members()]
     if twice := [label for label in labels if labels.count(label) > 1]:

@@ -63,6 +63,7 @@ def test_a_file_is_read_as_it_says(own):
         ('"theirs"', '"ours #1"', "two rows are named ours #1"),
         ("seeds = [0, 1] }", "seeds = [0, 0] }", "two rows are named ours #0"),
         ('"theirs"', '"ours"', "two rows are named ours"),
+        ("seeds = [0, 1, 2]", "seeds = [-1]", "suite mine, column low-shot: seed -1: give 0 to 2147483647"),
         ('"theirs"', '" "', "suite mine: a checkpoint's name is empty"),
         ('columns = [{ task = "knn" }', "columns = [][{", "cannot be read as TOML"),
         (GOOD[GOOD.index("columns") :], "columns = []", "suite mine has no column"),
