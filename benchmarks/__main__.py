@@ -33,7 +33,7 @@ from benchmarks.arguments import (
 )
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, named
 from pretrain.common.errors import InputError, printable, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
@@ -49,9 +49,8 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
     from benchmarks.plan import Column
 
     require_seeds(arguments.seed, "--seed")
-    names, seeds = tuple(dict.fromkeys(arguments.task)), tuple(dict.fromkeys(arguments.seed))
-    if unknown := [name for name in names if name not in TASKS]:
-        raise InputError(f"unknown task {unknown[0]}: choose from {', '.join(TASKS)}")
+    seeds = tuple(dict.fromkeys(arguments.seed))
+    names = dict.fromkeys(task.name for name in arguments.task for task in named(name))
     roots = [DataRoot.load(path) for path in dict.fromkeys(arguments.data)]
     columns = []
     for name in names:

@@ -69,7 +69,7 @@ class Plan:
             protocol_digest=protocol_digest,
             precision=precision,
             data_name=column.root.name,
-            data_fingerprint=column.root.section(task.layout)["fingerprint"],
+            data_fingerprint=task.data_fingerprint(column.root),
             checkpoint_sha256=checkpoint.sha256,
             input=checkpoint.input,
             seed=seed,
@@ -80,11 +80,10 @@ class Plan:
 
     def jobs_per_row(self) -> int:
         """How many jobs a row without any finished run has."""
-        detectors = sum(len(column.seeds) for column in self.columns if TASKS[column.task].detects)
-        return detectors + len({column.root.path for column in self.columns if not TASKS[column.task].detects})
+        return len({_sharing(column, seed) for column in self.columns for seed in column.seeds})
 
     def jobs(self, checkpoint: EvaluatedCheckpoint, saved: list[Path]) -> list[Job]:
-        """The row's remaining jobs: tasks on the same images share one, which extracts features once.
+        """The row's remaining jobs: tasks that share features or a pass share one.
 
         The paths of new records are appended to ``saved``.
         """
@@ -93,7 +92,7 @@ class Plan:
         groups: dict[object, list[tuple[Column, RunSpec]]] = {}
         for column, spec in specs:
             if self.rerun == "always" or not store.has(spec):
-                groups.setdefault(spec if TASKS[spec.task].detects else column.root.path, []).append((column, spec))
+                groups.setdefault(_sharing(column, spec.seed), []).append((column, spec))
         return [
             self._job(checkpoint, group[0][0].root, [spec for _, spec in group], saved) for group in groups.values()
         ]
@@ -102,7 +101,7 @@ class Plan:
         first, store, begun = specs[0], ResultsStore(), utc_now()
         log, before = store.path_for(first) / "log.txt", {spec: set(store.paths(spec)) for spec in specs}
         tasks = " ".join(dict.fromkeys(spec.task for spec in specs))
-        detects = TASKS[first.task].detects
+        task = TASKS[first.task]
 
         def failure(value: list[Saved]) -> str:
             errors = [one for one in value if one.error]
@@ -125,7 +124,7 @@ class Plan:
                     print(f"warning: no record of a failed {spec.task}: {error.strerror}", file=sys.stderr)
 
         return Job(
-            name=f"{checkpoint.label} {tasks}{f' seed {first.seed}' if detects else ''}",
+            name=f"{checkpoint.label} {tasks}{f' seed {first.seed}' if task.every_gpu or task.together else ''}",
             stage=tasks,
             target="benchmarks.run:execute",
             arguments={
@@ -141,13 +140,26 @@ class Plan:
             then=then,
             report=lambda value: ", ".join(one.headline for one in value) or "done by another process",
             crashed=crashed,
-            gpus=self.num_gpus if detects else min(1, self.num_gpus),
+            gpus=self.num_gpus if task.every_gpu else min(1, self.num_gpus),
             estimate=lambda: self._estimate(specs),
         )
 
     def _estimate(self, specs: list[RunSpec]) -> float | None:
         known = [self.seconds.get(spec.task) for spec in specs]
-        return None if None in known else sum(one for one in known if one is not None)
+        if None in known:
+            return None
+        shared = TASKS[specs[0].task].together is not None  # each record then has the seconds of the whole pass
+        return (max if shared else sum)(one for one in known if one is not None)
+
+
+def _sharing(column: Column, seed: int) -> object:
+    """Equal for runs of one row that share a job: a pass over the same data, or the same features."""
+    task = TASKS[column.task]
+    if task.together:
+        return column.root.path, task.together, seed
+    if task.every_gpu:
+        return column.root.path, task.name, 0 if task.deterministic else seed
+    return column.root.path
 
 
 def seconds_by_task(paths: list[Path], profile: str) -> dict[str, float]:

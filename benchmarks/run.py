@@ -10,7 +10,8 @@ import shutil
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from pretrain.common.files import results_dir
 from pretrain.common.provenance import git_state, package_versions, utc_now
 
 if TYPE_CHECKING:
-    from benchmarks.tasks.compute.features import Features
+    from benchmarks.tasks.compute.features import Features, FeatureView
     from transfer.checkpoints.backbone import Backbone
     from transfer.checkpoints.store import StoredBackbone
 
@@ -44,11 +45,11 @@ class Context:
         """The checkpoint's tensors under torchvision's names."""
         return _backbone(self.checkpoint.stored)
 
-    def features(self) -> dict[str, Features]:
-        """Frozen features of the splits "train" and "val", extracted if absent."""
+    def features(self, view: FeatureView | None = None) -> dict[str, Features]:
+        """Frozen features of the splits "train" and "val", extracted if absent; by default of the profile's view."""
         from benchmarks.tasks.compute.features import features
 
-        return features(self.backbone(), self.root, self.spec.profile, self.loader_workers)
+        return features(self.backbone(), self.root, self.spec.profile, self.loader_workers, view)
 
 
 @functools.lru_cache(maxsize=1)
@@ -84,22 +85,27 @@ def execute(
     from pretrain.common.files import locked
 
     data, store, saved = DataRoot.load(root), ResultsStore(), []
+    groups: dict[object, list[RunSpec]] = {}
     for spec in specs:
-        with locked(store.path_for(spec)):
-            if store.has(spec) and not again:
-                continue
-            if again:
+        together = TASKS[spec.task].together
+        groups.setdefault((together, spec.seed) if together else spec, []).append(spec)
+    for group in groups.values():
+        with ExitStack() as locks:
+            for folder in sorted(map(store.path_for, group)):  # in one order: two processes never wait crosswise
+                locks.enter_context(locked(folder))
+            left = [spec for spec in group if again or not store.has(spec)]
+            for spec in left if again else []:
                 shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's: do not continue it
-            record = _attempt(checkpoint, data, spec, num_gpus, log)
-            saved.append(
-                Saved(
-                    path=store.save(record),
-                    task=spec.task,
-                    seconds=record.wall_seconds,
-                    headline=headline(record),
-                    error=record.error,
+            for record in _attempts(checkpoint, data, left, num_gpus, log):
+                saved.append(
+                    Saved(
+                        path=store.save(record),
+                        task=record.spec.task,
+                        seconds=record.wall_seconds,
+                        headline=headline(record),
+                        error=record.error,
+                    )
                 )
-            )
     return saved
 
 
@@ -111,24 +117,52 @@ def headline(record: RunRecord) -> str:
     return f"{record.spec.task}: {record.error}" if record.error else f"{record.spec.task} {metric.label} {number}"
 
 
-def _attempt(checkpoint: EvaluatedCheckpoint, root: DataRoot, spec: RunSpec, num_gpus: int, log: Path) -> RunRecord:
+def _attempts(
+    checkpoint: EvaluatedCheckpoint, root: DataRoot, specs: Sequence[RunSpec], num_gpus: int, log: Path
+) -> Iterator[RunRecord]:
+    """The record of each of ``specs``, which share a pass if there are several, as soon as it is done."""
     begun, clock = utc_now(), time.monotonic()
-    context = Context(
-        spec=spec,
-        root=root,
-        checkpoint=checkpoint,
-        folder=ResultsStore().working_folder(spec),
-        num_gpus=num_gpus,
-        loader_workers=min(PROFILES[spec.profile].loader_workers, os.cpu_count() or 1),
-    )
-    try:
-        result = TASKS[spec.task].run(context)
-    except Exception as error:
+    contexts = [
+        Context(
+            spec=spec,
+            root=root,
+            checkpoint=checkpoint,
+            folder=ResultsStore().working_folder(spec),
+            num_gpus=num_gpus,
+            loader_workers=min(PROFILES[spec.profile].loader_workers, os.cpu_count() or 1),
+        )
+        for spec in specs
+    ]
+    for place, outcome in _outcomes(contexts):
+        if isinstance(outcome, Result) and outcome.predictions:
+            try:
+                outcome.predictions.save(contexts[place].folder)
+            except OSError as error:
+                outcome = error
         seconds = time.monotonic() - clock
-        with suppress(OSError):  # the log's disk is full
-            traceback.print_exc()
-        return _record(spec, checkpoint, root, begun, error=one_line(error), log=log, seconds=seconds)
-    return _record(spec, checkpoint, root, begun, result=result, log=log, seconds=time.monotonic() - clock)
+        if isinstance(outcome, Exception):
+            with suppress(OSError):  # the log's disk is full
+                traceback.print_exception(outcome)
+            yield _record(specs[place], checkpoint, root, begun, error=one_line(outcome), log=log, seconds=seconds)
+        else:
+            yield _record(specs[place], checkpoint, root, begun, result=outcome, log=log, seconds=seconds)
+
+
+def _outcomes(contexts: Sequence[Context]) -> Iterator[tuple[int, Result | Exception]]:
+    """(place, result or error) of every context: an error that ends a shared pass is that of all runs left."""
+    left = dict.fromkeys(range(len(contexts)))
+    try:
+        task = TASKS[contexts[0].spec.task] if contexts else None
+        for place, outcome in task.together(contexts) if task and task.together else ():
+            left.pop(place)
+            yield place, outcome
+        for place in list(left) if task and not task.together else ():
+            result = task.run(contexts[place])  # type: ignore[union-attr]  # there is a task where there is a context
+            left.pop(place)
+            yield place, result
+    except Exception as error:
+        for place in left:
+            yield place, error
 
 
 def lost_record(

@@ -1,16 +1,31 @@
-"""The downstream tasks: every module of this folder with a TASK, and every detection protocol. Imports no torch."""
+"""The downstream tasks: every module of this folder with a TASK or TASKS, and every detection protocol.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 
-from benchmarks.tasks.base import Metric, Published, Result, Settings, Setup, Task
+from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from benchmarks.tasks.detection import detection_task
 from pretrain.common.errors import InputError
 from transfer.detection.protocol_files import PROTOCOLS, protocol_names
 
-__all__ = ["TASKS", "Metric", "Published", "Result", "Settings", "Setup", "Task", "detection_task", "register"]
+__all__ = [
+    "TASKS",
+    "Cost",
+    "Metric",
+    "Published",
+    "Result",
+    "Settings",
+    "Setup",
+    "Task",
+    "detection_task",
+    "named",
+    "register",
+]
 
 TASKS: dict[str, Task] = {}
 """By name, in the order of a table's columns."""
@@ -24,13 +39,24 @@ def register(task: Task) -> Task:
     return task
 
 
+def named(name: str) -> list[Task]:
+    """The task ``name``, or all tasks of the group ``name``. InputError for an unknown name."""
+    found = [TASKS[name]] if name in TASKS else [task for task in TASKS.values() if task.group == name]
+    if not found:
+        groups = dict.fromkeys(task.group for task in TASKS.values() if task.group)
+        raise InputError(f"unknown task {name}: choose from {', '.join([*TASKS, *groups])}")
+    return found
+
+
 def _own() -> list[Task]:
     """The tasks that come with the project: those on frozen features, then the detectors by layout and file."""
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    tasks = {task.name: task for module in modules if (task := getattr(module, "TASK", None))}
-    names = sorted(tasks, key=lambda name: (name not in _FIRST, _FIRST.index(name) if name in _FIRST else 0, name))
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    tasks: list[Task] = []
+    for one in modules:
+        tasks += getattr(one, "TASKS", None) or ([one.TASK] if hasattr(one, "TASK") else [])
+    tasks.sort(key=lambda task: _FIRST.index(task.name) if task.name in _FIRST else len(_FIRST))
     detectors = [detection_task(PROTOCOLS / f"{name}.yaml") for name in protocol_names()]
-    return [*map(tasks.__getitem__, names), *sorted(detectors, key=lambda one: (one.layout != "voc", one.name))]
+    return [*tasks, *sorted(detectors, key=lambda one: (one.layout != "voc", one.name))]
 
 
 for _task in _own():

@@ -1,13 +1,13 @@
 """The types of a downstream task: one self-describing value with the function that runs it. Imports no torch.
 
-A task is one file in this folder that ends in ``TASK = Task(…)``, or in a user module that calls
-``benchmarks.tasks.register``; a detection task is a YAML (detection.py). See CONTRIBUTING.md.
+A task is one file in this folder that ends in ``TASK = Task(…)`` or ``TASKS = (Task(…), …)``, or in a module of a user
+that calls ``benchmarks.tasks.register``; a detection task is a YAML (detection.py). See CONTRIBUTING.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from pretrain.common.files import digest
 
 if TYPE_CHECKING:
     from benchmarks.data.root import DataRoot
+    from benchmarks.predictions import Predictions
     from benchmarks.run import Context
 
 Kind = Literal["frozen", "finetune", "detection"]
@@ -72,7 +73,10 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a task's ``run`` returns. Undefined metrics are None; ``notes`` are printed below the table."""
+    """What a task's ``run`` returns. Undefined metrics are None; ``notes`` are printed below the table.
+
+    ``predictions`` of the test images are kept beside the record, so that later statistics need no further run.
+    """
 
     metrics: dict[str, float | None]
     test_images: int
@@ -80,6 +84,20 @@ class Result:
     precision: str
     resumed_at: int | None = None
     notes: tuple[str, ...] = ()
+    predictions: Predictions | None = None
+
+
+Together = Callable[[Sequence["Context"]], Iterator[tuple[int, Result | Exception]]]
+"""Several runs in one pass over the same data: (place in the sequence, outcome) of each as soon as it is done."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Estimated cost of one run of the published protocol on the data it was published on; ``how`` it is estimated."""
+
+    gpu_hours: float
+    disk_gb: float
+    how: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +108,10 @@ class Task:
     section of a data root that it reads. Raise ``version`` with any change that moves its numbers. A deterministic task
     runs once and prints n = 1. ``metrics[0]`` is the primary one. ``settings`` and ``run`` import torch themselves.
     ``check(root, profile)`` raises InputError for data that it cannot run on, before anything starts. ``protocol`` is a
-    detection task's file.
+    detection task's file. ``group`` is a name that stands for several tasks on the command line. Tasks of one
+    ``together`` function run in one pass where checkpoint, data and seed are the same. ``fingerprint(root)`` replaces
+    the layout's fingerprint as the data's identity. ``every_gpu``: one run uses all the GPUs it is given. ``data`` says
+    which data the published protocol needs, for `list`.
     """
 
     name: str
@@ -106,6 +127,16 @@ class Task:
     published: Published | None = None
     check: Callable[[DataRoot, str], None] | None = None
     protocol: Path | None = None
+    group: str = ""
+    together: Together | None = None
+    fingerprint: Callable[[DataRoot], str] | None = None
+    every_gpu: bool = False
+    data: str = ""
+    cost: Cost | None = None
+
+    def data_fingerprint(self, root: DataRoot) -> str:
+        """The identity of the data of ``root`` that this task reads."""
+        return self.fingerprint(root) if self.fingerprint else root.section(self.layout)["fingerprint"]
 
     @property
     def detects(self) -> bool:

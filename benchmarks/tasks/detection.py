@@ -45,6 +45,7 @@ def detection_task(path: Path) -> Task:
         run=run,
         published=_published(path, block["PUBLISHED"]) if "PUBLISHED" in block else None,
         protocol=path,
+        every_gpu=True,
     )
 
 

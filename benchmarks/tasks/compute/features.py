@@ -1,6 +1,6 @@
 """Frozen features of a checkpoint on image files, extracted once and then memory-mapped by every task.
 
-``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<resize>-<crop>-fp32/<part>.npy`` (N×512 or 2048,
+``results/features/<checkpoint 12 hex>-<its input 6 hex>-<data 12 hex>-<view>-fp32/<part>.npy`` (N×512 or 2048,
 float32: a randomly initialised ResNet exceeds float16's range). They are computed in fp32 everywhere, on a GPU without
 TF32, so that a cell does not depend on which fast types the processor has.
 """
@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from benchmarks.data.root import DataRoot
-from benchmarks.profiles import PROFILES, View
+from benchmarks.profiles import PROFILES
 from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
@@ -34,6 +35,28 @@ from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders
 PRECISION = "fp32"
 BATCH = 64
 COPIED_ROWS = 8192
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureView:
+    """The input of the network and the layer that is read.
+
+    The shorter side to ``resize`` px, or with ``squash`` both sides; then the central ``crop`` px square. ``layer``:
+    avgpool (N×D), or res5-2x2, the last stage's map averaged over windows of all but one row and column, flattened as
+    D×2×2 (VISSL's AvgPool2d(6, stride 1) at 224 px).
+    """
+
+    resize: int
+    crop: int
+    squash: bool = False
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    layer: Literal["avgpool", "res5-2x2"] = "avgpool"
+
+    @property
+    def key(self) -> str:
+        """Its part of a folder's name: ``256-224``, and what differs from the defaults."""
+        other = [name for name in (self.interpolation, self.layer) if name not in ("bilinear", "avgpool")]
+        return "-".join([str(self.resize), str(self.crop), *["squash"] * self.squash, *other])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +93,12 @@ def build_backbone(backbone: Backbone) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def eval_transform(view: View, backbone: Backbone) -> v2.Compose:
+def eval_transform(view: FeatureView, backbone: Backbone) -> v2.Compose:
     """From an RGB image to the network's input: 3×crop×crop, its channel order, its mean and std."""
+    size = [view.resize, view.resize] if view.squash else view.resize
     return v2.Compose(
         [
-            v2.Resize(view.resize, antialias=True),
+            v2.Resize(size, v2.InterpolationMode(view.interpolation), antialias=True),
             v2.CenterCrop(view.crop),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
@@ -139,31 +163,61 @@ def _reserve(path: Path) -> None:
 
 
 def features_of(
-    backbone: Backbone, images: Sequence[Path], data: str, part: str, profile: str, workers: int = 0
+    backbone: Backbone,
+    images: Sequence[Path],
+    data: str,
+    part: str,
+    profile: str,
+    workers: int = 0,
+    view: FeatureView | None = None,
 ) -> np.ndarray:
     """Features (N×D float32, memory-mapped) of image files, in their order; computed if absent.
 
-    ``data`` is the fingerprint of their data set, ``part`` their part of it. Two processes may
-    ask for the same features at once.
+    ``data`` is the fingerprint of their data set, ``part`` their part of it, ``view`` by default that of the profile.
+    Two processes may ask for the same features at once.
     """
-    view = PROFILES[profile].view
+    view = view or profile_view(profile)
     input_digest = digest(backbone.input.identity())[:6]
-    key = f"{backbone.sha256[:12]}-{input_digest}-{data[:12]}-{view.resize}-{view.crop}-{PRECISION}"
+    key = f"{backbone.sha256[:12]}-{input_digest}-{data[:12]}-{view.key}-{PRECISION}"
     target = results_dir() / "features" / key / f"{part}.npy"
     with locked(target.parent):
         if not target.exists():
             loader = DataLoader(Images(images, eval_transform(view, backbone)), batch_size=BATCH, num_workers=workers)
-            extract(build_backbone(backbone), loader, len(images), target)
+            extract(_reading(build_backbone(backbone), view), loader, len(images), target)
     found: np.ndarray = np.load(target, mmap_mode="r")
     return found
 
 
-def features(backbone: Backbone, root: DataRoot, profile: str, workers: int = 0) -> dict[str, Features]:
+def profile_view(profile: str) -> FeatureView:
+    """The evaluation crop of ``profile``."""
+    return FeatureView(**dataclasses.asdict(PROFILES[profile].view))
+
+
+def _reading(model: nn.Module, view: FeatureView) -> nn.Module:
+    """``model``, N×3×H×W → the features of the view's layer. InputError where it has no such layer."""
+    if view.layer == "avgpool":
+        return model
+    if not isinstance(model, torchvision.models.ResNet):
+        raise InputError(f"features of {view.layer} need a ResNet, not two encoders")
+    model.avgpool = cast(nn.AdaptiveAvgPool2d, _AllButOne())
+    return model
+
+
+class _AllButOne(nn.Module):
+    """N×D×H×W → N×D×2×2: averages over windows of (H−1)×(W−1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(x, (x.shape[2] - 1, x.shape[3] - 1), stride=1)
+
+
+def features(
+    backbone: Backbone, root: DataRoot, profile: str, workers: int = 0, view: FeatureView | None = None
+) -> dict[str, Features]:
     """Features of the imagenet layout's splits, ``{"train": …, "val": …}``."""
     section, found = root.section("imagenet"), {}
     for split in ("train", "val"):
         images, labels = labelled_images(root, split)
-        x = features_of(backbone, images, section["fingerprint"], split, profile, workers)
+        x = features_of(backbone, images, section["fingerprint"], split, profile, workers, view)
         found[split] = Features(x, labels, len(section["classes"]))
     return found
 

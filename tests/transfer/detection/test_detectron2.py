@@ -11,7 +11,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.modeling import build_model
 from PIL import Image
 
-from benchmarks.tasks.compute.features import View, build_backbone, eval_transform
+from benchmarks.tasks.compute.features import FeatureView, build_backbone, eval_transform
 from pretrain.common.errors import InputError
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
 from transfer.checkpoints import converted as proofs
@@ -147,7 +147,7 @@ def test_frozen_features_see_what_detectron2_sees(msra, scratch):
     generator = np.random.default_rng(0)
     Image.fromarray(generator.integers(0, 256, (64, 64, 3), np.uint8)).save(scratch / "x.png")
     backbone = read_backbone(msra)
-    ours = eval_transform(View(resize=64, crop=64), backbone)(Image.open(scratch / "x.png"))
+    ours = eval_transform(FeatureView(resize=64, crop=64), backbone)(Image.open(scratch / "x.png"))
     cfg = detector_cfg("coco_fpn_1x", "resnet50", stride_in_1x1=True)
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = MSRA_MEAN, MSRA_STD
     model = build_model(cfg).eval()

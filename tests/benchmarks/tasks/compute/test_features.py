@@ -9,7 +9,6 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from benchmarks.data.root import DataRoot
-from benchmarks.profiles import PROFILES
 from benchmarks.tasks.compute import features
 from pretrain.common.errors import InputError
 from transfer.checkpoints.backbone import backbone_of
@@ -63,7 +62,7 @@ def test_features_are_computed_in_fp32_whatever_the_processor_is_fast_at(tmp_pat
     found = train.x
     assert train.y.tolist() == [0, 1] and train.classes == 2
     model.fc = torch.nn.Identity()
-    transform = features.eval_transform(PROFILES["smoke"].view, backbone)
+    transform = features.eval_transform(features.profile_view("smoke"), backbone)
     images = [Image.open(path).convert("RGB") for path in sorted(tmp_path.glob("imagenet/train/*/*.png"))]
     with torch.no_grad():
         exact = model.eval().double()(torch.stack([transform(image) for image in images]).double()).numpy()

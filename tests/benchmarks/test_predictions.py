@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from benchmarks.predictions import FILE, Predictions, load_predictions
+from pretrain.common.errors import InputError
+
+
+def test_one_label_comes_back_with_a_bit_per_image(tmp_path):
+    target, predicted = np.arange(11) % 3, np.arange(11) % 2
+    kept = Predictions(target=target, predicted=predicted, confidence=np.linspace(0, 1, 11))
+    kept.save(tmp_path)
+    found = load_predictions(tmp_path)
+    assert (found.target == target).all() and (found.predicted == predicted).all()
+    assert (found.correct == (target == predicted)).all()
+    with np.load(tmp_path / FILE) as stored:
+        assert stored["correct"].nbytes == 2  # 11 bits
+        assert (np.unpackbits(stored["correct"])[:11].astype(bool) == (target == predicted)).all()
+        assert stored["target"].dtype == np.int16
+
+
+def test_several_labels_are_correct_where_the_sign_is(tmp_path):
+    target = np.array([[1, 0], [-1, 1], [0, 0]])
+    Predictions(target=target, scores=np.array([[0.5, 0.1], [-1, 2], [-0.1, -3]])).save(tmp_path)
+    assert load_predictions(tmp_path).correct.tolist() == [[True, False], [True, True], [True, True]]
+
+
+def test_a_large_class_number_is_kept(tmp_path):
+    Predictions(target=np.array([70_000]), predicted=np.array([70_000])).save(tmp_path)
+    assert load_predictions(tmp_path).target[0] == 70_000
+
+
+def test_absent_and_broken_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="has no predictions.npz"):
+        load_predictions(tmp_path)
+    (tmp_path / FILE).write_bytes(b"PK broken")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_predictions(tmp_path)
