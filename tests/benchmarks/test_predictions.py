@@ -30,7 +30,7 @@ def test_a_large_class_number_is_kept(tmp_path):
 
 
 def test_absent_and_broken_files_are_named(tmp_path):
-    with pytest.raises(InputError, match="has no predictions.npz"):
+    with pytest.raises(InputError, match=r"has no predictions\.npz"):
         load_predictions(tmp_path)
     (tmp_path / FILE).write_bytes(b"PK broken")
     with pytest.raises(InputError, match="cannot be read"):
