@@ -32,6 +32,7 @@ class Profile:
     neighbours: int  # k of kNN
     information_images: int  # drawn for the estimate of information
     information_dim: int  # of its z
+    chunk: int  # images per forward pass of the frozen backbone under linear heads
     loader_workers: int  # at most, per job
     every_gpu: bool  # whether a detector uses all GPUs by default; small batches do not divide
 
@@ -45,6 +46,7 @@ PROFILES: dict[str, Profile] = {
         neighbours=20,  # its classes have 20 images
         information_images=200,
         information_dim=4,
+        chunk=64,
         loader_workers=0,
         every_gpu=False,
     ),
@@ -56,6 +58,7 @@ PROFILES: dict[str, Profile] = {
         neighbours=20,
         information_images=1000,
         information_dim=16,
+        chunk=64,
         loader_workers=0,
         every_gpu=False,
     ),
@@ -67,6 +70,7 @@ PROFILES: dict[str, Profile] = {
         neighbours=200,  # as lightly's ResNet-50 benchmark
         information_images=1000,
         information_dim=16,
+        chunk=256,
         loader_workers=8,
         every_gpu=True,
     ),

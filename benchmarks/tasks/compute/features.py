@@ -93,14 +93,23 @@ def build_backbone(backbone: Backbone) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def eval_transform(view: FeatureView, backbone: Backbone) -> v2.Compose:
-    """From an RGB image to the network's input: 3×crop×crop, its channel order, its mean and std."""
+def square_transform(view: FeatureView) -> v2.Compose:
+    """From an RGB image to its evaluation crop, 3×crop×crop uint8."""
     size = [view.resize, view.resize] if view.squash else view.resize
     return v2.Compose(
         [
             v2.Resize(size, v2.InterpolationMode(view.interpolation), antialias=True),
             v2.CenterCrop(view.crop),
             v2.PILToTensor(),
+        ]
+    )
+
+
+def eval_transform(view: FeatureView, backbone: Backbone) -> v2.Compose:
+    """From an RGB image to the network's input: 3×crop×crop, its channel order, its mean and std."""
+    return v2.Compose(
+        [
+            square_transform(view),
             v2.ToDtype(torch.float32, scale=True),
             *([v2.Lambda(_swap_red_and_blue)] if backbone.input.order == "BGR" else []),
             v2.Normalize(backbone.input.mean, backbone.input.std),
