@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Optimiser = Literal["sgd", "sgd+larc", "lars"]
 Schedule = Literal["step", "cosine-epoch", "cosine-step"]
 VIEWS = 4  # of linear-cached: a hundred epochs of forward passes become four
-SMALL = {"demo": (10, 8), "smoke": (50, 16)}  # divisors of epochs, and of batch and rate
+SMALL: dict[str, tuple[float, int]] = {"demo": (10, 8), "smoke": (50, 16)}  # divisors of epochs, and of batch and rate
 IMAGENET_IMAGES, IMAGES_PER_SECOND = 1_281_167, 2500
 
 
