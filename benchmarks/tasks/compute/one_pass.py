@@ -161,7 +161,7 @@ class Run:
         head.layer.load_state_dict(best["layer"])
         self._keep(head)
         settings = TASKS[spec.task].settings(Setup(profile=spec.profile))
-        chosen = f"{spec.task}: the best of {self.style.epochs} epochs, chosen on the test images"
+        chosen = "the best epoch, chosen on the test images"
         notes = [note] if note else []
         return Result(
             metrics={"top1": best["top1"], "top5": best["top5"], "top1_last": self.history[-1]},
