@@ -9,7 +9,10 @@ which equals nothing. docs/published.md explains the file's columns and every va
 from __future__ import annotations
 
 import dataclasses
+import functools
+import tomllib
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +21,7 @@ from pretrain.common.provenance import CHECKOUT
 from transfer.detection.protocol_files import protocol_keys
 
 REFERENCE = CHECKOUT / "results" / "reference" / "published.csv"
+SETTINGS = REFERENCE.with_name("protocols.toml")
 
 UNSTATED = "unstated"
 FROZEN = "frozen features"
@@ -44,6 +48,12 @@ _SHOWN = {
     "pretrain_data": "pretraining data",
     "base_weights": "base weights",
 }
+
+
+@functools.cache
+def published_settings() -> dict[str, Any]:
+    """The settings of classification protocols as their authors' code has them: results/reference/protocols.toml."""
+    return tomllib.loads(SETTINGS.read_text(encoding="utf-8"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

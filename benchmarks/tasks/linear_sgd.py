@@ -5,8 +5,8 @@ One task per published style. All styles of a checkpoint, a data set and a seed 
 it. ``linear-sgd-…`` draws new crops in every epoch, as published; ``linear-cached-…`` trains the same heads on the
 features of VIEWS crops per image, extracted once. ``linear-sgd`` and ``linear-cached`` stand for all of a kind.
 
-Settings are those of tests/benchmarks/tasks/published.toml, which names repository and file of each; a test compares
-them key by key. Two things are the same for all styles here, whatever the source does: pixels are normalised as the
+Settings are those of results/reference/protocols.toml, which names repository, file, the expected number, its spread
+and its cost; a test compares them key by key. Two things are the same for all styles here, whatever the source does: pixels are normalised as the
 checkpoint's input says (SwAV's std is 0.228, 0.224, 0.225 for its own checkpoints), and decoded by Pillow.
 
 Profiles other than paper divide epochs, batch and learning rate (the rate with the batch, the linear rule): SMALL.
@@ -199,6 +199,7 @@ def _task(name: str, views: int | None) -> Task:
         together=together,
         group=f"linear-{kind}",
         every_gpu=True,
+        settings_table=f"linear.{name.replace('-', '_')}" if schedule else "",
         data="ImageNet-1k: 1.28 million training images, 50,000 test images",
         cost=Cost(
             gpu_hours=round(passes * IMAGENET_IMAGES / IMAGES_PER_SECOND / 3600, 1),

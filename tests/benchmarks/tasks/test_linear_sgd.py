@@ -1,15 +1,12 @@
 """Every style's resolved settings against those read in the authors' code, key by key."""
 
-import tomllib
-from pathlib import Path
-
 import pytest
 
-from benchmarks.report.published import published
+from benchmarks.report.published import published, published_settings
 from benchmarks.tasks import TASKS, Setup, named
 from benchmarks.tasks.linear_sgd import STYLES, VIEWS
 
-PUBLISHED = tomllib.loads((Path(__file__).parent / "published.toml").read_text(encoding="utf-8"))["linear"]
+PUBLISHED = published_settings()["linear"]
 OWN_INPUT = {"normalise_mean", "normalise_std"}  # pixels are normalised as the checkpoint's own input says
 FIXED = {  # of all styles, in code and not in settings
     "nesterov": False,
