@@ -6,8 +6,9 @@ it. ``linear-sgd-…`` draws new crops in every epoch, as published; ``linear-ca
 features of VIEWS crops per image, extracted once. ``linear-sgd`` and ``linear-cached`` stand for all of a kind.
 
 Settings are those of results/reference/protocols.toml, which names repository, file, the expected number, its spread
-and its cost; a test compares them key by key. Two things are the same for all styles here, whatever the source does: pixels are normalised as the
-checkpoint's input says (SwAV's std is 0.228, 0.224, 0.225 for its own checkpoints), and decoded by Pillow.
+and its cost; a test compares them key by key. Two things are the same for all styles here, whatever the source does:
+pixels are normalised as the checkpoint's input says (SwAV's std is 0.228, 0.224, 0.225 for its own checkpoints), and
+decoded by Pillow.
 
 Profiles other than paper divide epochs, batch and learning rate (the rate with the batch, the linear rule): SMALL.
 """
