@@ -1,7 +1,15 @@
 """Every style's resolved settings against those read in the authors' code, key by key."""
 
+import numpy as np
 import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
 
+from benchmarks.__main__ import main
+from benchmarks.predictions import load_predictions
+from benchmarks.records import ResultsStore
 from benchmarks.report.published import published, published_settings
 from benchmarks.tasks import TASKS, Setup, named
 from benchmarks.tasks.linear_sgd import STYLES, VIEWS
@@ -71,3 +79,31 @@ def test_small_profiles_keep_the_rate_per_image():
         assert demo.learning_rates[0] / demo.batch == pytest.approx(style.learning_rates[0] / style.batch)
         assert all(0 < one < demo.epochs for one in demo.milestones)
         assert style.scaled("paper") is style
+
+
+@pytest.mark.slow
+def test_a_thousand_class_folders_from_prepare_to_the_table(tmp_path, monkeypatch):
+    """ImageNet's layout, two images per class: a head has 1,000 rows, and each style a record."""
+    tasks = ["linear-sgd-moco", "linear-sgd-simsiam"]
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 2), ("val", 1)):
+        for label in range(1000):
+            folder = tmp_path / "source" / split / f"n{label:08d}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).resize((32, 32)).save(folder / f"{split}_{number}.JPEG")
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "r18.pth")
+    assert main(["prepare", "imagenet", str(tmp_path / "source"), "--name", "thousand"]) == 0
+    words = ["--task", *tasks, "--checkpoint", f"r={tmp_path / 'r18.pth'}", "--profile", "smoke"]
+    assert main(["run", *words, "--data", str(tmp_path / "results" / "data" / "thousand"), "--workers", "1"]) == 0
+    records = [record for record in ResultsStore().load_all() if record.status == "ok"]
+    assert sorted(record.spec.task for record in records) == tasks
+    for record in records:
+        (folder,) = ResultsStore().path_for(record.spec).glob("*/head.safetensors")
+        assert load_file(folder)["weight"].shape == (1000, 512) and record.test_images == 1000
+        assert record.metrics["top5"] >= record.metrics["top1"]
+        found = load_predictions(folder.parent)
+        assert 100 * found.correct.mean() == pytest.approx(record.metrics["top1"])
