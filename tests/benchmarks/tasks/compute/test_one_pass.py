@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from benchmarks.predictions import Predictions
 from benchmarks.tasks import named
 from benchmarks.tasks.base import Result
-from benchmarks.tasks.compute import one_pass
-from benchmarks.tasks.compute.one_pass import held_out, train_heads
+from benchmarks.tasks.compute import linear_run, one_pass
+from benchmarks.tasks.compute.linear_run import held_out
+from benchmarks.tasks.compute.one_pass import train_heads
 from pretrain.common.errors import RunError
 from tests.benchmarks.contexts import context_of, tiny_checkpoint, tiny_root
 
@@ -87,7 +88,7 @@ def test_a_pass_that_was_killed_goes_on_in_the_middle_of_an_epoch_to_the_same_bi
     monkeypatch.setattr(one_pass, "PROFILES", {"smoke": dataclasses.replace(one_pass.PROFILES["smoke"], chunk=16)})
     monkeypatch.setattr(one_pass, "SAVE_SECONDS", -1.0)
     whole = outcomes(contexts_of(setting, names, tmp_path / "whole"))
-    taken, save = [], one_pass.Run.save
+    taken, save = [], linear_run.Run.save
 
     def killed(run, chunks):
         taken.append(chunks)
@@ -97,7 +98,7 @@ def test_a_pass_that_was_killed_goes_on_in_the_middle_of_an_epoch_to_the_same_bi
 
     contexts, found = contexts_of(setting, names, tmp_path / "killed"), {}
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(one_pass.Run, "save", killed)
+        patch.setattr(linear_run.Run, "save", killed)
         for place, outcome in train_heads(contexts, None):
             found[place] = outcome
     left = [place for place in range(4) if place not in found]
@@ -132,7 +133,7 @@ def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting,
     mask = held_out(labels)
     assert [int(mask[labels == label].sum()) for label in range(6)] == [2] * 6
     assert held_out(np.repeat([0, 1], 500)).sum() == 40
-    take, take_rows = one_pass.Run.take, one_pass.Head.take
+    take, take_rows = linear_run.Run.take, linear_run.Head.take
 
     def spied(run, chunk):
         counts.clear()
@@ -144,8 +145,8 @@ def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting,
         take_rows(head, x, y)
 
     counts = []
-    monkeypatch.setattr(one_pass.Run, "take", spied)
-    monkeypatch.setattr(one_pass.Head, "take", counted)
+    monkeypatch.setattr(linear_run.Run, "take", spied)
+    monkeypatch.setattr(linear_run.Head, "take", counted)
     (result,) = outcomes(contexts_of(setting, ["linear-sgd-grid"], tmp_path))
     for rows, taken in seen:
         assert taken == [(72, len(rows))] * 8 + [(60, int((~mask[rows]).sum()))] * 8
@@ -157,9 +158,9 @@ def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting,
 
 def test_a_head_that_diverges_fails_alone(setting, tmp_path, monkeypatch):
     contexts = contexts_of(setting, ["linear-sgd-moco", "linear-sgd-vicreg"], tmp_path)
-    style = one_pass.style_of
+    style = linear_run.style_of
     wild = dataclasses.replace(style("linear-sgd-moco"), learning_rates=(1e38,))
-    monkeypatch.setattr(one_pass, "style_of", lambda task: wild if task == "linear-sgd-moco" else style(task))
+    monkeypatch.setattr(linear_run, "style_of", lambda task: wild if task == "linear-sgd-moco" else style(task))
     moco, vicreg = outcomes(contexts)
     assert isinstance(moco, RunError) and "the head diverged in epoch 1" in str(moco)
     assert isinstance(vicreg, Result)
@@ -169,14 +170,14 @@ def test_interrupted_runs_and_new_ones_are_passes_of_their_own(setting, tmp_path
     monkeypatch.setattr(one_pass, "SAVE_SECONDS", -1.0)
     contexts = contexts_of(setting, ["linear-sgd-moco", "linear-sgd-swav"], tmp_path / "x")
     iterator = train_heads(contexts[:1], None)
-    save = one_pass.Run.save
+    save = linear_run.Run.save
 
     def killed(run, chunks):
         save(run, chunks)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(one_pass.Run, "save", killed)
+        patch.setattr(linear_run.Run, "save", killed)
         list(iterator)
     moco, swav = outcomes(contexts)
     assert moco.resumed_at == 1 and swav.resumed_at is None
