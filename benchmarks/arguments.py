@@ -152,10 +152,40 @@ class CocoArguments(SourceArguments):
     """The folder of its images; default --images."""
 
 
+TorchvisionName = Literal[
+    "FGVCAircraft",
+    "Caltech101",
+    "StanfordCars",
+    "CIFAR10",
+    "CIFAR100",
+    "DTD",
+    "Flowers102",
+    "Food101",
+    "OxfordIIITPet",
+    "SUN397",
+    "VOC2007",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TorchvisionArguments:
+    """A set of ssl-transfer's many-shot suite, read by torchvision's own class, with its published split."""
+
+    dataset: tyro.conf.Positional[TorchvisionName]
+    """The set, under torchvision's name."""
+    source: tyro.conf.Positional[Path]
+    """torchvision's root: the folder that holds the set's (dtd, food-101, ...)."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the root; default the set's in lower case."""
+    download: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let torchvision download the set into SOURCE first."""
+
+
 PrepareArguments = (
     Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
     | Annotated[VocArguments, tyro.conf.subcommand("voc")]
     | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[TorchvisionArguments, tyro.conf.subcommand("torchvision")]
     | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]
 )
 

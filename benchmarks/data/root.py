@@ -41,6 +41,8 @@ class Section(TypedDict):
     train: NotRequired[list[list[str]]]  # of voc: (folder, image set) of each part of the split
     test: NotRequired[list[list[str]]]
     masks: NotRequired[str]  # of coco: polygon, rle or none
+    held_out: NotRequired[str]  # of imagenet: its file that lists the published val part of train, a path per line
+    score: NotRequired[str]  # of imagenet: the published metric, top1 or mean-per-class
     written: NotRequired[str]  # digest of the files that `prepare` wrote, absent from the generated set
     validation: NotRequired[dict[str, Any]]  # corrections and warnings, for people
 
@@ -106,7 +108,8 @@ class DataRoot:
         options = [key for key in ("val_fraction", "seed", *NAMED) if key in self.config]
         given = [word for key in options for word in (f"--{key.replace('_', '-')}", str(self.config[key]))]
         given += ["--drop-unreadable"] * ("drop_unreadable" in self.config)
-        again = ("benchmarks", "prepare", self.config["kind"], self.config["source"], "--name", self.name, *given)
+        kind = [self.config[key] for key in ("kind", "set") if key in self.config]
+        again = ("benchmarks", "prepare", *kind, self.config["source"], "--name", self.name, *given)
         raise InputError(f"{changed} has changed since {self.name} was prepared: run `{command(*again)}` again")
 
     def is_edited(self) -> bool:
