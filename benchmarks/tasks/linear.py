@@ -57,6 +57,7 @@ def evaluate_features(context: Context, config: LinearConfig) -> Result:
         config=settings.values | done.settings,
         precision=settings.precision,
         notes=done.notes,
+        predictions=done.predictions,
     )
 
 

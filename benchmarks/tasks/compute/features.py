@@ -41,9 +41,10 @@ COPIED_ROWS = 8192
 class FeatureView:
     """The input of the network and the layer that is read.
 
-    The shorter side to ``resize`` px, or with ``squash`` both sides; then the central ``crop`` px square. ``layer``:
-    avgpool (N×D), or res5-2x2, the last stage's map averaged over windows of all but one row and column, flattened as
-    D×2×2 (VISSL's AvgPool2d(6, stride 1) at 224 px).
+    The shorter side to ``resize`` px, or with ``squash`` both sides; then the central ``crop`` px square, or with
+    ``squash_to_crop`` both sides to ``crop`` px by a second resize (as VISSL's VOC07 SVM). ``layer``: avgpool (N×D),
+    or res5-2x2, the last stage's map averaged over windows of all but one row and column, flattened as D×2×2
+    (VISSL's AvgPool2d(6, stride 1) at 224 px).
     """
 
     resize: int
@@ -51,12 +52,14 @@ class FeatureView:
     squash: bool = False
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     layer: Literal["avgpool", "res5-2x2"] = "avgpool"
+    squash_to_crop: bool = False
 
     @property
     def key(self) -> str:
         """Its part of a folder's name: ``256-224``, and what differs from the defaults."""
         other = [name for name in (self.interpolation, self.layer) if name not in ("bilinear", "avgpool")]
-        return "-".join([str(self.resize), str(self.crop), *["squash"] * self.squash, *other])
+        squash = [*["squash"] * self.squash, *["squashed"] * self.squash_to_crop]
+        return "-".join([str(self.resize), str(self.crop), *squash, *other])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +99,12 @@ def build_backbone(backbone: Backbone) -> nn.Module:
 def square_transform(view: FeatureView) -> v2.Compose:
     """From an RGB image to its evaluation crop, 3×crop×crop uint8."""
     size = [view.resize, view.resize] if view.squash else view.resize
+    way = v2.InterpolationMode(view.interpolation)
+    square = [view.crop, view.crop]
     return v2.Compose(
         [
-            v2.Resize(size, v2.InterpolationMode(view.interpolation), antialias=True),
-            v2.CenterCrop(view.crop),
+            v2.Resize(size, way, antialias=True),
+            v2.Resize(square, way, antialias=True) if view.squash_to_crop else v2.CenterCrop(view.crop),
             v2.PILToTensor(),
         ]
     )

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.predictions import Predictions
 from benchmarks.tasks.compute.features import Features
 from benchmarks.tasks.linear import LinearConfig
 from pretrain.common.device import best_device
@@ -178,11 +179,15 @@ def standardise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Top-1 and top-5 in percent, the fit and its choice of decay for the record, and notes for the table."""
+    """Top-1 and top-5 in percent, the fit and its choice of decay for the record, and notes for the table.
+
+    ``predictions`` of the test rows, with the probability of the predicted class.
+    """
 
     metrics: dict[str, float | None]
     settings: dict[str, Any]
     notes: tuple[str, ...]
+    predictions: Predictions = dataclasses.field(compare=False)  # arrays have no single equality
 
 
 def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -> Evaluated:
@@ -200,12 +205,14 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
     mean, std = standardise(x)
     choice = choose_decay(x, y, len(rows) - int(out.sum()), train.classes, config)
     fitted = fit(x, y, train.classes, choice.decay, config, choice.start)
-    hits = []
+    hits, predicted, confidence = [], [], []
     for some in np.array_split(np.arange(len(test.y)), -(-len(test.y) // CHUNK)):
         tested = (test.tensor(some, device, torch.float64) - mean) / std
         (scores,) = logits(fitted, tested)
         best = scores.topk(min(5, train.classes)).indices
         hits.append(best == torch.tensor(test.y[some], device=device)[:, None])
+        predicted.append(best[:, 0].cpu().numpy())
+        confidence.append(scores.softmax(1).amax(1).cpu().numpy())
     hit = torch.cat(hits)
     metrics = {
         "top1": 100 * hit[:, 0].double().mean().item(),
@@ -214,4 +221,5 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
     ended = f"not converged: gradient {fitted.gradient:.1e} after {fitted.iterations} iterations"
     notes = (*choice.notes(), *([] if fitted.converged else [ended]))
     settings = {"decay": choice.decay, "fit": fitted.summary(), "tried": choice.tried, "training_rows": len(y)}
-    return Evaluated(metrics=metrics, settings=settings, notes=notes)
+    predictions = Predictions(target=test.y, predicted=np.concatenate(predicted), confidence=np.concatenate(confidence))
+    return Evaluated(metrics=metrics, settings=settings, notes=notes, predictions=predictions)
