@@ -27,6 +27,7 @@ from benchmarks.profiles import PROFILES
 from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
+from pretrain.common.pixels import PixelInput
 from pretrain.data import IMAGE_SUFFIXES, decode
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.backbone import Backbone, weights_digest
@@ -177,15 +178,19 @@ def features_of(
     Two processes may ask for the same features at once.
     """
     view = view or profile_view(profile)
-    input_digest = digest(backbone.input.identity())[:6]
-    key = f"{backbone.sha256[:12]}-{input_digest}-{data[:12]}-{view.key}-{PRECISION}"
-    target = results_dir() / "features" / key / f"{part}.npy"
+    target = features_file(backbone.sha256, backbone.input, data, part, view)
     with locked(target.parent):
         if not target.exists():
             loader = DataLoader(Images(images, eval_transform(view, backbone)), batch_size=BATCH, num_workers=workers)
             extract(_reading(build_backbone(backbone), view), loader, len(images), target)
     found: np.ndarray = np.load(target, mmap_mode="r")
     return found
+
+
+def features_file(sha256: str, pixels: PixelInput, data: str, part: str, view: FeatureView) -> Path:
+    """Where the features of the checkpoint ``sha256`` with this input are kept; see ``features_of`` for the rest."""
+    key = f"{sha256[:12]}-{digest(pixels.identity())[:6]}-{data[:12]}-{view.key}-{PRECISION}"
+    return results_dir() / "features" / key / f"{part}.npy"
 
 
 def profile_view(profile: str) -> FeatureView:
