@@ -252,6 +252,6 @@ def test_failed_runs_and_unknown_tasks_are_one_line(root, monkeypatch):
     with pytest.raises(InputError, match=r"is of a run that failed \(out of memory\): show one that finished"):
         main(["show", str(failed)])
     path = record_of(root, predictions())
-    monkeypatch.delitem(TASKS, "linear")
+    monkeypatch.setattr(show, "TASKS", {})
     with pytest.raises(InputError, match="a run of the unknown task linear: give --plugin if it is yours"):
         main(["show", str(path)])
