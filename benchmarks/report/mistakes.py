@@ -25,23 +25,22 @@ class Pair:
     of: int
 
 
-def check(found: Predictions, labels: np.ndarray | None, presence: np.ndarray | None, classes: int) -> None:
-    """ValueError where ``found`` cannot be of the test set.
+def check(found: Predictions, labels: np.ndarray, classes: int) -> None:
+    """ValueError where ``found`` cannot be of the test set whose images have ``labels``.
 
-    Its images have ``labels`` (N,), or of several per image ``presence`` N×C: whether an object of the class is there.
+    They are class numbers (N,), or of several per image N×C: 1 where an object of the class is in the image, 0 where
+    none is, −1 where all are ignored by some evaluators.
     """
     if found.scores is not None:
-        if presence is None or not found.target.shape == found.scores.shape == presence.shape:
-            raise ValueError(f"scores of shape {found.scores.shape} for {classes} classes")
-        if not np.isin(found.target, (-1, 0, 1)).all() or not np.isfinite(found.scores).all():
-            raise ValueError("a target that is not 1, 0 or -1, or a score that is not finite")
-        if ((found.target > 0) & ~presence).any():
-            raise ValueError("a class in the target that is not in its image")
+        if not found.target.shape == found.scores.shape == labels.shape:
+            raise ValueError(f"scores of shape {found.scores.shape}, where the test set has {labels.shape}")
+        if not np.isin(found.target, (-1, 0, 1)).all():
+            raise ValueError("a target that is not 1, 0 or -1")
+        if ((labels == 1) != (found.target == 1))[labels >= 0].any():
+            raise ValueError("a class in the target that is not in its image, or the other way round")
         return
-    if labels is None or found.predicted is None or not found.target.shape == found.predicted.shape == labels.shape:
-        raise ValueError(
-            f"{len(found.target)} images, where the test split has {len(labels) if labels is not None else 0}"
-        )
+    if found.predicted is None or not found.target.shape == found.predicted.shape == labels.shape:
+        raise ValueError(f"{len(found.target)} images, where the test split has {len(labels)}")
     if found.confidence is not None and found.confidence.shape != labels.shape:
         raise ValueError(f"confidence of shape {found.confidence.shape}")
     if (found.target != labels).any():
@@ -78,13 +77,19 @@ def worst(found: Predictions, count: int) -> np.ndarray:
 
 
 def false_positives(found: Predictions, label: int, count: int | None = None) -> np.ndarray:
-    """Numbers of the images without class ``label`` that have it by their score, the highest first."""
+    """Numbers of the images without class ``label`` that have it by their score, the highest first; NaN is no score."""
     return _by_score(found, label, (found.target[:, label] == 0) & (_scores(found)[:, label] > 0), -1)[:count]
 
 
 def misses(found: Predictions, label: int, count: int | None = None) -> np.ndarray:
     """Numbers of the images with class ``label`` that do not have it by their score, the lowest first."""
     return _by_score(found, label, (found.target[:, label] == 1) & (_scores(found)[:, label] <= 0), 1)[:count]
+
+
+def is_scored(found: Predictions, label: int) -> bool:
+    """Whether the images have scores of class ``label`` that differ: runs keep a constant where they fitted nothing."""
+    column = _scores(found)[:, label]
+    return bool(np.isfinite(column).all() and (column != column[0]).any())
 
 
 def _scores(found: Predictions) -> np.ndarray:

@@ -71,13 +71,9 @@ def bands(record: RunRecord, root: DataRoot, folder: Path, count: int) -> list[I
         )
     root.check_unchanged()
     found, classes = load_predictions(folder), root.section(task.layout)["classes"]
-    labels, presence = None, None
-    if task.layout == "imagenet":
-        images, labels = labelled_images(root, "val")
-    else:
-        images, presence = scenes(root, task.layout)
+    images, labels = labelled_images(root, "val") if task.layout == "imagenet" else scenes(root, task.layout, found)
     try:
-        mistakes.check(found, labels, presence, len(classes))
+        mistakes.check(found, labels, len(classes))
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(
             f"{folder / FILE} is damaged or of other images ({error}): run again with --rerun always"
@@ -96,14 +92,33 @@ def bands(record: RunRecord, root: DataRoot, folder: Path, count: int) -> list[I
     return [*drawn, *nearest_images(tested, neighbours_of(record, root, found, count))]
 
 
-def scenes(root: DataRoot, layout: str) -> tuple[list[Path], np.ndarray]:
-    """The test images of a detection layout, and N×C booleans: whether an object of the class is in the image."""
+def scenes(root: DataRoot, layout: str, found: Predictions) -> tuple[list[Path], np.ndarray]:
+    """The test images of a detection layout and their labels N×C as ``mistakes.check`` wants them.
+
+    Tasks order VOC's images as in its lists or by year and id, and some leave out all years but 2007: of these orders
+    the first that agrees with the target of ``found``.
+    """
     classes = root.section(layout)["classes"]
     *_, test = truths(root, layout).values()
-    presence = np.zeros((len(test), len(classes)), dtype=bool)
+    images, labels = [Path(image["file_name"]) for image in test], np.zeros((len(test), len(classes)), dtype=int)
     for row, image in enumerate(test):
-        presence[row, [classes.index(one.name) for one in objects_of(image, classes)]] = True
-    return [Path(image["file_name"]) for image in test], presence
+        for one in objects_of(image, classes):
+            column = classes.index(one.name)
+            labels[row, column] = 1 if not one.ignored else labels[row, column] or -1
+    listed = list(range(len(images)))
+    by_id = sorted(listed, key=lambda row: (images[row].parts[-3:-2], images[row].stem))
+    orders = [order for every in (listed, by_id) for order in (every, [row for row in every if _is_2007(images[row])])]
+    for order in orders:
+        try:
+            mistakes.check(found, labels[order], len(classes))
+        except (ValueError, AttributeError, TypeError):
+            continue
+        return [images[row] for row in order], labels[order]
+    return images, labels
+
+
+def _is_2007(image: Path) -> bool:
+    return "VOC2007" in image.parts
 
 
 def tile(path: Path, side: int, colour: Colour | None = None) -> Image.Image:
@@ -234,13 +249,10 @@ def several_labels(tested: Tested) -> list[Image.Image]:
     wrong = {
         label: (mistakes.false_positives(tested.found, label), mistakes.misses(tested.found, label))
         for label in range(len(tested.classes))
+        if mistakes.is_scored(tested.found, label)
     }
     order = sorted(wrong, key=lambda label: (-sum(map(len, wrong[label])), label))[:CLASSES]
-    shown = (
-        f"the {len(order)} of {len(tested.classes):,} classes with most mistakes"
-        if len(order) < len(wrong)
-        else "all classes"
-    )
+    shown = f"{len(order)} of {len(tested.classes):,} classes" if len(order) < len(tested.classes) else "all classes"
     told = f"{len(tested.images):,} test images; {shown}, those with most mistakes first"
     drawn = [heading(f"{told}; the number is the score, a positive one predicts the class", 15)]
     for label in order:

@@ -1,6 +1,7 @@
 """A classifier's mistakes as a picture."""
 
 import dataclasses
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -195,22 +196,42 @@ def voc(tmp_path, monkeypatch):
     return DataRoot.load(tmp_path / "results" / "data" / "emoji-smoke")
 
 
-def test_several_labels_have_false_positives_and_misses_of_their_own_scenes(voc, drawn):
-    images, presence = show_classification.scenes(voc, "voc")
-    scores = np.where(presence, 1.0, -1.0)
+def labels_of(root):
+    """Image files by id with 1 and 0 per class, read from the annotations."""
+    classes, devkit = root.section("voc")["classes"], root.folder("voc") / "VOC2007"
+    rows = []
+    for name in sorted((devkit / "ImageSets" / "Main" / "test.txt").read_text().split()):
+        objects = ElementTree.parse(devkit / "Annotations" / f"{name}.xml").findall("object")
+        rows.append([int(any(one.findtext("name") == label for one in objects)) for label in classes])
+    return np.array(rows)
+
+
+def test_several_labels_have_false_positives_and_misses_of_their_own_scores(voc, drawn):
+    target = labels_of(voc)
+    scores = np.where(target, 1.0, -1.0)
     person, cat = (voc.section("voc")["classes"].index(name) for name in ("person", "cat"))
-    with_person, without_cat = np.flatnonzero(presence[:, person])[0], np.flatnonzero(~presence[:, cat])[:2]
+    with_person, without_cat = np.flatnonzero(target[:, person])[0], np.flatnonzero(target[:, cat] == 0)[:2]
     scores[with_person, person], scores[without_cat, cat] = -0.25, (0.5, 2)
-    found = Predictions(target=presence.astype(int), scores=scores)
-    path = record_of(voc, found, task="svm-toy", data_name="emoji-smoke", profile="smoke")
+    path = record_of(
+        voc, Predictions(target=target, scores=scores), task="svm-toy", data_name="emoji-smoke", profile="smoke"
+    )
     main(["show", str(path)])
-    assert drawn[2].startswith(f"{len(images)} test images; all classes")
-    empty, there = (~presence).sum(0), presence.sum(0)
+    assert drawn[2].startswith(f"{len(target)} test images; all classes")
     titles = [text for text in drawn if " images with" in text]
-    assert titles[0] == f"cat: 2 of {empty[cat]} images without it predicted" and len(titles) == 2 * 20
-    assert f"person: 1 of {there[person]} images with it missed" in drawn
+    assert titles[0] == f"cat: 2 of {(target[:, cat] == 0).sum()} images without it predicted" and len(titles) == 2 * 20
+    assert f"person: 1 of {target[:, person].sum()} images with it missed" in drawn
     assert [text for text in drawn if text[0] in "+-"] == ["+2.00", "+0.50", "-0.25"]
-    other = Predictions(target=1 - presence, scores=scores)
+    drawn.clear()
+    Predictions(target=target, scores=np.where(np.arange(20) == cat, scores, 0)).save(path.with_suffix(""))
+    main(["show", str(path)])
+    assert drawn[2].startswith(f"{len(target)} test images; 1 of 20 classes")
+    Predictions(target=target, scores=scores).save(path.with_suffix(""))
+    listed = voc.folder("voc") / "VOC2007" / "ImageSets" / "Main" / "test.txt"
+    listed.write_text("\n".join(reversed(listed.read_text().split())))
+    drawn.clear()
+    main(["show", str(path)])  # in the order of the ids, whatever that of the list
+    assert [text for text in drawn if text[0] in "+-"] == ["+2.00", "+0.50", "-0.25"]
+    other = Predictions(target=1 - target, scores=scores)
     path = record_of(voc, other, task="svm-toy", data_name="emoji-smoke", profile="smoke", seed=1)
     with pytest.raises(InputError, match=r"is damaged or of other images \(a class in the target that is not in"):
         main(["show", str(path)])

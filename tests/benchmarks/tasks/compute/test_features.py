@@ -144,3 +144,19 @@ def test_features_that_are_not_finite_end_the_extraction(tmp_path):
     with pytest.raises(RunError, match="features are not finite"):
         features.extract(torch.nn.Flatten(), batches, 6, tmp_path / "x.npy")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_one_batch_ahead_writes_every_image_in_its_place(tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    rng, images = np.random.default_rng(0), []
+    for number in range(150):
+        images.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(images[-1])
+    _, backbone = random_network(tmp_path)
+    found = np.array(features.features_of(backbone, images, "d" * 64, "gpu", "smoke", workers=workers))
+    monkeypatch.setattr(features, "best_device", lambda: torch.device("cpu"))
+    expected = features.features_of(backbone, images, "d" * 64, "cpu", "smoke")
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
