@@ -91,15 +91,31 @@ class TablesArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ListArguments:
+    """The tasks: protocol, data needed, metrics, published counterpart, estimated GPU hours and disk."""
+
+    task: tyro.conf.Positional[str | None] = None
+    """A task or a group: its settings in every profile and all published rows; default a table of all tasks."""
+    markdown: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The table in Markdown, not for a terminal."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """JSON, for machines."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowArguments:
-    """Predictions of a detection run beside the truth: its best and worst test images, as a PNG."""
+    """A run's test images as a PNG.
+
+    Of a detector the best and the worst, predictions beside the truth; of a classifier the classes it confuses, its
+    worst images, and nearest neighbours among the training images.
+    """
 
     record: tyro.conf.Positional[Path]
     """A run record, results/runs/<spec>/<attempt>.json."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """PNG to write; default beside the record."""
     count: int = 6
-    """Number of best images, and of worst images."""
+    """Of a detector the number of best images and of worst ones; of a classifier that of confused pairs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

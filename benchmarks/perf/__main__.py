@@ -4,6 +4,8 @@
     python -m benchmarks.perf step      # our step : a bare one on resident tensors
     python -m benchmarks.perf step --image-size 224 --batch-size 256 --workers 16         # as on a GPU with 16 cores
 
+    python -m benchmarks.perf extract   # extraction of features : the bare forward of the same network
+    python -m benchmarks.perf extract --size 224 --images 8192 --workers 16               # as on a GPU with 16 cores
     python -m benchmarks.perf linear    # published linear styles: alone, in one pass, cached; time and accuracy
     python -m benchmarks.perf logistic  # L-BFGS on 200,000 synthetic rows: peak memory and time
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
@@ -21,16 +23,16 @@ import tyro
 
 from pretrain.common.errors import InputError, run_cli
 
-MEASUREMENTS = ("data", "step", "linear", "logistic", "tables", "convert")
+MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "tables", "convert")
 
 
 def main(argv: list[str]) -> int:
-    """A measurement of MEASUREMENTS."""
+    """One of MEASUREMENTS."""
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if argv else 2
     if argv[0] not in MEASUREMENTS:
-        raise InputError(f"unknown measurement {argv[0]}: choose {', '.join(MEASUREMENTS)}")
+        raise InputError(f"unknown measurement {argv[0]}: choose {', '.join(MEASUREMENTS[:-1])} or {MEASUREMENTS[-1]}")
     module = importlib.import_module(f"benchmarks.perf.{argv[0]}")  # after the help: torchvision takes seconds
     print(module.measure(tyro.cli(module.Arguments, prog=f"python -m benchmarks.perf {argv[0]}", args=argv[1:])))
     return 0

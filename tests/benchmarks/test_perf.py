@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.perf import convert, data, linear, step, tables
+from benchmarks.perf import convert, data, extract, linear, step, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
@@ -62,8 +63,24 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data, step, linear, logistic"):
+    with pytest.raises(InputError, match="choose data, step, extract, linear, logistic, tables or convert"):
         main(["steps"])
+
+
+@pytest.mark.parametrize(("workers", "precision"), [(0, "fp32"), (1, "bf16")])
+def test_extraction_has_three_sides_on_the_same_images(monkeypatch, workers, precision):
+    written, real = [], extract.extract
+    monkeypatch.setattr(extract, "extract", lambda *rest: real(*rest) or written.append(np.load(rest[3])) or None)
+    arguments = extract.Arguments(
+        architecture="resnet18", images=70, size=32, rounds=1, workers=workers, precision=precision
+    )
+    shown = extract.measure(arguments)
+    assert shown.count("×\n") == 3 and re.search(r"resident \d+%, from files \d+% of the bare forward$", shown)
+    assert f"from JPEG files, {workers} processes" in shown and "70 images in batches of 64" in shown
+    resident, files, *_ = written
+    assert resident.shape == (70, 512) and (resident == files).all() and len(written) == 4
+    with pytest.raises(InputError, match="--size 32 or more"):
+        extract.measure(extract.Arguments(size=8))
 
 
 def test_linear_evaluation_keeps_one_copy_of_the_features():

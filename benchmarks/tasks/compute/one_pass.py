@@ -23,7 +23,7 @@ from benchmarks.profiles import PROFILES
 from benchmarks.run import Context
 from benchmarks.tasks.base import Result
 from benchmarks.tasks.compute.crops import CachedCrops, OnlineCrops, Scale, Source, Training, extract_views
-from benchmarks.tasks.compute.features import Images, labelled_images, profile_view, square_transform
+from benchmarks.tasks.compute.features import Images, cropped, labelled_images, profile_view
 from benchmarks.tasks.compute.frozen import Frozen, require_finite
 from benchmarks.tasks.compute.linear_run import Outcome, Run, Tested
 from benchmarks.tasks.compute.processes import launch
@@ -153,7 +153,7 @@ def _tested(frozen: Frozen, context: Context, split: str, training: Training, ma
     rows = np.arange(len(paths)) if mask is None else np.flatnonzero(mask)
     size, world = training.chunk, world_size()
     chunks = [rows[begun : begun + size] for begun in range(0, len(rows), size)]
-    transform = square_transform(profile_view(context.spec.profile))
+    transform = cropped(profile_view(context.spec.profile))
     own = [paths[row] for some in chunks[rank() :: world] for row in some]
     loader = iter(DataLoader(Images(own, transform), batch_size=size, num_workers=training.workers))
     found: list[Tensor] = []
