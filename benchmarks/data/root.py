@@ -4,7 +4,7 @@
 
 ::
 
-    <root>/imagenet/{train,val}/<class>/*.jpg
+    <root>/imagenet/{train,val}/<class>/*.jpg                             (`prepare torchvision`: held_out.txt beside)
     <root>/VOCdevkit/VOC2007/{Annotations,ImageSets/Main,JPEGImages}      (VOC2012 beside it, where there is one)
     <root>/coco/{train2017,val2017,annotations/instances_{train,val}2017.json}
     <root>/data.json                                                     (written last: a root without it is incomplete)

@@ -52,7 +52,7 @@ def test_a_users_folder_gets_a_record(tmp_path, monkeypatch):
     assert record.metrics == {"score": 100.0, "top1": 100.0, "mean_per_class": 100.0} and record.test_images == 15
     assert predictions.correct.all() and predictions.target.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert record.config["score"] == "top1" and len(record.config["tried"]) == 4
-    assert record.notes[0] == "the many-shot score is top-1, its decay chosen on a random 20% of train"
+    assert record.notes[0] == "score is top-1, its decay chosen on a random 20% of train"
     assert record.files == ("predictions.npz",)
     config = many_shot.config_of("smoke")
     assert (held_out_rows(root, config) == held_out_at_random(60, config)).all()
