@@ -1,5 +1,7 @@
 """The many-shot tasks: their published settings, and whole runs on tiny data roots."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -123,8 +125,12 @@ def test_a_voc_root_gets_a_record_of_many_labels(tmp_path, monkeypatch):
     assert {one for one, out in zip(part.ids, mask, strict=True) if out} == set(ids["val"])
 
 
-def test_a_voc_root_without_lists_is_chosen_on_a_random_fifth(tmp_path, monkeypatch):
-    root, _ = voc(tmp_path, monkeypatch, lists=False)
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_voc_root_without_lists_or_a_source_is_chosen_on_a_random_fifth(lists, tmp_path, monkeypatch):
+    root, _ = voc(tmp_path, monkeypatch, lists=lists)
+    if lists:
+        monkeypatch.chdir(tmp_path)  # which has VOCdevkit/VOC2007
+        root = dataclasses.replace(root, config={})  # the embedded set
     part = read_parts(root)["train"]
     mask, about = val_rows(root, part, many_shot.config_of("smoke"))
     assert mask.sum() == int(0.2 * len(part.ids)) and about == "a random 20% of train"
