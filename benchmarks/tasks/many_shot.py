@@ -8,8 +8,9 @@ are resized to 224 px bicubically and cropped. The metric is the set's published
 one where there is one (`prepare torchvision` lists it), else a random fifth of train. It is the same for every seed.
 
 The published numbers were made with scikit-learn 0.22. Of its behaviour two things are kept: it stops at a gradient of
-1e-4 of the summed loss, where versions since 1.2 mean the average loss (compute/many_shot.py divides ``tol``), and its
-multinomial model of two classes has a weight vector for each, so that C counts twice there.
+1e-4 of the summed loss, where newer versions mean the average loss (compute/many_shot.py divides ``tol``), and its
+multinomial model of two classes has a weight vector for each, so that C counts twice there. It also stopped when the
+loss fell by less than 2.2e-9 of itself, which newer versions do not offer.
 """
 
 from __future__ import annotations
@@ -79,6 +80,10 @@ def run(context: Context) -> Result:
     config, profile = config_of(context.spec.profile), context.spec.profile
     resolved, section = settings(Setup(profile=profile)), context.root.section("imagenet")
     score, published = section.get("score", "top1"), "held_out" in section
+    if score not in SCORES:
+        raise InputError(
+            f"{context.root.path}/data.json has the score {score!r}, not {' or '.join(SCORES)}: prepare it again"
+        )
     found = context.features(view_of(profile))
     done = evaluate(found["train"], found["val"], held_out_rows(context.root, config), score, config, context.folder)
     chosen_on = "the published val part" if published else f"a random {config.val_fraction:.0%} of train"

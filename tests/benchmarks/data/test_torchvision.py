@@ -341,6 +341,17 @@ def test_the_list_of_names_is_that_of_the_flags():
     )
 
 
+@pytest.mark.parametrize("key", ["held_out", "score"])
+def test_a_root_whose_record_was_damaged_is_refused(key, tmp_path, capsys):
+    dtd(tmp_path / "source")
+    root = prepare(capsys, "DTD", tmp_path / "source")
+    stored = json.loads((root.path / "data.json").read_text())
+    stored["imagenet"][key] = 3
+    (root.path / "data.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"data\.json cannot be read"):
+        DataRoot.load(root.path)
+
+
 def test_any_fault_of_torchvision_is_one_line(tmp_path, monkeypatch):
     def fault(*_, **__):
         raise ZeroDivisionError("so\nmuch")

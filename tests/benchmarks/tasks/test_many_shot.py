@@ -1,6 +1,7 @@
 """The many-shot tasks: their published settings, and whole runs on tiny data roots."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,9 @@ def test_a_published_set_is_chosen_on_its_val_part_and_scored_by_its_metric(tmp_
     record = executed(root, "many-shot")["many-shot"]
     assert record.metrics["score"] == record.metrics["mean_per_class"]
     assert "mean per-class accuracy, its decay chosen on the published val part" in record.notes[0]
+    root.section("imagenet")["score"] = "top-5"
+    with pytest.raises(InputError, match="has the score 'top-5', not top1 or mean-per-class: prepare it again"):
+        many_shot.run(SimpleNamespace(spec=record.spec, root=root))
     names = sorted(expected["train"] + expected["val"])
     mask = held_out_rows(root, many_shot.config_of("smoke"))
     assert [name for name, out in zip(names, mask, strict=True) if out] == sorted(expected["val"])
