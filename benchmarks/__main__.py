@@ -1,6 +1,6 @@
 """Evaluate checkpoints on downstream tasks and collate the results.
 
-python -m benchmarks prepare emoji|voc|coco|imagenet …     write a data root under results/data
+python -m benchmarks prepare emoji|voc|coco|…              write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX

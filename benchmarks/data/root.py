@@ -4,7 +4,7 @@
 
 ::
 
-    <root>/imagenet/{train,val}/<class>/*.jpg
+    <root>/imagenet/{train,val}/<class>/*.jpg                             (`prepare torchvision`: held_out.txt beside)
     <root>/VOCdevkit/VOC2007/{Annotations,ImageSets/Main,JPEGImages}      (VOC2012 beside it, where there is one)
     <root>/coco/{train2017,val2017,annotations/instances_{train,val}2017.json}
     <root>/data.json                                                     (written last: a root without it is incomplete)
@@ -131,6 +131,7 @@ def _check_shape(stored: Any) -> None:
     sections = {kind: stored[kind] for kind in KINDS if kind in stored}
     texts = [stored["name"], stored["description"], *(one["fingerprint"] for one in sections.values())]
     texts += [name for one in sections.values() for name in one["classes"]]
+    texts += [one[key] for one in sections.values() for key in ("held_out", "score") if key in one]
     if "state" in stored["config"]:
         texts += [stored["config"][key] for key in ("kind", "source", "state")]
     if not all(isinstance(one, str) for one in texts) or not stored["name"] or "/" in stored["name"]:

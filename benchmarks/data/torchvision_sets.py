@@ -154,16 +154,21 @@ def _pets(root: Path) -> Splits:
     return Splits(train=train, held_out=held_out_part(len(train.images)), test=split("test"))
 
 
+def drawn(targets: Sequence[int]) -> list[int]:
+    """Caltech101's training images, of all in the order of their classes and names, whose classes are ``targets``."""
+    generator, classes, found = np.random.RandomState(0), np.array(targets), list[int]()
+    for label in range(max(targets) + 1):
+        found += sorted(set(generator.choice(np.flatnonzero(classes == label), CALTECH_PER_CLASS).tolist()))
+    return found
+
+
 def _caltech(root: Path) -> Splits:
     import torchvision
 
     torchvision.datasets.Caltech101(str(root))  # says whether it is there and complete
     data = torchvision.datasets.ImageFolder(str(root / "caltech101" / CALTECH))
-    generator, targets = np.random.RandomState(0), np.array(data.targets)  # the published generator
-    train: list[int] = []
-    for label in range(len(data.classes)):
-        train += sorted(set(generator.choice(np.flatnonzero(targets == label), CALTECH_PER_CLASS).tolist()))
-    test = sorted(set(range(len(targets))) - set(train))
+    train = drawn(data.targets)
+    test = sorted(set(range(len(data.targets))) - set(train))
 
     def part(numbers: Sequence[int]) -> Listed:
         some = [data.samples[number] for number in numbers]

@@ -120,9 +120,9 @@ def _notes(classes: dict[int, int], whole: int, config: FewShotConfig) -> list[s
 
 
 def _metrics() -> tuple[Metric, ...]:
-    """The published 5 shots first, then 20, 50 and 1; the intervals are in the CSV."""
+    """The published 5 shots first, then 20 and 50; 1 and the intervals are in the CSV."""
     order = sorted(FewShotConfig(episodes=1).shots, key=lambda shots: (shots == 1, shots))
-    values = [Metric(key=f"shot{shots}", label=f"{shots}-shot") for shots in order]
+    values = [Metric(key=f"shot{shots}", label=f"{shots}-shot", shown=shots > 1) for shots in order]
     return (
         *values,
         *(Metric(key=f"ci95_{shots}", label=f"{shots}-shot ±", decimals=2, shown=False) for shots in order),

@@ -71,10 +71,11 @@ def val_rows(root: DataRoot, train: Part, config: ManyShotConfig) -> tuple[np.nd
 
     The root has one list of train and val together, so that val's is read from the user's devkit.
     """
-    source, folder = Path(str(root.config.get("source", ""))), root.section("voc")["test"][0][0]
-    for base in (source / folder, source / "VOCdevkit" / folder, source):
+    source, folder = str(root.config.get("source", "")), root.section("voc")["test"][0][0]
+    for inside in (folder, f"VOCdevkit/{folder}", ".") if source else ():  # the embedded set has no source
+        base = Path(source) / inside
         try:
-            listed = {view_id(line) for line in list_of(base, "val").read_text(encoding="utf-8").splitlines()}
+            listed = {view_id(line.strip()) for line in list_of(base, "val").read_text(encoding="utf-8").splitlines()}
         except (OSError, ValueError):
             continue
         mask = np.array([one in listed for one in train.ids])

@@ -1,5 +1,6 @@
 """ssl-transfer's sets in the formats that torchvision reads, tiny, and each prepared with its published split."""
 
+import hashlib
 import json
 import pickle
 
@@ -13,7 +14,7 @@ from benchmarks.arguments import TorchvisionName
 from benchmarks.data import torchvision_sets
 from benchmarks.data.prepare import main
 from benchmarks.data.root import DataRoot
-from benchmarks.data.torchvision_sets import SETS, held_out_part
+from benchmarks.data.torchvision_sets import SETS, drawn, held_out_part
 from pretrain.common.errors import InputError
 
 
@@ -315,12 +316,40 @@ def test_bad_sources_are_one_line_and_leave_nothing(case, tmp_path):
     assert not list((tmp_path / "data").glob("*"))
 
 
+CALTECH_COUNTS = """
+467 435 435 200 798 55 800 42 42 47 54 46 33 128 98 43 85 91 50 43 123 47 59 62 107 47 69 73 70 50 51 57 67 52 65 68 75
+64 53 64 85 67 67 45 34 34 51 99 100 42 54 88 80 31 64 86 114 61 81 78 41 66 43 40 87 32 76 55 35 39 47 38 45 53 34 57
+82 59 49 40 63 39 84 57 35 64 45 86 59 64 35 85 49 86 75 239 37 59 34 56 39 60
+"""
+"""Images of each class of Caltech101, from linusericsson/ssl-transfer:caltech101-splits, train and test together."""
+
+
+def test_caltechs_draw_is_the_published_list():
+    targets = np.repeat(np.arange(102), [int(count) for count in CALTECH_COUNTS.split()])
+    found = drawn(targets.tolist())
+    assert (len(targets), len(found)) == (9144, 2416) and len(held_out_part(len(found))) == 483
+    # Of the numbers of caltech101-splits/train.txt's images (commit 416913f) among all, in its order.
+    digest = hashlib.sha256(" ".join(map(str, found)).encode()).hexdigest()
+    assert digest == "9445c6b2447b9e017c4ef48933e422db48eea46e7a07f0c4a14f727d7b861990"
+
+
 def test_the_list_of_names_is_that_of_the_flags():
     assert tuple(SETS) == TorchvisionName.__args__ and len(SETS) == 11
     assert all(
         one.held_out == len(held_out_part(one.train)) or name in ("FGVCAircraft", "DTD", "Flowers102", "VOC2007")
         for name, one in SETS.items()
     )
+
+
+@pytest.mark.parametrize("key", ["held_out", "score"])
+def test_a_root_whose_record_was_damaged_is_refused(key, tmp_path, capsys):
+    dtd(tmp_path / "source")
+    root = prepare(capsys, "DTD", tmp_path / "source")
+    stored = json.loads((root.path / "data.json").read_text())
+    stored["imagenet"][key] = 3
+    (root.path / "data.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"data\.json cannot be read"):
+        DataRoot.load(root.path)
 
 
 def test_any_fault_of_torchvision_is_one_line(tmp_path, monkeypatch):

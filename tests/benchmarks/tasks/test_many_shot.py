@@ -1,5 +1,8 @@
 """The many-shot tasks: their published settings, and whole runs on tiny data roots."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -52,7 +55,7 @@ def test_a_users_folder_gets_a_record(tmp_path, monkeypatch):
     assert record.metrics == {"score": 100.0, "top1": 100.0, "mean_per_class": 100.0} and record.test_images == 15
     assert predictions.correct.all() and predictions.target.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert record.config["score"] == "top1" and len(record.config["tried"]) == 4
-    assert record.notes[0] == "the many-shot score is top-1, its decay chosen on a random 20% of train"
+    assert record.notes[0] == "score is top-1, its decay chosen on a random 20% of train"
     assert record.files == ("predictions.npz",)
     config = many_shot.config_of("smoke")
     assert (held_out_rows(root, config) == held_out_at_random(60, config)).all()
@@ -68,6 +71,9 @@ def test_a_published_set_is_chosen_on_its_val_part_and_scored_by_its_metric(tmp_
     record = executed(root, "many-shot")["many-shot"]
     assert record.metrics["score"] == record.metrics["mean_per_class"]
     assert "mean per-class accuracy, its decay chosen on the published val part" in record.notes[0]
+    root.section("imagenet")["score"] = "top-5"
+    with pytest.raises(InputError, match="has the score 'top-5', not top1 or mean-per-class: prepare it again"):
+        many_shot.run(SimpleNamespace(spec=record.spec, root=root))
     names = sorted(expected["train"] + expected["val"])
     mask = held_out_rows(root, many_shot.config_of("smoke"))
     assert [name for name, out in zip(names, mask, strict=True) if out] == sorted(expected["val"])
@@ -123,8 +129,12 @@ def test_a_voc_root_gets_a_record_of_many_labels(tmp_path, monkeypatch):
     assert {one for one, out in zip(part.ids, mask, strict=True) if out} == set(ids["val"])
 
 
-def test_a_voc_root_without_lists_is_chosen_on_a_random_fifth(tmp_path, monkeypatch):
-    root, _ = voc(tmp_path, monkeypatch, lists=False)
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_voc_root_without_lists_or_a_source_is_chosen_on_a_random_fifth(lists, tmp_path, monkeypatch):
+    root, _ = voc(tmp_path, monkeypatch, lists=lists)
+    if lists:
+        monkeypatch.chdir(tmp_path)  # which has VOCdevkit/VOC2007
+        root = dataclasses.replace(root, config={})  # the embedded set
     part = read_parts(root)["train"]
     mask, about = val_rows(root, part, many_shot.config_of("smoke"))
     assert mask.sum() == int(0.2 * len(part.ids)) and about == "a random 20% of train"
