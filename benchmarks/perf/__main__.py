@@ -5,6 +5,7 @@
     python -m benchmarks.perf step --image-size 224 --batch-size 256 --workers 16         # as on a GPU with 16 cores
 
     python -m benchmarks.perf linear    # linear evaluation of 200,000 synthetic rows: peak memory and time
+    python -m benchmarks.perf svm       # the support vector machines of voc07-svm : scikit-learn's
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
 
@@ -22,12 +23,12 @@ from pretrain.common.errors import InputError, run_cli
 
 
 def main(argv: list[str]) -> int:
-    """``data``, ``step``, ``linear``, ``tables`` or ``convert``."""
+    """``data``, ``step``, ``linear``, ``svm``, ``tables`` or ``convert``."""
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if argv else 2
-    if argv[0] not in ("data", "step", "linear", "tables", "convert"):
-        raise InputError(f"unknown measurement {argv[0]}: choose data, step, linear, tables or convert")
+    if argv[0] not in ("data", "step", "linear", "svm", "tables", "convert"):
+        raise InputError(f"unknown measurement {argv[0]}: choose data, step, linear, svm, tables or convert")
     module = importlib.import_module(f"benchmarks.perf.{argv[0]}")  # after the help: torchvision takes seconds
     print(module.measure(tyro.cli(module.Arguments, prog=f"python -m benchmarks.perf {argv[0]}", args=argv[1:])))
     return 0

@@ -5,16 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks.perf import convert, data, step, tables
+from benchmarks.perf import convert, data, step, svm, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
 from pretrain.common.errors import InputError
 from pretrain.data import list_images
+from tests.benchmarks.tasks.voc_roots import colours, voc_root
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +60,7 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data, step, linear, tables or convert"):
+    with pytest.raises(InputError, match="choose data, step, linear, svm, tables or convert"):
         main(["steps"])
 
 
@@ -92,3 +94,22 @@ def test_a_conversion_is_divided_into_its_stages():
     assert stages[3:] == ["read", "map and check", "forward", "write", "all"] and "resnet18, 45 MiB" in shown[0]
     seconds = [float(re.search(r"([\d.]+) s of CPU", line)[1]) for line in shown[1:]]
     assert abs(sum(seconds[:-1]) - seconds[-1]) < 0.05 and all(value >= 0 for value in seconds)
+
+
+def test_both_machines_choose_the_same_costs():
+    shown = svm.measure(svm.Arguments(rows=120, dim=40, rank=10)).splitlines()
+    assert "2 classes, 68 fits" in shown[0] and shown[2].endswith("0 fits unconverged")
+    assert re.search(r"\d+\.\d s +\d+\.\d×", shown[2]) and shown[3].startswith("same cost for 2 of 2 classes")
+
+
+def test_features_that_are_not_the_data_sets_are_refused(tmp_path):
+    lists = {("train", "VOC2007", "trainval"): colours(9, 1), ("test", "VOC2007", "test"): colours(9, 2)}
+    voc_root(tmp_path, lists)
+    with pytest.raises(InputError, match=r"x\.npy cannot be read"):
+        svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path))
+    np.save(tmp_path / "x.npy", np.ones((8, 4), np.float32))
+    with pytest.raises(InputError, match=r"has 8 rows, .* 9 images"):
+        svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32))
+    shown = svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path, classes=1))
+    assert shown.startswith("9 × 4 features, 1 classes, 34 fits")
