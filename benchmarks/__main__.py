@@ -4,7 +4,8 @@ python -m benchmarks prepare emoji|voc|coco|imagenet …     write a data root u
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
-python -m benchmarks show RECORD                           predictions of a detection run beside the truth
+python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
+python -m benchmarks show RECORD                           a run's mistakes: a picture of its test images
 python -m benchmarks suite smoke|demo|paper|FILE.toml      all of it, what `make benchmark` runs
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from benchmarks.arguments import (
+    ListArguments,
     RunArguments,
     ShowArguments,
     SuiteArguments,
@@ -177,6 +179,18 @@ def tables_main(argv: list[str]) -> int:
     return 0 if complete(paths) else 1
 
 
+def list_main(argv: list[str]) -> int:
+    """``list``: see ListArguments."""
+    from benchmarks.report.listing import listing
+
+    arguments = tyro.cli(ListArguments, args=argv, prog="python -m benchmarks list")
+    if arguments.markdown and arguments.json:
+        raise InputError("--markdown and --json exclude each other: leave one out")
+    tasks = named(arguments.task) if arguments.task is not None else None
+    print(listing(tasks, markdown=arguments.markdown, as_json=arguments.json))
+    return 0
+
+
 def show_main(argv: list[str]) -> int:
     """``show``: see ShowArguments."""
     from benchmarks.records import ResultsStore
@@ -213,6 +227,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sheet": sheet_main,
     "run": run_main,
     "tables": tables_main,
+    "list": list_main,
     "show": show_main,
     "suite": suite_main,
 }

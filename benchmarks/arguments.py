@@ -91,15 +91,31 @@ class TablesArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ListArguments:
+    """The tasks: protocol, data needed, metrics, published counterpart, estimated GPU hours and disk."""
+
+    task: tyro.conf.Positional[str | None] = None
+    """A task or a group: its settings in every profile and all published rows; default a table of all tasks."""
+    markdown: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The table in Markdown, not for a terminal."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """JSON, for machines."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowArguments:
-    """Predictions of a detection run beside the truth: its best and worst test images, as a PNG."""
+    """A run's test images as a PNG.
+
+    Of a detector the best and the worst, predictions beside the truth; of a classifier the classes it confuses, its
+    worst images, and nearest neighbours among the training images.
+    """
 
     record: tyro.conf.Positional[Path]
     """A run record, results/runs/<spec>/<attempt>.json."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """PNG to write; default beside the record."""
     count: int = 6
-    """Number of best images, and of worst images."""
+    """Of a detector the number of best images and of worst ones; of a classifier that of confused pairs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +153,11 @@ class VocArguments(SourceArguments):
 class ImagenetArguments(SourceArguments):
     """Your folders of images, one per class."""
 
+    labels_1percent: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Training images, one name per line, for fine-tuning on 1 % of the labels; default a draw by class."""
+    labels_10percent: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Likewise for 10 %."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CocoArguments(SourceArguments):
@@ -152,10 +173,40 @@ class CocoArguments(SourceArguments):
     """The folder of its images; default --images."""
 
 
+TorchvisionName = Literal[
+    "FGVCAircraft",
+    "Caltech101",
+    "StanfordCars",
+    "CIFAR10",
+    "CIFAR100",
+    "DTD",
+    "Flowers102",
+    "Food101",
+    "OxfordIIITPet",
+    "SUN397",
+    "VOC2007",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TorchvisionArguments:
+    """A set of ssl-transfer's many-shot suite, read by torchvision's own class, with its published split."""
+
+    dataset: tyro.conf.Positional[TorchvisionName]
+    """The set, under torchvision's name."""
+    source: tyro.conf.Positional[Path]
+    """torchvision's root: the folder that holds the set's (dtd, food-101, ...)."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of the root; default the set's in lower case."""
+    download: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let torchvision download the set into SOURCE first."""
+
+
 PrepareArguments = (
     Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
     | Annotated[VocArguments, tyro.conf.subcommand("voc")]
     | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[TorchvisionArguments, tyro.conf.subcommand("torchvision")]
     | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]
 )
 

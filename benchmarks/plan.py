@@ -12,7 +12,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Saved, lost_record
-from benchmarks.tasks import TASKS, Setup
+from benchmarks.tasks import TASKS, Setup, by_group
 from pretrain.common.errors import InputError
 from pretrain.common.provenance import utc_now
 
@@ -100,7 +100,7 @@ class Plan:
     def _job(self, checkpoint: EvaluatedCheckpoint, root: DataRoot, specs: list[RunSpec], saved: list[Path]) -> Job:
         first, store, begun = specs[0], ResultsStore(), utc_now()
         log, before = store.path_for(first) / "log.txt", {spec: set(store.paths(spec)) for spec in specs}
-        tasks = " ".join(dict.fromkeys(spec.task for spec in specs))
+        tasks = " ".join(by_group(spec.task for spec in specs))
         task = TASKS[first.task]
 
         def failure(value: list[Saved]) -> str:

@@ -22,6 +22,21 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Changes to the styles of fine-tuning (tasks/finetune.py), whose rates scale with the batch as ``batch``/256.
+
+    ``semi_epochs`` on 1 % or 10 % of the labels, ``full_epochs`` on all; ``replicas`` share a batch. Tested every
+    ``test_every`` epochs and after the last: otherwise a core would test for longer than it trains.
+    """
+
+    semi_epochs: int
+    full_epochs: int
+    batch: int
+    replicas: int
+    test_every: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
     """The settings of one profile. ``meaning`` completes "Profile smoke (…)" in a table's caption."""
 
@@ -32,6 +47,8 @@ class Profile:
     neighbours: int  # k of kNN
     information_images: int  # drawn for the estimate of information
     information_dim: int  # of its z
+    chunk: int  # images per forward pass of the frozen backbone under linear heads
+    tuning: Tuning | None  # None: as the style was published
     loader_workers: int  # at most, per job
     every_gpu: bool  # whether a detector uses all GPUs by default; small batches do not divide
 
@@ -45,6 +62,8 @@ PROFILES: dict[str, Profile] = {
         neighbours=20,  # its classes have 20 images
         information_images=200,
         information_dim=4,
+        chunk=64,
+        tuning=Tuning(semi_epochs=5, full_epochs=2, batch=16, replicas=2, test_every=3),
         loader_workers=0,
         every_gpu=False,
     ),
@@ -56,6 +75,8 @@ PROFILES: dict[str, Profile] = {
         neighbours=20,
         information_images=1000,
         information_dim=16,
+        chunk=64,
+        tuning=Tuning(semi_epochs=20, full_epochs=3, batch=32, replicas=2, test_every=5),
         loader_workers=0,
         every_gpu=False,
     ),
@@ -67,6 +88,8 @@ PROFILES: dict[str, Profile] = {
         neighbours=200,  # as lightly's ResNet-50 benchmark
         information_images=1000,
         information_dim=16,
+        chunk=256,
+        tuning=None,
         loader_workers=8,
         every_gpu=True,
     ),

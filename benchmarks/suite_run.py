@@ -16,7 +16,7 @@ from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
 from benchmarks.suites import Row, Suite
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import named
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, results_dir
 from pretrain.common.shell import command
@@ -45,11 +45,12 @@ def run_suite(
         profile=suite.profile,
         columns=tuple(
             Column(
-                task=column.task,
-                root=_prepared(column.data) if column.data else roots[TASKS[column.task].layout],
+                task=task.name,
+                root=_prepared(column.data) if column.data else roots[task.layout],
                 seeds=column.seeds,
             )
             for column in suite.columns
+            for task in named(column.task)
         ),
         num_gpus=num_gpus,
         opts=opts,

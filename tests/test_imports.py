@@ -52,7 +52,8 @@ def test_only_detection_and_conversion_import_detectron2_in_transfer():
     ("modules", "absent"),
     [
         (
-            "benchmarks.report.tables, benchmarks.tasks.base, benchmarks.suites, benchmarks.__main__",
+            "benchmarks.report.tables, benchmarks.report.listing, benchmarks.tasks.base, benchmarks.suites, "
+            "benchmarks.__main__",
             "torch",
         ),
         ("benchmarks.data.root, benchmarks.data.prepare", "torch"),

@@ -2,6 +2,8 @@
 
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+    python -m benchmarks prepare torchvision DTD SOURCE [--download]
+    python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE
 
 Prints the root's path. The user's images are linked, never copied; nothing is written if a check fails. Preparing
 the same source with the same options again returns the existing root.
@@ -26,11 +28,13 @@ from benchmarks.arguments import (
     ImagenetArguments,
     PrepareArguments,
     SourceArguments,
+    TorchvisionArguments,
     VocArguments,
 )
-from benchmarks.data import from_coco, from_folders, from_voc
+from benchmarks.data import from_coco, from_folders, from_torchvision, from_voc, labels
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
 from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
+from benchmarks.data.torchvision_sets import SETS
 from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import data_dir, write_json
 from pretrain.data import folder_fingerprint
@@ -53,7 +57,12 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         args=argv,
     )
-    print(prepare_emoji(arguments) if isinstance(arguments, EmojiArguments) else prepare_source(arguments))
+    if isinstance(arguments, EmojiArguments):
+        print(prepare_emoji(arguments))
+    elif isinstance(arguments, TorchvisionArguments):
+        print(prepare_torchvision(arguments))
+    else:
+        print(prepare_source(arguments))
     return 0
 
 
@@ -76,8 +85,7 @@ def prepare_source(arguments: SourceArguments) -> Path:
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed} is negative: give 0 or more")
     name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
+    check_name(name)
     config: dict[str, Any] = {"kind": kind, "source": str(source), "version": VERSION}
     config |= {"val_fraction": arguments.val_fraction, "seed": arguments.seed}
     if arguments.drop_unreadable:
@@ -86,12 +94,49 @@ def prepare_source(arguments: SourceArguments) -> Path:
     paths = {key: absolute(path) for key, path in named.items() if path}
     config |= {key: str(path) for key, path in paths.items()}
     config["state"] = source_state(config)
+    return prepared(name, config, builder(arguments, source, paths))
+
+
+def prepare_torchvision(arguments: TorchvisionArguments) -> Path:
+    """Read a set through torchvision and write its standard layout, or return the existing one."""
+    chosen, source = arguments.dataset, absolute(arguments.source)
+    if arguments.download:
+        source.mkdir(parents=True, exist_ok=True)
+    elif not source.is_dir():
+        raise InputError(f"{arguments.source} is not a folder: give the one that holds {SETS[chosen].folder}")
+    name = arguments.name or chosen.lower()
+    check_name(name)
+    inside = from_torchvision.root_of(chosen, source, arguments.download)
+    if arguments.download:
+        from_torchvision.download(chosen, inside)
+    folder = inside / SETS[chosen].folder
+    if SETS[chosen].read is None:
+        return prepare_source(VocArguments(source=folder, name=name))
+    config: dict[str, Any] = {"kind": "torchvision", "set": chosen, "source": str(folder), "version": VERSION}
+    config["state"] = source_state(config)
+    return prepared(name, config, lambda target: from_torchvision.build(chosen, inside, target))
+
+
+def check_name(name: str) -> None:
+    """InputError for a root's name that cannot be one."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise InputError(f"--name {name!r} must be letters, digits, dots, dashes and underscores")
+
+
+def prepared(name: str, config: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> Path:
+    """The root ``name`` of this ``config``: written by ``build`` if it is not there yet; then reported."""
     root = data_dir() / name
     if not reusable(root, config):
         with building(root, replace=True) as target:
-            lay(target, name, config, builder(arguments, source, paths))
-    report(DataRoot.load(root).section(kind))
+            lay(target, name, config, build)
+    report(DataRoot.load(root).section(layout_of(config)))
     return root
+
+
+def layout_of(config: dict[str, Any]) -> str:
+    """The layout of a root's kind of source."""
+    kind: str = config["kind"]
+    return "imagenet" if kind == "torchvision" else kind
 
 
 def absolute(path: Path) -> Path:
@@ -104,8 +149,18 @@ def builder(arguments: SourceArguments, source: Path, paths: dict[str, Path]) ->
     options = (arguments.val_fraction, arguments.seed, arguments.drop_unreadable)
     if isinstance(arguments, CocoArguments):
         return lambda target: from_coco.build(source, target, *options, paths)
-    build = from_voc.build if isinstance(arguments, VocArguments) else from_folders.build
-    return lambda target: build(source, target, *options)
+    if isinstance(arguments, VocArguments):
+        return lambda target: from_voc.build(source, target, *options)
+
+    if absent := [path for key, path in paths.items() if key in labels.FLAGS and not path.is_file()]:
+        raise InputError(f"{absent[0]} is not a file: give a text file with an image's name per line")
+
+    def folders(target: Path) -> dict[str, Any]:
+        found = from_folders.build(source, target, *options)
+        lists = labels.write_lists(paths, target)
+        return found | ({"labels": lists} if lists else {})
+
+    return folders
 
 
 def reusable(root: Path, config: dict[str, Any]) -> bool:
@@ -126,13 +181,15 @@ def reusable(root: Path, config: dict[str, Any]) -> bool:
 
 def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path], dict[str, Any]]) -> None:
     """Write the layout and then data.json into ``target``."""
-    kind = config["kind"]
+    kind = layout_of(config)
     folder, found = target / ("VOCdevkit" if kind == "voc" else kind), build(target)
     section = cast(Section, found | {"fingerprint": folder_fingerprint(folder)})
     about: dict[str, Any] = {
         "name": name,
         "synthetic": False,
-        "description": f"the user's own data, {kind} layout",
+        "description": f"{config['set']}, its published split"
+        if "set" in config
+        else f"the user's own data, {kind} layout",
         "config": config,
     }
     if kind != "imagenet":
@@ -150,6 +207,8 @@ def report(section: Section) -> None:
     validation = section["validation"]
     print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
     print(f"validation: {json.dumps(validation, ensure_ascii=False)}", file=sys.stderr)
+    for percent, listed in section.get("labels", {}).items():
+        print(f"labels of {percent} %: {listed['images']:,} images listed", file=sys.stderr)
     if sides := validation.get("median object side"):
         text = ", ".join(f"{side:g} px in profile {profile}" for profile, side in sides.items())
         print(f"median object side at the detectors' input size: {text}", file=sys.stderr)

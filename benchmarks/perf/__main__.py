@@ -4,7 +4,10 @@
     python -m benchmarks.perf step      # our step : a bare one on resident tensors
     python -m benchmarks.perf step --image-size 224 --batch-size 256 --workers 16         # as on a GPU with 16 cores
 
-    python -m benchmarks.perf linear    # linear evaluation of 200,000 synthetic rows: peak memory and time
+    python -m benchmarks.perf extract   # extraction of features : the bare forward of the same network
+    python -m benchmarks.perf extract --size 224 --images 8192 --workers 16               # as on a GPU with 16 cores
+    python -m benchmarks.perf linear    # published linear styles: alone, in one pass, cached; time and accuracy
+    python -m benchmarks.perf logistic  # L-BFGS on 200,000 synthetic rows: peak memory and time
     python -m benchmarks.perf svm       # the support vector machines of voc07-svm : scikit-learn's
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
@@ -21,14 +24,16 @@ import tyro
 
 from pretrain.common.errors import InputError, run_cli
 
+MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "svm", "tables", "convert")
+
 
 def main(argv: list[str]) -> int:
-    """``data``, ``step``, ``linear``, ``svm``, ``tables`` or ``convert``."""
+    """One of MEASUREMENTS."""
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if argv else 2
-    if argv[0] not in ("data", "step", "linear", "svm", "tables", "convert"):
-        raise InputError(f"unknown measurement {argv[0]}: choose data, step, linear, svm, tables or convert")
+    if argv[0] not in MEASUREMENTS:
+        raise InputError(f"unknown measurement {argv[0]}: choose {', '.join(MEASUREMENTS[:-1])} or {MEASUREMENTS[-1]}")
     module = importlib.import_module(f"benchmarks.perf.{argv[0]}")  # after the help: torchvision takes seconds
     print(module.measure(tyro.cli(module.Arguments, prog=f"python -m benchmarks.perf {argv[0]}", args=argv[1:])))
     return 0

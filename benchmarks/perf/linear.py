@@ -1,126 +1,170 @@
-"""Memory and time of linear evaluation on synthetic features of any size, extrapolated to ImageNet.
+"""Published linear styles: each alone, all in one pass, and on cached crops; seconds and accuracy on the same data.
 
-Run: ``python -m benchmarks.perf linear --rows 200000 --classes 1000 --iterations 3``.
+Run: ``python -m benchmarks.perf linear --checkpoint x.pth --data results/data/emoji-demo --epochs 0.1 --alone``.
+
+Every style of a pass is timed to its own end, the longest to the end of the pass. Start-up and the features of the
+test images are part of every time. Results go to a temporary folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import gc
+import os
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+import torchvision
 
+from benchmarks.checkpoints import EvaluatedCheckpoint
+from benchmarks.data.root import DataRoot
 from benchmarks.perf.timing import processor
-from benchmarks.tasks.compute import logistic as evaluation
-from benchmarks.tasks.compute.features import Features
-from benchmarks.tasks.linear import linear_config
+from benchmarks.profiles import ProfileName
+from benchmarks.records import ResultsStore, RunSpec
+from benchmarks.run import Context
+from benchmarks.tasks import TASKS, Setup, linear_sgd
+from benchmarks.tasks.base import Result
+from benchmarks.tasks.linear_sgd import STYLES, VIEWS
 from pretrain.common.device import best_device
+from pretrain.common.errors import InputError
+from transfer.checkpoints.store import import_checkpoint
 
-IMAGENET_ROWS = 1_281_167
+LONGEST = "moco"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Linear evaluation on synthetic features: peak memory, seconds, and the extrapolation to ImageNet's rows."""
+    """Linear styles online, together and alone, against the same on cached crops."""
 
-    rows: int = 200_000  # of training features; a twentieth more are tested
-    dim: int = 2048
-    classes: int = 1000
-    decays: int | None = 2  # only the first few of the grid; None: all
-    iterations: int | None = 3  # at most, of each fit; None: to its tolerance
-
-
-def synthetic(folder: Path, rows: int, dim: int, classes: int, seed: int) -> Features:
-    """Non-negative features about a centre per class, of unlike scales, in a memory-mapped file as real ones are."""
-    centres = np.random.default_rng(0).normal(size=(classes, dim)).astype(np.float32)
-    scale = np.random.default_rng(1).lognormal(size=dim).astype(np.float32)
-    generator = np.random.default_rng([2, seed])
-    y = generator.integers(0, classes, rows)
-    path = folder / f"{seed}.npy"
-    x = np.lib.format.open_memmap(path, "w+", np.float32, (rows, dim))
-    for begun in range(0, rows, 10_000):
-        labels = y[begun : begun + 10_000]
-        noise = generator.standard_normal((len(labels), dim), dtype=np.float32)
-        x[begun : begun + len(labels)] = np.maximum(0.2 * centres[labels] + noise, 0) * scale
-    x.flush()
-    return Features(np.load(path, mmap_mode="r"), y, classes)
-
-
-@contextmanager
-def peak_memory(found: list[int]) -> Iterator[None]:
-    """Append the block's peak of additional bytes: of the GPU, else of this process.
-
-    The pages of memory-mapped files do not count: the system takes them back when it needs them.
-    """
-    if torch.cuda.is_available():
-        there = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        yield
-        found.append(torch.cuda.max_memory_allocated() - there)
-        return
-    gc.collect()  # else garbage freed inside the block would be subtracted
-    before, highest, stop = _anonymous(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not stop.wait(0.01):
-            highest = max(highest, _anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-        found.append(highest - before)
-
-
-def _anonymous() -> int:
-    """Bytes of this process that no file backs (Linux)."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-    return 1024 * int(line.split()[1])
+    data: Path
+    """A data root with an imagenet layout."""
+    checkpoint: Path | None = None
+    """A checkpoint; default a random ResNet-50."""
+    profile: ProfileName = "demo"
+    """Sizes of images."""
+    epochs: float = 0.1
+    """Share of each style's published epochs."""
+    batch: int = 8
+    """Divisor of each style's batch and rate."""
+    alone: bool = False
+    """Also train each style by itself, instead of adding up epochs."""
+    timings: bool = True
+    """Also time the longest style alone and all of its crops together."""
+    workers: int = 0
+    """Loader processes."""
 
 
 def measure(arguments: Arguments) -> str:
-    """The measured numbers and their extrapolation: the features grow with the rows, the rest does not."""
-    config = linear_config("paper")
-    config = dataclasses.replace(
-        config,
-        decays=config.decays[: arguments.decays],
-        max_iterations=arguments.iterations or config.max_iterations,
-    )
-    peak: list[int] = []
-    with tempfile.TemporaryDirectory() as folder:
-        sizes = dict(enumerate((arguments.rows, arguments.rows // 20)))
-        train, test = (
-            synthetic(Path(folder), rows, arguments.dim, arguments.classes, seed) for seed, rows in sizes.items()
-        )
-        begun = time.perf_counter()
-        with peak_memory(peak):
-            done = evaluation.evaluate(train, test, config, 0)
-        seconds = time.perf_counter() - begun
-    fits = [*done.settings["tried"], done.settings["fit"]]
-    evaluations = sum(one["evaluations"] for one in fits)
-    double = arguments.rows * arguments.dim * 8 <= evaluation.DOUBLE_BYTES
-    copy = arguments.rows * arguments.dim * (8 if double else 4)
-    imagenet = IMAGENET_ROWS * arguments.dim * 4
-    larger = IMAGENET_ROWS / arguments.rows
+    """The measured seconds, their ratios, and each style's accuracy online and cached."""
+    root = DataRoot.load(arguments.data)
+    root.section("imagenet")
+    if not 0 < arguments.epochs <= 1 or arguments.batch < 1:
+        raise InputError("--epochs is a share in (0, 1], --batch a divisor of 1 or more")
+    small = {arguments.profile: (1 / arguments.epochs, arguments.batch)}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, RESULTS_DIR=folder),
+        mock.patch.dict(linear_sgd.SMALL, small, clear=True),
+    ):
+        return _measure(arguments, root, _checkpoint(arguments.checkpoint, Path(folder)))
+
+
+def _measure(arguments: Arguments, root: DataRoot, checkpoint: EvaluatedCheckpoint) -> str:
+    images = root.section("imagenet")["counts"]
     lines = [
-        f"{arguments.rows:,} × {arguments.dim} features, {arguments.classes} classes; {best_device()}, {processor()}, "
-        f"{torch.get_num_threads()} threads",
-        f"{len(fits)} fits, {sum(one['converged'] for one in fits)} converged; {evaluations} evaluations, "
-        f"{seconds / evaluations:.2f} s each with all else, {seconds:.0f} s in all; top-1 {done.metrics['top1']:.1f}",
-        f"peak memory {peak[0] / 1e9:.2f} GB: the features {copy / 1e9:.2f}, the rest {(peak[0] - copy) / 1e9:.2f}",
-        f"for {IMAGENET_ROWS:,} rows: {(peak[0] - copy + imagenet) / 1e9:.1f} GB, {larger:.1f} × the seconds for each "
-        "evaluation; how many a fit takes to its tolerance depends on the features",
+        f"{images['train']:,} training and {images['val']:,} test images of {root.name}, {arguments.profile} size, "
+        f"{arguments.epochs:g} × the published epochs; {best_device()}, {processor()}, "
+        f"{torch.get_num_threads()} threads"
     ]
-    return "\n".join(lines)
+    same_crops = [name for name in STYLES if STYLES[name][0].crop_scale == STYLES[LONGEST][0].crop_scale]
+    seconds: dict[str, float] = {}
+
+    def timed(side: str, names: Sequence[str], kind: str) -> dict[str, Result]:
+        contexts = [_context(arguments, root, checkpoint, f"linear-{kind}-{name}") for name in names]
+        views = VIEWS if kind == "cached" else None
+        together = linear_sgd.together_cached if views else linear_sgd.together_online
+        begun, found = time.perf_counter(), {}
+        for place, outcome in together(contexts):
+            if isinstance(outcome, Exception):
+                print(f"{names[place]}: {outcome}", file=sys.stderr)
+            else:
+                found[names[place]] = outcome
+        seconds[side] = time.perf_counter() - begun
+        print(f"{side}: {seconds[side]:.1f} s", file=sys.stderr)
+        return found
+
+    if arguments.timings:
+        timed("longest", [LONGEST], "sgd")
+        timed("one crop", same_crops, "sgd")
+    online = timed("all", list(STYLES), "sgd")
+    cached_one = timed("cached longest", [LONGEST], "cached")[LONGEST] if arguments.timings else None
+    cached = timed("cached all", list(STYLES), "cached")
+    for name in STYLES if arguments.alone else ():
+        timed(f"alone {name}", [name], "sgd")
+    lines += _ratios(seconds, len(same_crops), arguments.alone)
+    if cached_one:
+        assert cached_one.metrics == cached[LONGEST].metrics  # the same head beside others
+    return "\n".join([*lines, *_accuracies(online, cached)])
+
+
+def _ratios(seconds: dict[str, float], same_crops: int, alone: bool) -> list[str]:
+    """Lines of seconds and of ratios to the longest online style."""
+    lines = [f"{side:20}{value:9.1f} s" for side, value in seconds.items() if not side.startswith("alone ")]
+    epochs = sum(style.epochs for style, _, _ in STYLES.values()) / STYLES[LONGEST][0].epochs
+    lines.append(f"{len(STYLES)} styles have {epochs:.2f} × the epochs of {LONGEST}")
+    if longest := seconds.get("longest"):
+        lines.append(
+            f"one online run: 1 ×; {same_crops} styles of its crops {seconds['one crop'] / longest:.2f} ×; all "
+            f"{len(STYLES)} {seconds['all'] / longest:.2f} ×; cached, extraction included: one "
+            f"1/{longest / seconds['cached longest']:.1f}, then all 1/{longest / seconds['cached all']:.1f}"
+        )
+        if alone:
+            each = sum(value for side, value in seconds.items() if side.startswith("alone "))
+            lines.append(f"each of the {len(STYLES)} by itself: {each / longest:.2f} ×")
+    return lines
+
+
+def _accuracies(online: dict[str, Result], cached: dict[str, Result]) -> list[str]:
+    """Last-epoch top-1 of each style, online and cached: the best epoch's is a maximum over noise."""
+    lines, differences = [], []
+    for name in online:
+        if name not in cached:
+            continue
+        pair = [float(one[name].metrics["top1_last"] or 0.0) for one in (online, cached)]
+        differences.append(pair[1] - pair[0])
+        lines.append(f"{name:20} online {pair[0]:6.2f}  cached {pair[1]:6.2f}  difference {differences[-1]:+6.2f}")
+    mean, spread = np.mean(differences), np.std(differences, ddof=1)
+    return [*lines, f"mean difference {mean:+.2f} points, standard deviation over styles {spread:.2f}"]
+
+
+def _checkpoint(path: Path | None, folder: Path) -> EvaluatedCheckpoint:
+    if path is None:
+        torch.manual_seed(0)
+        path = folder / "random.pth"
+        torch.save(torchvision.models.resnet50(weights=None).state_dict(), path)
+    return EvaluatedCheckpoint(label="measured", stored=import_checkpoint(path))
+
+
+def _context(arguments: Arguments, root: DataRoot, checkpoint: EvaluatedCheckpoint, task: str) -> Context:
+    settings = TASKS[task].settings(Setup(profile=arguments.profile))
+    spec = RunSpec(
+        task=task,
+        task_version=TASKS[task].version,
+        protocol_digest=settings.digest,
+        precision=settings.precision,
+        data_name=root.name,
+        data_fingerprint=TASKS[task].data_fingerprint(root),
+        checkpoint_sha256=checkpoint.sha256,
+        input=checkpoint.input,
+        seed=0,
+        profile=arguments.profile,
+    )
+    folder = Path(tempfile.mkdtemp(dir=ResultsStore().root.parent))
+    return Context(
+        spec=spec, root=root, checkpoint=checkpoint, folder=folder, num_gpus=0, loader_workers=arguments.workers
+    )

@@ -9,7 +9,10 @@ which equals nothing. docs/published.md explains the file's columns and every va
 from __future__ import annotations
 
 import dataclasses
+import functools
+import tomllib
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -18,9 +21,11 @@ from pretrain.common.provenance import CHECKOUT
 from transfer.detection.protocol_files import protocol_keys
 
 REFERENCE = CHECKOUT / "results" / "reference" / "published.csv"
+SETTINGS = REFERENCE.with_name("protocols.toml")
 
 UNSTATED = "unstated"
 FROZEN = "frozen features"
+TRAINED = "BatchNorm in training"  # of no row: none states its statistics
 VOCABULARY: dict[str, tuple[str, ...]] = {  # column of the file → its allowed values
     "norm": (
         "naiveSyncBN (backbone)",
@@ -46,6 +51,12 @@ _SHOWN = {
 }
 
 
+@functools.cache
+def published_settings() -> dict[str, Any]:
+    """The settings of classification protocols as their authors' code has them: results/reference/protocols.toml."""
+    return tomllib.loads(SETTINGS.read_text(encoding="utf-8"))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a row must share with our protocol, beyond detector and schedule, to be called the same."""
@@ -65,7 +76,9 @@ class Setting:
 
 
 def setting(task: Task) -> Setting:
-    """Our setting, the norm from a detection task's protocol; other tasks train no network."""
+    """Our setting, the norm from a detection task's protocol; tasks on frozen features have none."""
+    if task.kind == "finetune":
+        return Setting(norm=TRAINED)
     if task.protocol is None:
         return Setting(norm=FROZEN)
     model = protocol_keys(task.protocol)["MODEL"]

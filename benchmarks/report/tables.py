@@ -20,7 +20,7 @@ from benchmarks.profiles import PROFILES
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
 from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, by_group
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import replacing, results_dir
 from pretrain.common.provenance import short_commit
@@ -89,7 +89,10 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
         heading = f"{spec.data_name} ({record.data['description']})"
         data.setdefault(heading, {})[f"{TASKS[spec.task].layout} {spec.data_fingerprint[:8]}"] = None
     described = "; ".join(f"{heading}, fingerprints {', '.join(prints)}" for heading, prints in data.items())
-    tasks = dict.fromkeys(f"{record.spec.task} v{record.spec.task_version}" for record in records)
+    versions: dict[int, list[str]] = {}
+    for record in records:
+        versions.setdefault(record.spec.task_version, []).append(record.spec.task)
+    tasks = [f"{name} v{version}" for version, names in versions.items() for name in by_group(names)]
     overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
     commits = dict.fromkeys(short_commit(record.git) for record in records)
     sentences = [
@@ -149,19 +152,22 @@ def _precisions(records: Sequence[RunRecord]) -> str:
     tasks: dict[str, dict[str, None]] = {}
     for record in records:
         tasks.setdefault(record.spec.precision, {})[record.spec.task] = None
-    found = ", ".join(f"{precision} ({', '.join(names)})" for precision, names in tasks.items())
+    found = ", ".join(f"{precision} ({', '.join(by_group(names))})" for precision, names in tasks.items())
     return f"Computed in {found}. " if found else ""
 
 
 def _notes(cells: Sequence[Cell]) -> str:
     """``Notes: linear: decay 0.1 is the largest of its grid (random). ``: the runs' own warnings."""
-    rows: dict[str, dict[str, None]] = {}
+    rows: dict[tuple[str, str], dict[str, None]] = {}
     for cell in cells:
         for record in cell.records:
             for note in record.notes:
                 seed = f" seed {record.spec.seed}" if len(cell.records) > 1 else ""
-                rows.setdefault(f"{cell.column}: {note}", {})[cell.label + seed] = None
-    found = "; ".join(f"{note} ({', '.join(labels)})" for note, labels in rows.items())
+                rows.setdefault((note, cell.column), {})[cell.label + seed] = None
+    columns: dict[str, list[str]] = {}  # of the same note and rows
+    for (note, column), labels in rows.items():
+        columns.setdefault(f"{note} ({', '.join(labels)})", []).append(column)
+    found = "; ".join(f"{', '.join(names)}: {note}" for note, names in columns.items())
     return f"Notes: {found}. " if found else ""
 
 

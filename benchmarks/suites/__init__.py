@@ -18,7 +18,7 @@ from benchmarks.arguments import require_seeds
 from benchmarks.profiles import PROFILES
 from benchmarks.report.text import checked_label
 from benchmarks.schema import checked
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import named
 from pretrain.common.errors import InputError
 
 FOLDER = Path(__file__).parent
@@ -46,7 +46,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuiteColumn:
-    """A task with its downstream seeds, on the suite's data or on a prepared root of its own."""
+    """A task, or a group of tasks, with its downstream seeds, on the suite's data or on a prepared root of its own."""
 
     task: str
     seeds: tuple[int, ...] = (0,)
@@ -86,8 +86,10 @@ def checked_suite(suite: Suite) -> Suite:
     if not suite.columns:
         raise InputError(f"suite {suite.name} has no column: give [[columns]] with a task each")
     for column in suite.columns:
-        if column.task not in TASKS:
-            raise InputError(f"suite {suite.name}: unknown task {column.task}: choose from {', '.join(TASKS)}")
+        try:
+            named(column.task)
+        except InputError as error:
+            raise InputError(f"suite {suite.name}: {error}") from None
         require_seeds(column.seeds, f"suite {suite.name}, column {column.task}: seed")
     labels = [row.label for row in suite.rows]
     labels += [label for row in suite.rows if row.seeds for label, _ in row.members()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
 from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from benchmarks.tasks.detection import detection_task
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "Setup",
     "Task",
+    "by_group",
     "detection_task",
     "named",
     "register",
@@ -46,6 +48,16 @@ def named(name: str) -> list[Task]:
         groups = dict.fromkeys(task.group for task in TASKS.values() if task.group)
         raise InputError(f"unknown task {name}: choose from {', '.join([*TASKS, *groups])}")
     return found
+
+
+def by_group(names: Iterable[str]) -> list[str]:
+    """``names`` once each, the name of a group in place of its tasks where all of them are there."""
+    unique = dict.fromkeys(names)
+    groups: dict[str, set[str]] = {}
+    for task in TASKS.values():
+        groups.setdefault(task.group, set()).add(task.name)
+    whole = {name: group for group, tasks in groups.items() if group and tasks <= unique.keys() for name in tasks}
+    return list(dict.fromkeys(whole.get(name, name) for name in unique))
 
 
 def _own() -> list[Task]:

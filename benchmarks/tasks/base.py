@@ -111,7 +111,8 @@ class Task:
     detection task's file. ``group`` is a name that stands for several tasks on the command line. Tasks of one
     ``together`` function run in one pass where checkpoint, data and seed are the same. ``fingerprint(root)`` replaces
     the layout's fingerprint as the data's identity. ``every_gpu``: one run uses all the GPUs it is given. ``data`` says
-    which data the published protocol needs, for `list`.
+    which data the published protocol needs, for `list`; ``settings_table`` is its table in
+    results/reference/protocols.toml, as linear.moco.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Task:
     fingerprint: Callable[[DataRoot], str] | None = None
     every_gpu: bool = False
     data: str = ""
+    settings_table: str = ""
     cost: Cost | None = None
 
     def data_fingerprint(self, root: DataRoot) -> str:

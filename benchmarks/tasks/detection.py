@@ -1,14 +1,15 @@
-"""Detection tasks: each is a protocol's YAML, whose TRANSFER block holds its title, layout, metrics and published rows.
+"""Detection tasks: each is a protocol's YAML, whose TRANSFER block holds title, layout, metrics, cost, published rows.
 
 A user's protocol is registered by path: ``register(detection_task(Path("my_protocol.yaml")))``.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from benchmarks.tasks.base import Layout, Metric, Published, Result, Settings, Setup, Task
+from benchmarks.tasks.base import Cost, Layout, Metric, Published, Result, Settings, Setup, Task
 from pretrain.common.errors import InputError
 from transfer.detection.protocol_files import BLOCK, protocol_block
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.run import Context
 
 REQUIRED = {"TITLE": str, "LAYOUT": str, "VERSION": int, "REFERENCE": str, "METRICS": dict}
-OPTIONAL = {"MORE_METRICS": dict, "PUBLISHED": dict}
+OPTIONAL = {"MORE_METRICS": dict, "PUBLISHED": dict, "DATA": str, "COST": dict}
 
 
 def detection_task(path: Path) -> Task:
@@ -46,6 +47,8 @@ def detection_task(path: Path) -> Task:
         published=_published(path, block["PUBLISHED"]) if "PUBLISHED" in block else None,
         protocol=path,
         every_gpu=True,
+        data=block.get("DATA", ""),
+        cost=_cost(path, block["COST"]) if "COST" in block else None,
     )
 
 
@@ -77,3 +80,14 @@ def _published(path: Path, block: dict[str, Any]) -> Published:
         return Published(detector=block["DETECTOR"], schedule=block["SCHEDULE"], headings=headings)
     except (KeyError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: {BLOCK}.PUBLISHED needs DETECTOR, SCHEDULE and HEADINGS ({error})") from None
+
+
+def _cost(path: Path, block: dict[str, Any]) -> Cost:
+    numbers = [block.get(key) for key in ("GPU_HOURS", "DISK_GB")]
+    usable = all(
+        isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < math.inf
+        for number in numbers
+    )
+    if set(block) != {"GPU_HOURS", "DISK_GB", "HOW"} or not usable or not isinstance(block["HOW"], str):
+        raise InputError(f"{path}: {BLOCK}.COST needs GPU_HOURS and DISK_GB, numbers, and HOW, a text")
+    return Cost(gpu_hours=float(block["GPU_HOURS"]), disk_gb=float(block["DISK_GB"]), how=block["HOW"])

@@ -1,5 +1,6 @@
 """The measurements run and compare what they say."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -8,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
-from benchmarks.perf import convert, data, step, svm, tables
+from benchmarks.perf import convert, data, extract, linear, step, svm, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
+from benchmarks.tasks.linear_sgd import STYLES
 from pretrain.common.errors import InputError
 from pretrain.data import list_images
+from tests.benchmarks.contexts import tiny_root
 from tests.benchmarks.tasks.voc_roots import colours, voc_root
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -60,8 +64,24 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data, step, linear, svm, tables or convert"):
+    with pytest.raises(InputError, match="choose data, step, extract, linear, logistic, svm, tables or convert"):
         main(["steps"])
+
+
+@pytest.mark.parametrize(("workers", "precision"), [(0, "fp32"), (1, "bf16")])
+def test_extraction_has_three_sides_on_the_same_images(monkeypatch, workers, precision):
+    written, real = [], extract.extract
+    monkeypatch.setattr(extract, "extract", lambda *rest: real(*rest) or written.append(np.load(rest[3])) or None)
+    arguments = extract.Arguments(
+        architecture="resnet18", images=70, size=32, rounds=1, workers=workers, precision=precision
+    )
+    shown = extract.measure(arguments)
+    assert shown.count("×\n") == 3 and re.search(r"resident \d+%, from files \d+% of the bare forward$", shown)
+    assert f"from JPEG files, {workers} processes" in shown and "70 images in batches of 64" in shown
+    resident, files, *_ = written
+    assert resident.shape == (70, 512) and (resident == files).all() and len(written) == 4
+    with pytest.raises(InputError, match="--size 32 or more"):
+        extract.measure(extract.Arguments(size=8))
 
 
 def test_linear_evaluation_keeps_one_copy_of_the_features():
@@ -70,9 +90,9 @@ def test_linear_evaluation_keeps_one_copy_of_the_features():
     In a process of its own: what earlier tests have freed would hide what this one needs.
     """
     code = (
-        "from benchmarks.tasks.compute import logistic as evaluation; from benchmarks.perf import linear\n"
+        "from benchmarks.tasks.compute import logistic as evaluation; from benchmarks.perf import logistic\n"
         "evaluation.DOUBLE_BYTES, evaluation.CHUNK = 0, 1024\n"
-        "print(linear.measure(linear.Arguments(rows=50_000, dim=1024, classes=10, decays=2, iterations=1)))"
+        "print(logistic.measure(logistic.Arguments(rows=50_000, dim=1024, classes=10, decays=2, iterations=1)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -94,6 +114,26 @@ def test_a_conversion_is_divided_into_its_stages():
     assert stages[3:] == ["read", "map and check", "forward", "write", "all"] and "resnet18, 45 MiB" in shown[0]
     seconds = [float(re.search(r"([\d.]+) s of CPU", line)[1]) for line in shown[1:]]
     assert abs(sum(seconds[:-1]) - seconds[-1]) < 0.05 and all(value >= 0 for value in seconds)
+
+
+def test_linear_styles_are_compared_online_and_cached(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    root = tiny_root(tmp_path / "toy", classes=3, train=8, val=4, size=24)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "r18.pth")
+    arguments = linear.Arguments(
+        data=root.path, checkpoint=tmp_path / "r18.pth", profile="smoke", epochs=0.02, batch=32, alone=True
+    )
+    report = linear.measure(arguments)
+    assert "24 training and 12 test images of toy, smoke size, 0.02 × the published epochs" in report
+    assert "10 styles of its crops" in report and "each of the 11 by itself" in report
+    lines = [line for line in report.splitlines() if "difference" in line]
+    assert len(lines) == len(STYLES) + 1
+    shown = [float(line.split("difference")[1]) for line in lines[:-1]]
+    assert float(lines[-1].split()[2]) == pytest.approx(sum(shown) / len(shown), abs=0.01)
+    assert not list((tmp_path / "results").glob("*"))  # nothing but the report is left
+    with pytest.raises(InputError, match="--epochs is a share"):
+        linear.measure(dataclasses.replace(arguments, epochs=2.0))
 
 
 def test_both_machines_choose_the_same_costs():

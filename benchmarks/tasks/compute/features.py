@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -27,6 +27,7 @@ from benchmarks.profiles import PROFILES
 from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
+from pretrain.common.pixels import PixelInput
 from pretrain.data import IMAGE_SUFFIXES, decode
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.backbone import Backbone, weights_digest
@@ -34,6 +35,7 @@ from transfer.checkpoints.two_encoders import PREFIX, build_two_encoders
 
 PRECISION = "fp32"
 BATCH = 64
+AHEAD = 4  # batches that each loader process prepares
 COPIED_ROWS = 8192
 
 
@@ -98,6 +100,11 @@ def build_backbone(backbone: Backbone) -> nn.Module:
 
 def eval_transform(view: FeatureView, backbone: Backbone) -> v2.Compose:
     """From an RGB image to the network's input: 3×crop×crop, its channel order, its mean and std."""
+    return v2.Compose([cropped(view), network_input(backbone.input)])
+
+
+def cropped(view: FeatureView) -> v2.Compose:
+    """From an RGB image to 3×crop×crop uint8."""
     size = [view.resize, view.resize] if view.squash else view.resize
     way = v2.InterpolationMode(view.interpolation)
     square = [view.crop, view.crop]
@@ -106,15 +113,23 @@ def eval_transform(view: FeatureView, backbone: Backbone) -> v2.Compose:
             v2.Resize(size, way, antialias=True),
             v2.Resize(square, way, antialias=True) if view.squash_to_crop else v2.CenterCrop(view.crop),
             v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            *([v2.Lambda(_swap_red_and_blue)] if backbone.input.order == "BGR" else []),
-            v2.Normalize(backbone.input.mean, backbone.input.std),
         ]
     )
 
 
-def _swap_red_and_blue(image: Tensor) -> Tensor:
-    return image.flip(0)
+def network_input(pixels: PixelInput) -> v2.Compose:
+    """From …×3×H×W uint8 RGB to the network's input, float32: elementwise, so that one image or a batch is the same."""
+    return v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            *([v2.Lambda(_swap_red_and_blue)] if pixels.order == "BGR" else []),
+            v2.Normalize(pixels.mean, pixels.std),
+        ]
+    )
+
+
+def _swap_red_and_blue(images: Tensor) -> Tensor:
+    return images.flip(-3)
 
 
 class Images(Dataset[Tensor]):
@@ -131,30 +146,53 @@ class Images(Dataset[Tensor]):
         return self.transform(decode(self.paths[index]))
 
 
-@torch.inference_mode()
 def extract(model: nn.Module, batches: Iterable[Tensor], count: int, target: Path) -> None:
     """Write the features (count×D float32) of ``batches`` (N×3×H×W, as the network wants them) to ``target``, a .npy.
 
-    In fp32, on a GPU without TF32. RunError where they are not finite.
+    In fp32, on a GPU without TF32. RunError where they are not finite. On a GPU the next batch is computed while one
+    is copied to the host and written.
     """
     device = best_device()
     model = model.to(device).to(memory_format=torch.channels_last)
     x: np.memmap | None = None
     begun = 0
     with replacing(target) as partial, tqdm(total=count, desc=f"features {target.stem}", mininterval=5) as bar:
-        for images in batches:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
-                rows = model(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
+        for rows in _forward(model, batches, device):
             if x is None:
                 x = np.lib.format.open_memmap(partial, "w+", np.float32, (count, rows.shape[1]))
                 _reserve(partial)
+            if not np.isfinite(rows).all():
+                raise RunError("features are not finite: the checkpoint's weights or statistics are broken")
             x[begun : begun + len(rows)] = rows
             begun += len(rows)
             bar.update(len(rows))
         assert x is not None and begun == count
-        if not np.isfinite(x).all():
-            raise RunError("features are not finite: the checkpoint's weights or statistics are broken")
         x.flush()
+
+
+@torch.inference_mode()
+def _forward(model: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Iterator[np.ndarray]:
+    """Features of each batch, float32 on the host; on a GPU one batch behind, so that it never waits for the host."""
+    waiting: tuple[Tensor, torch.cuda.Event] | None = None
+    for images in batches:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            rows = model(images.to(device, memory_format=torch.channels_last, non_blocking=True)).float()
+        if device.type != "cuda":
+            yield rows.numpy()
+            continue
+        arriving = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True).copy_(rows, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        if waiting:
+            yield _arrived(*waiting)
+        waiting = arriving, arrived
+    if waiting:
+        yield _arrived(*waiting)
+
+
+def _arrived(rows: Tensor, event: torch.cuda.Event) -> np.ndarray:
+    event.synchronize()
+    return rows.numpy()
 
 
 def _reserve(path: Path) -> None:
@@ -182,15 +220,79 @@ def features_of(
     Two processes may ask for the same features at once.
     """
     view = view or profile_view(profile)
-    input_digest = digest(backbone.input.identity())[:6]
-    key = f"{backbone.sha256[:12]}-{input_digest}-{data[:12]}-{view.key}-{PRECISION}"
-    target = results_dir() / "features" / key / f"{part}.npy"
+    target = features_file(backbone.sha256, backbone.input, data, part, view)
     with locked(target.parent):
         if not target.exists():
-            loader = DataLoader(Images(images, eval_transform(view, backbone)), batch_size=BATCH, num_workers=workers)
-            extract(_reading(build_backbone(backbone), view), loader, len(images), target)
+            model = FromBytes(_reading(build_backbone(backbone), view), backbone.input)
+            extract(model, byte_batches(images, view, workers), len(images), target)
     found: np.ndarray = np.load(target, mmap_mode="r")
     return found
+
+
+class FromBytes(nn.Module):
+    """``network`` on N×3×H×W uint8: loader processes hand over a quarter of the bytes, and the device normalises."""
+
+    def __init__(self, network: nn.Module, pixels: PixelInput) -> None:
+        super().__init__()
+        self.network, self.network_input = network, network_input(pixels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """N×D."""
+        found: Tensor = self.network(self.network_input(images))
+        return found
+
+
+def byte_batches(images: Sequence[Path], view: FeatureView, workers: int) -> Iterator[Tensor]:
+    """Batches of BATCH×3×crop×crop uint8 in the order of ``images``, read by ``workers`` processes (0: by this one).
+
+    InputError names an image that cannot be read. BATCH is the same on every device: on a GPU the last bits of a
+    feature may depend on it.
+    """
+    yield from map(
+        _readable,
+        DataLoader(
+            _OrReason(images, cropped(view)),
+            batch_size=BATCH,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=AHEAD if workers else None,
+        ),
+    )
+
+
+class _OrReason(Dataset["Tensor | str"]):
+    """The images, or why one cannot be read: a loader process would wrap an error in a traceback of its own."""
+
+    def __init__(self, paths: Sequence[Path], transform: v2.Compose) -> None:
+        self.images = Images(paths, transform)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        """3×crop×crop, or a line of text."""
+        try:
+            return self.images[index]
+        except InputError as error:
+            return str(error)
+
+
+def _collate(samples: Sequence[Tensor | str]) -> Tensor | str:
+    images = [one for one in samples if isinstance(one, Tensor)]
+    return torch.stack(images) if len(images) == len(samples) else next(one for one in samples if isinstance(one, str))
+
+
+def _readable(batch: Tensor | str) -> Tensor:
+    if isinstance(batch, str):
+        raise InputError(batch)
+    return batch
+
+
+def features_file(sha256: str, pixels: PixelInput, data: str, part: str, view: FeatureView) -> Path:
+    """Where the features of the checkpoint ``sha256`` with this input are kept; see ``features_of`` for the rest."""
+    key = f"{sha256[:12]}-{digest(pixels.identity())[:6]}-{data[:12]}-{view.key}-{PRECISION}"
+    return results_dir() / "features" / key / f"{part}.npy"
 
 
 def profile_view(profile: str) -> FeatureView:

@@ -16,7 +16,7 @@ from benchmarks.records import ResultsStore
 from benchmarks.report import chart
 from benchmarks.report.cells import Cell, collect
 from benchmarks.report.tables import complete, escape, long_form, to_latex, to_markdown, write_tables
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, named
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 from tests.benchmarks.report.records import VALUES, rows_of, saved
@@ -214,3 +214,19 @@ def test_latex_compiles(pairs, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
+
+
+def test_a_whole_group_is_named_once_in_the_caption_and_one_note_of_its_columns_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    names = [task.name for task in named("linear-sgd")]
+    specs = [make_spec(task=name, precision="bf16") for name in [*names, "knn"]]
+    note = "the best epoch, chosen on the test images"
+    for spec in specs:
+        kept = {"notes": (note,)} if spec.task.endswith(("-moco", "-swav")) else {}
+        ResultsStore().save(make_record(spec, {"top1": 1.0}, label="a", **kept))
+    text = to_markdown(collect([("a", spec) for spec in specs]), "smoke")
+    assert "Computed in bf16 (linear-sgd, knn). " in text
+    assert "Tasks: linear-sgd v1, knn v2." in text
+    assert f"Notes: moco linear, swav linear: {note} (a). " in text
+    some = to_markdown(collect([("a", spec) for spec in specs[1:]]), "smoke")
+    assert "linear-sgd-swav" in some and "(linear-sgd," not in some

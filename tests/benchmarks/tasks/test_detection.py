@@ -95,7 +95,7 @@ def test_every_detection_task_is_a_protocol_and_every_task_has_a_title_of_its_ow
     }
     for task in TASKS.values():
         assert (task.protocol is not None) is task.detects is (task.kind == "detection")
-        assert task.layout == "imagenet" or (PROTOCOLS / f"{task.name.replace('-', '_')}.yaml").is_file()
+        assert not task.detects or (PROTOCOLS / f"{task.name.replace('-', '_')}.yaml").is_file()
         assert task.name not in ("linear", "low-shot", "knn") or not task.detects
     titles = [task.title for task in TASKS.values()]
     assert len(set(titles)) == len(titles)
@@ -107,6 +107,11 @@ def test_a_task_is_as_its_block_says():
     assert {one.key: one.label for one in task.metrics if one.shown} == block["METRICS"]
     assert {one.key: one.label for one in task.metrics if not one.shown} == block["MORE_METRICS"]
     assert task.published.headings == {"box AP": ("coco_det", "boxAP"), "mask AP": ("coco_seg", "maskAP")}
+    assert (task.data, task.cost.gpu_hours, task.cost.how) == (
+        block["DATA"],
+        block["COST"]["GPU_HOURS"],
+        block["COST"]["HOW"],
+    )
     assert task.needs_masks and not TASKS["coco-det-fpn-1x"].needs_masks and not task.deterministic
 
 
@@ -122,6 +127,12 @@ def test_a_task_is_as_its_block_says():
         ({"METRICS": {}}, "one of METRICS"),
         ({"PUBLISHED": {"DETECTOR": "x", "SCHEDULE": "1x"}}, "needs DETECTOR, SCHEDULE and HEADINGS"),
         ({"PUBLISHED": {"DETECTOR": "x", "SCHEDULE": "1x", "HEADINGS": {"AP": "AP"}}}, "COLUMN: TASK METRIC"),
+        ({"DATA": ["COCO"]}, r"TRANSFER.DATA is \['COCO'\], not of type str"),
+        ({"COST": 8}, "TRANSFER.COST is 8, not of type dict"),
+        ({"COST": {"GPU_HOURS": 8}}, "TRANSFER.COST needs GPU_HOURS and DISK_GB, numbers, and HOW, a text"),
+        ({"COST": {"GPU_HOURS": -1, "DISK_GB": 1, "HOW": "x"}}, "COST needs"),
+        ({"COST": {"GPU_HOURS": True, "DISK_GB": 1, "HOW": "x"}}, "COST needs"),
+        ({"COST": {"GPU_HOURS": 1, "DISK_GB": 1, "HOW": "x", "WHO": "y"}}, "COST needs"),
     ],
 )
 def test_an_unusable_block_is_one_line_that_names_the_file_and_the_key(tmp_path, changes, words):

@@ -1,5 +1,6 @@
 """Frozen features."""
 
+import dataclasses
 import errno
 
 import numpy as np
@@ -10,7 +11,7 @@ from torchvision.models import resnet18
 
 from benchmarks.data.root import DataRoot
 from benchmarks.tasks.compute import features
-from pretrain.common.errors import InputError
+from pretrain.common.errors import InputError, RunError
 from transfer.checkpoints.backbone import backbone_of
 from transfer.checkpoints.reading.read import load_checkpoint
 
@@ -102,3 +103,60 @@ def test_a_split_that_is_not_as_prepared_is_refused(tmp_path, monkeypatch):
         path.unlink()
     with pytest.raises(InputError, match=r"train is not what was prepared \(a class has no image\)"):
         features.features(backbone, root, "smoke")
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_features_of_bytes_are_those_of_normalised_images_bit_for_bit(tmp_path, monkeypatch, order):
+    """Also with a last batch that is smaller, and read by other processes."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setattr(features, "BATCH", 4)
+    rng, images = np.random.default_rng(0), []
+    for number in range(10):
+        images.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (50 + number, 60, 3), dtype=np.uint8)).save(images[-1])
+    _, backbone = random_network(tmp_path)
+    backbone = dataclasses.replace(
+        backbone, input=dataclasses.replace(backbone.input, order=order, std=(0.3, 0.2, 0.1))
+    )
+    one_by_one = features.Images(images, features.eval_transform(features.profile_view("smoke"), backbone))
+    whole = [torch.stack([one_by_one[row] for row in range(begun, min(begun + 4, 10))]) for begun in (0, 4, 8)]
+    features.extract(features.build_backbone(backbone), whole, 10, tmp_path / "expected.npy")
+    expected = np.load(tmp_path / "expected.npy")
+    for workers in (0, 2):
+        found = features.features_of(backbone, images, "d" * 64, f"by{workers}", "smoke", workers=workers)
+        assert (found == expected).all() and found.shape == (10, 512)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_one_line_from_every_process(tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    root = toy_root(tmp_path)
+    _, backbone = random_network(tmp_path)
+    (root.folder("imagenet") / "val" / "b" / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"^cannot read image .*/val/b/1\.png") as caught:
+        features.features(backbone, root, "smoke", workers=workers)
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+    assert [path.name for path in tmp_path.rglob("*.npy")] == ["train.npy"]
+
+
+def test_features_that_are_not_finite_end_the_extraction(tmp_path):
+    batches = iter([torch.ones(2, 3, 1, 1), torch.full((2, 3, 1, 1), float("nan")), None])
+    with pytest.raises(RunError, match="features are not finite"):
+        features.extract(torch.nn.Flatten(), batches, 6, tmp_path / "x.npy")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_one_batch_ahead_writes_every_image_in_its_place(tmp_path, monkeypatch, workers):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    rng, images = np.random.default_rng(0), []
+    for number in range(150):
+        images.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(images[-1])
+    _, backbone = random_network(tmp_path)
+    found = np.array(features.features_of(backbone, images, "d" * 64, "gpu", "smoke", workers=workers))
+    monkeypatch.setattr(features, "best_device", lambda: torch.device("cpu"))
+    expected = features.features_of(backbone, images, "d" * 64, "cpu", "smoke")
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

@@ -14,8 +14,8 @@ from benchmarks.data.pictures import Marked
 from benchmarks.data.prepare import main as prepare
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
-from benchmarks.report import show
-from benchmarks.report.show import tally
+from benchmarks.report import show, show_detection
+from benchmarks.report.show_detection import tally
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 from transfer.detection.predictions import KeepPredictions
@@ -88,7 +88,8 @@ def coco(tmp_path, monkeypatch, capsys):
 def drawn(monkeypatch):
     """Every line of text drawn in headings."""
     texts, heading = [], show.heading
-    monkeypatch.setattr(show, "heading", lambda text, size: texts.append(text) or heading(text, size))
+    for module in (show, show_detection):
+        monkeypatch.setattr(module, "heading", lambda text, size: texts.append(text) or heading(text, size))
     return texts
 
 
@@ -121,7 +122,7 @@ def test_best_and_worst_images_under_headings(coco, drawn, capsys):
     assert drawn[1].endswith("box AP undefined")
     assert drawn[-2:] == ["The 2 best of 10 test images", "The 2 worst, the worst last"]
     with Image.open(path.with_suffix(".png")) as picture:
-        assert picture.width == show.WIDTH and picture.height > 800
+        assert picture.width == show_detection.WIDTH and picture.height > 800
 
 
 @pytest.mark.parametrize("highest", [0.0, 0.06, 0.49])
@@ -140,9 +141,7 @@ def test_few_images_are_shown_once(coco, drawn):
 def test_every_attempt_shows_its_own_predictions(coco, monkeypatch):
     """Also an old one, when a newer attempt at the same spec has predicted something else."""
     drawn, paths = [], []
-    monkeypatch.setattr(
-        show, "draw", lambda record, scenes, *_: drawn.append((record.label, scenes)) or Image.new("L", (1, 1))
-    )
+    monkeypatch.setattr(show_detection, "draw", lambda record, scenes, *_: drawn.append((record.label, scenes)) or [])
     for score, label in ((0.8, "old"), (0.6, "new")):
         paths.append(record_of(coco, lambda image, score=score: [found(image, score=score)], label=label))
     for path in paths:
@@ -214,9 +213,9 @@ def test_predictions_that_are_damaged_or_of_other_data_are_one_line(coco, damage
     assert "\n" not in str(error.value) and not path.with_suffix(".png").exists()
 
 
-def test_a_record_without_predictions_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    path = ResultsStore().save(make_record(make_spec(), {"top1": 1.0}))
+def test_a_record_without_predictions_is_one_line(coco, tmp_path):
+    path = record_of(coco, lambda image: [found(image)])
+    (path.with_suffix("") / "predictions.json").unlink()
     with pytest.raises(InputError, match=r"no predictions\.json"):
         main(["show", str(path)])
     with pytest.raises(InputError, match="is not a file"):

@@ -1,0 +1,238 @@
+"""The tasks that can be run: protocol, data, metrics, published counterpart and cost of each. Imports no torch.
+
+    python -m benchmarks list [TASK or GROUP] [--markdown | --json]
+
+One task's settings need its libraries, detectron2 for a detector: only ``details`` imports them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.profiles import PROFILES
+from benchmarks.report.published import published
+from benchmarks.report.text import for_markdown
+from benchmarks.tasks import TASKS, Setup, Task
+from pretrain.common.errors import printable
+
+NARROWEST, WIDEST = 100, 180  # characters of a table on a terminal
+LAYOUTS = {
+    "imagenet": "images in a folder per class, split into train and val (prepare imagenet)",
+    "voc": "PASCAL VOC, or any set in its layout (prepare voc)",
+    "coco": "COCO, or any set in its layout (prepare coco)",
+}
+KINDS = {"frozen": "frozen features", "finetune": "fine-tuning", "detection": "detection"}
+FAMILIAR = ("MoCo v2", "MoCo v1", "SimCLR", "BYOL", "SimSiam", "supervised")  # methods that most papers compare with
+EPOCHS = "200"  # of pretraining, the usual number in such comparisons
+PAPER_GPUS = 8  # of the published detectors
+COLUMNS = ("task", "protocol", "data needed", "metrics", "published", "cost")
+SHARES = (0.32, 0.24, 0.2, 0.24)  # of the width that task and cost leave, for the columns between them
+
+
+def summary(task: Task) -> dict[str, Any]:
+    """Everything about ``task`` that needs neither torch nor its data, as JSON has it."""
+    rows = published(task)
+    known = best_known(rows, task)
+    return {
+        "name": task.name,
+        "title": task.title,
+        "group": task.group or None,
+        "kind": task.kind,
+        "layout": task.layout,
+        "protocol": task.reference,
+        "data": task.data or LAYOUTS[task.layout],
+        "metrics": [dataclasses.asdict(metric) for metric in task.metrics],
+        "deterministic": task.deterministic,
+        "published": known and {"rows": len(rows), "best_known": known},
+        "gpu_hours": task.cost.gpu_hours if task.cost else None,
+        "disk_gb": task.cost.disk_gb if task.cost else None,
+        "cost_how": task.cost.how if task.cost else None,
+    }
+
+
+def best_known(rows: pd.DataFrame, task: Task) -> dict[str, Any] | None:
+    """Of the published ``rows`` the one that readers know best: its method, epochs, values and source.
+
+    One of FAMILIAR, under our protocol and of EPOCHS epochs if possible, else the first; None where there are none.
+    """
+    if rows.empty or task.published is None:
+        return None
+    headings = list(task.published.headings)
+
+    def unfamiliar(place: int) -> tuple[Any, ...]:
+        row = rows.iloc[place]
+        rank = next((rank for rank, name in enumerate(FAMILIAR) if row["method"].startswith(name)), len(FAMILIAR))
+        plain = row["method"] in FAMILIAR
+        return not row[headings[0]], rank, row["epochs"] != EPOCHS, not plain, bool(row["differs in"]), place
+
+    row = rows.iloc[min(range(len(rows)), key=unfamiliar)]
+    values = {heading: row[heading] for heading in headings if row[heading]}
+    return {"method": row["method"], "epochs": row["epochs"] or None, "values": values, "source": row["source"]}
+
+
+def counterpart(found: Mapping[str, Any] | None) -> str:
+    """``MoCo v2 200 ep: 67.5 (5 rows)``, with the metrics' names where there are several."""
+    if not found:
+        return "none"
+    known, count = found["best_known"], found["rows"]
+    several = len(known["values"]) > 1
+    values = ", ".join(f"{name} {value}" if several else value for name, value in known["values"].items())
+    epochs = f" {known['epochs']} ep" if known["epochs"] else ""
+    return f"{known['method']}{epochs}: {values} ({count} row{'s' * (count != 1)})"
+
+
+def _cells(about: Mapping[str, Any]) -> list[str]:
+    """The texts of a row under COLUMNS."""
+    shown = [metric["label"] for metric in about["metrics"] if metric["shown"]]
+    hidden = len(about["metrics"]) - len(shown)
+    metrics = ", ".join(shown) + (f" (+{hidden} in the CSV)" if hidden else "")
+    unknown = about["gpu_hours"] is None
+    cost = "not estimated" if unknown else f"{about['gpu_hours']:,g} GPU h\n{about['disk_gb']:,g} GB"
+    name = about["name"] + (f"\n({about['group']})" if about["group"] else "")
+    return [name, about["protocol"], about["data"], metrics, counterpart(about["published"]), cost]
+
+
+def _legend(tasks: Sequence[Task]) -> str:
+    groups: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.group:
+            groups.setdefault(task.group, []).append(task.name)
+    lines = [
+        "Cost: an estimate for one checkpoint under the published protocol, not a measurement; GB: the run's files "
+        "beside the data. Tasks on frozen features share their extraction. `list TASK` says how it is estimated, and "
+        "has the settings and every published row.",
+        *(f"Group {name}: --task {name} runs {', '.join(members)}." for name, members in groups.items()),
+    ]
+    return "\n".join(lines)
+
+
+def to_text(tasks: Sequence[Task], width: int | None = None) -> str:
+    """A table for a terminal of ``width`` characters (default this one's), every text wrapped, never cut."""
+    width = min(WIDEST, max(NARROWEST, width or shutil.get_terminal_size((NARROWEST, 24)).columns))
+    cells = [_cells(summary(task)) for task in tasks]
+    fixed = [max(len(line) for row in cells for line in [COLUMNS[0], *row[0].split("\n")]), 13]
+    left = width - sum(fixed) - 2 * (len(COLUMNS) - 1)
+    widths = [fixed[0], *(int(share * left) for share in SHARES), fixed[1]]
+    rule = "  ".join("─" * one for one in widths)
+    lines = [*_wrapped(COLUMNS, widths), rule]
+    for row in cells:
+        lines += [*_wrapped(row, widths), rule]
+    return "\n".join([*lines, *(textwrap.fill(line, width) for line in _legend(tasks).split("\n"))])
+
+
+def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """The lines of one row of the table."""
+    columns = [
+        [part for line in printable_lines(text) for part in textwrap.wrap(line, width)]
+        for text, width in zip(cells, widths, strict=True)
+    ]
+    return [
+        "  ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip_longest(*columns, fillvalue="")
+    ]
+
+
+def printable_lines(text: str) -> list[str]:
+    """The lines of ``text``, a plugin's perhaps, without control characters."""
+    return [printable(line) for line in text.split("\n")]
+
+
+def to_markdown(tasks: Sequence[Task]) -> str:
+    """The same table in Markdown."""
+    rows = [[for_markdown(", ".join(printable_lines(text))) for text in _cells(summary(task))] for task in tasks]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).to_markdown(index=False, disable_numparse=True)
+    return f"{table}\n\n" + "\n\n".join(for_markdown(line) for line in _legend(tasks).split("\n"))
+
+
+def to_json(tasks: Sequence[Task], *, detailed: bool = False) -> str:
+    """A list of objects, one per task; ``detailed``: with settings by profile and all published rows."""
+    found = [summary(task) for task in tasks]
+    for about, task in zip(found, tasks, strict=True) if detailed else ():
+        about["settings"] = settings_by_profile(task)
+        about["published_rows"] = published(task).to_dict("records")
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def settings_by_profile(task: Task) -> dict[str, dict[str, Any]]:
+    """``{profile: {"precision": …, "values": …}}`` as they resolve on this machine; imports torch, perhaps detectron2.
+
+    A detector's in paper are those of PAPER_GPUS GPUs, in the small profiles those of the CPU.
+    """
+    found = {}
+    for profile in ("paper", *(name for name in PROFILES if name != "paper")):
+        gpus = PAPER_GPUS if task.detects and profile == "paper" else 0
+        settings = task.settings(Setup(profile=profile, num_gpus=gpus))
+        found[profile] = {"precision": settings.precision, "values": json.loads(json.dumps(settings.values))}
+    return found
+
+
+def details(task: Task) -> str:
+    """Everything about one task, in Markdown that also reads well on a terminal."""
+    about = summary(task)
+    once = "runs once, whatever --seed says" if task.deterministic else "one run for each --seed"
+    cost = (
+        f"{task.cost.gpu_hours:,g} GPU h, {task.cost.disk_gb:,g} GB: {task.cost.how}" if task.cost else "not estimated"
+    )
+    facts = {
+        "column": task.title,
+        "kind": KINDS[task.kind],
+        "protocol": about["protocol"],
+        "data": about["data"],
+        "layout": task.layout,
+        "metrics": "; ".join(_metric(metric) for metric in about["metrics"]),
+        "seeds": once,
+        "group": task.group or "none",
+        "version": str(task.version),
+        "cost": cost,
+    }
+    lines = [f"# {task.name}", "", *(f"- {name}: {for_markdown(text)}" for name, text in facts.items()), ""]
+    gpus = f" (paper: of {PAPER_GPUS} GPUs; the others: of the CPU)" if task.detects else ""
+    lines += [f"## Settings{gpus}", "", _settings_table(settings_by_profile(task)), ""]
+    rows = published(task)
+    lines += [f"## Published counterpart: {len(rows) or 'no'} row{'s' * (len(rows) != 1)}"]
+    lines += ["", rows.to_markdown(index=False, disable_numparse=True)] if len(rows) else []
+    return "\n".join(lines)
+
+
+def _metric(metric: Mapping[str, Any]) -> str:
+    better = "higher" if metric["higher_is_better"] else "lower"
+    return f"{metric['label']} ({metric['unit']}, {better} is better{'' if metric['shown'] else ', only in the CSV'})"
+
+
+def _settings_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row per key; a small profile's cell is empty where its value is that of paper."""
+    flat = {name: {"precision": one["precision"], **_flat(one["values"])} for name, one in found.items()}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    rows = []
+    for key in keys:
+        first, *others = (
+            json.dumps(values[key], ensure_ascii=False) if key in values else "-" for values in flat.values()
+        )
+        rows.append([key, first, *("" if text == first else text for text in others)])
+    cells = [[for_markdown(text) for text in row] for row in rows]
+    return pd.DataFrame(cells, columns=["setting", *flat]).to_markdown(index=False, disable_numparse=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def listing(tasks: Sequence[Task] | None, *, markdown: bool, as_json: bool) -> str:
+    """The text of the command: of all tasks (None) as a table, or of each of ``tasks`` in full."""
+    if as_json:
+        return to_json(tasks or list(TASKS.values()), detailed=tasks is not None)
+    if tasks is not None:
+        return "\n\n".join(details(task) for task in tasks)
+    return to_markdown(list(TASKS.values())) if markdown else to_text(list(TASKS.values()))

@@ -1,0 +1,109 @@
+"""Every style's resolved settings against those read in the authors' code, key by key."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+from benchmarks.__main__ import main
+from benchmarks.predictions import load_predictions
+from benchmarks.records import ResultsStore
+from benchmarks.report.published import published, published_settings
+from benchmarks.tasks import TASKS, Setup, named
+from benchmarks.tasks.linear_sgd import STYLES, VIEWS
+
+PUBLISHED = published_settings()["linear"]
+OWN_INPUT = {"normalise_mean", "normalise_std"}  # pixels are normalised as the checkpoint's own input says
+FIXED = {  # of all styles, in code and not in settings
+    "nesterov": False,
+    "warmup_epochs": 0,
+    "crop_ratio": [3 / 4, 4 / 3],
+    "interpolation": "bilinear",
+    "val_interpolation": "bilinear",
+    "flip": 0.5,
+    "extra_augmentation": "",
+    "backbone_mode": "eval",
+}
+LARC = {"larc_trust": 0.001, "larc_clip": False, "larc_eps": 1e-8, "larc_excludes_bias": False}
+ABOUT = {"source", "expected", "cost", "devices", "precision", "larc_weight_decay", "larc_momentum_order"}
+OURS = {"views", "chunk", "learning_rates", "final_share", "reported"}
+
+
+@pytest.mark.parametrize("style", [name for name in STYLES if name != "grid"])
+def test_paper_settings_are_the_published_ones(style):
+    published = dict(PUBLISHED[style.replace("-", "_")])
+    found = TASKS[f"linear-sgd-{style}"].settings(Setup(profile="paper")).values
+    compared = set(ABOUT) | OWN_INPUT
+    for key, value in FIXED.items():
+        assert published[key] == value, key
+        compared.add(key)
+    for key, value in LARC.items():
+        assert published[key] == (value if found["optimiser"] != "sgd" else type(value)(0)), key
+        compared.add(key)
+    (rate,) = found["learning_rates"]
+    assert published["learning_rate"] == rate
+    assert published["final_learning_rate"] == pytest.approx(found["final_share"] * rate)
+    assert published["reported"] == found["reported"]
+    compared |= {"learning_rate", "final_learning_rate", "reported"}
+    for key in published.keys() - compared:
+        value = found[key]
+        assert published[key] == (list(value) if isinstance(value, tuple) else value), key
+    assert found.keys() - published.keys() == OURS - {"views", "reported"}
+
+
+def test_the_order_of_rate_and_momentum_is_the_source_s():
+    assert PUBLISHED["simsiam"]["larc_momentum_order"].startswith("trust scaling before momentum; lr after momentum")
+    assert PUBLISHED["mmselfsup_lars"]["larc_momentum_order"] == "trust scaling and lr both before momentum"
+
+
+def test_cached_tasks_have_the_same_settings_and_their_views():
+    for name in STYLES:
+        online, cached = (TASKS[f"linear-{kind}-{name}"].settings(Setup(profile="paper")) for kind in ("sgd", "cached"))
+        assert cached.values == online.values | {"views": VIEWS} and cached.digest != online.digest
+
+
+def test_groups_stand_for_all_styles_and_published_rows_exist():
+    assert [task.name for task in named("linear-sgd")] == [f"linear-sgd-{name}" for name in STYLES]
+    assert [task.name for task in named("linear-cached")] == [f"linear-cached-{name}" for name in STYLES]
+    for name, (_, _, schedule) in STYLES.items():
+        rows = published(TASKS[f"linear-sgd-{name}"]) if schedule else []
+        assert bool(len(rows)) == bool(schedule), name
+
+
+def test_small_profiles_keep_the_rate_per_image():
+    for style, _, _ in STYLES.values():
+        demo = style.scaled("demo")
+        assert demo.epochs == round(style.epochs / 10) and demo.batch == style.batch // 8
+        assert demo.learning_rates[0] / demo.batch == pytest.approx(style.learning_rates[0] / style.batch)
+        assert all(0 < one < demo.epochs for one in demo.milestones)
+        assert style.scaled("paper") is style
+
+
+@pytest.mark.slow
+def test_a_thousand_class_folders_from_prepare_to_the_table(tmp_path, monkeypatch):
+    """ImageNet's layout, two images per class: a head has 1,000 rows, and each style a record."""
+    tasks = ["linear-sgd-moco", "linear-sgd-simsiam"]
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 2), ("val", 1)):
+        for label in range(1000):
+            folder = tmp_path / "source" / split / f"n{label:08d}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).resize((32, 32)).save(folder / f"{split}_{number}.JPEG")
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "r18.pth")
+    assert main(["prepare", "imagenet", str(tmp_path / "source"), "--name", "thousand"]) == 0
+    words = ["--task", *tasks, "--checkpoint", f"r={tmp_path / 'r18.pth'}", "--profile", "smoke"]
+    assert main(["run", *words, "--data", str(tmp_path / "results" / "data" / "thousand"), "--workers", "1"]) == 0
+    records = [record for record in ResultsStore().load_all() if record.status == "ok"]
+    assert sorted(record.spec.task for record in records) == tasks
+    for record in records:
+        (folder,) = ResultsStore().path_for(record.spec).glob("*/head.safetensors")
+        assert load_file(folder)["weight"].shape == (1000, 512) and record.test_images == 1000
+        assert record.metrics["top5"] >= record.metrics["top1"]
+        found = load_predictions(folder.parent)
+        assert 100 * found.correct.mean() == pytest.approx(record.metrics["top1"])
