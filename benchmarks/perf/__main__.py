@@ -8,6 +8,7 @@
     python -m benchmarks.perf extract --size 224 --images 8192 --workers 16               # as on a GPU with 16 cores
     python -m benchmarks.perf linear    # published linear styles: alone, in one pass, cached; time and accuracy
     python -m benchmarks.perf logistic  # L-BFGS on 200,000 synthetic rows: peak memory and time
+    python -m benchmarks.perf svm       # the support vector machines of voc07-svm : scikit-learn's
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
 
@@ -23,7 +24,7 @@ import tyro
 
 from pretrain.common.errors import InputError, run_cli
 
-MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "tables", "convert")
+MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "svm", "tables", "convert")
 
 
 def main(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.perf import convert, data, extract, linear, step, tables
+from benchmarks.perf import convert, data, extract, linear, step, svm, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
@@ -20,6 +20,7 @@ from benchmarks.tasks.linear_sgd import STYLES
 from pretrain.common.errors import InputError
 from pretrain.data import list_images
 from tests.benchmarks.contexts import tiny_root
+from tests.benchmarks.tasks.voc_roots import colours, voc_root
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +64,7 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data, step, extract, linear, logistic, tables or convert"):
+    with pytest.raises(InputError, match="choose data, step, extract, linear, logistic, svm, tables or convert"):
         main(["steps"])
 
 
@@ -133,3 +134,22 @@ def test_linear_styles_are_compared_online_and_cached(tmp_path, monkeypatch):
     assert not list((tmp_path / "results").glob("*"))  # nothing but the report is left
     with pytest.raises(InputError, match="--epochs is a share"):
         linear.measure(dataclasses.replace(arguments, epochs=2.0))
+
+
+def test_both_machines_choose_the_same_costs():
+    shown = svm.measure(svm.Arguments(rows=120, dim=40, rank=10)).splitlines()
+    assert "2 classes, 68 fits" in shown[0] and shown[2].endswith("0 fits unconverged")
+    assert re.search(r"\d+\.\d s +\d+\.\d×", shown[2]) and shown[3].startswith("same cost for 2 of 2 classes")
+
+
+def test_features_that_are_not_the_data_sets_are_refused(tmp_path):
+    lists = {("train", "VOC2007", "trainval"): colours(9, 1), ("test", "VOC2007", "test"): colours(9, 2)}
+    voc_root(tmp_path, lists)
+    with pytest.raises(InputError, match=r"x\.npy cannot be read"):
+        svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path))
+    np.save(tmp_path / "x.npy", np.ones((8, 4), np.float32))
+    with pytest.raises(InputError, match=r"has 8 rows, .* 9 images"):
+        svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32))
+    shown = svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path, classes=1))
+    assert shown.startswith("9 × 4 features, 1 classes, 34 fits")
