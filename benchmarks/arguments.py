@@ -153,6 +153,11 @@ class VocArguments(SourceArguments):
 class ImagenetArguments(SourceArguments):
     """Your folders of images, one per class."""
 
+    labels_1percent: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Training images, one name per line, for fine-tuning on 1 % of the labels; default a draw by class."""
+    labels_10percent: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Likewise for 10 %."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CocoArguments(SourceArguments):

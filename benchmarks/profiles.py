@@ -22,6 +22,21 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Changes to the styles of fine-tuning (tasks/finetune.py), whose rates scale with the batch as ``batch``/256.
+
+    ``semi_epochs`` on 1 % or 10 % of the labels, ``full_epochs`` on all; ``replicas`` share a batch. Tested every
+    ``test_every`` epochs and after the last: otherwise a core would test for longer than it trains.
+    """
+
+    semi_epochs: int
+    full_epochs: int
+    batch: int
+    replicas: int
+    test_every: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
     """The settings of one profile. ``meaning`` completes "Profile smoke (…)" in a table's caption."""
 
@@ -33,6 +48,7 @@ class Profile:
     information_images: int  # drawn for the estimate of information
     information_dim: int  # of its z
     chunk: int  # images per forward pass of the frozen backbone under linear heads
+    tuning: Tuning | None  # None: as the style was published
     loader_workers: int  # at most, per job
     every_gpu: bool  # whether a detector uses all GPUs by default; small batches do not divide
 
@@ -47,6 +63,7 @@ PROFILES: dict[str, Profile] = {
         information_images=200,
         information_dim=4,
         chunk=64,
+        tuning=Tuning(semi_epochs=5, full_epochs=2, batch=16, replicas=2, test_every=3),
         loader_workers=0,
         every_gpu=False,
     ),
@@ -59,6 +76,7 @@ PROFILES: dict[str, Profile] = {
         information_images=1000,
         information_dim=16,
         chunk=64,
+        tuning=Tuning(semi_epochs=20, full_epochs=3, batch=32, replicas=2, test_every=5),
         loader_workers=0,
         every_gpu=False,
     ),
@@ -71,6 +89,7 @@ PROFILES: dict[str, Profile] = {
         information_images=1000,
         information_dim=16,
         chunk=256,
+        tuning=None,
         loader_workers=8,
         every_gpu=True,
     ),

@@ -3,6 +3,7 @@
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
     python -m benchmarks prepare torchvision DTD SOURCE [--download]
+    python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE
 
 Prints the root's path. The user's images are linked, never copied; nothing is written if a check fails. Preparing
 the same source with the same options again returns the existing root.
@@ -30,7 +31,7 @@ from benchmarks.arguments import (
     TorchvisionArguments,
     VocArguments,
 )
-from benchmarks.data import from_coco, from_folders, from_torchvision, from_voc
+from benchmarks.data import from_coco, from_folders, from_torchvision, from_voc, labels
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
 from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
 from benchmarks.data.torchvision_sets import SETS
@@ -148,8 +149,18 @@ def builder(arguments: SourceArguments, source: Path, paths: dict[str, Path]) ->
     options = (arguments.val_fraction, arguments.seed, arguments.drop_unreadable)
     if isinstance(arguments, CocoArguments):
         return lambda target: from_coco.build(source, target, *options, paths)
-    build = from_voc.build if isinstance(arguments, VocArguments) else from_folders.build
-    return lambda target: build(source, target, *options)
+    if isinstance(arguments, VocArguments):
+        return lambda target: from_voc.build(source, target, *options)
+
+    if absent := [path for key, path in paths.items() if key in labels.FLAGS and not path.is_file()]:
+        raise InputError(f"{absent[0]} is not a file: give a text file with an image's name per line")
+
+    def folders(target: Path) -> dict[str, Any]:
+        found = from_folders.build(source, target, *options)
+        lists = labels.write_lists(paths, target)
+        return found | ({"labels": lists} if lists else {})
+
+    return folders
 
 
 def reusable(root: Path, config: dict[str, Any]) -> bool:
@@ -196,6 +207,8 @@ def report(section: Section) -> None:
     validation = section["validation"]
     print(f"{len(section['classes'])} classes; {json.dumps(section['counts'])}", file=sys.stderr)
     print(f"validation: {json.dumps(validation, ensure_ascii=False)}", file=sys.stderr)
+    for percent, listed in section.get("labels", {}).items():
+        print(f"labels of {percent} %: {listed['images']:,} images listed", file=sys.stderr)
     if sides := validation.get("median object side"):
         text = ", ".join(f"{side:g} px in profile {profile}" for profile, side in sides.items())
         print(f"median object side at the detectors' input size: {text}", file=sys.stderr)

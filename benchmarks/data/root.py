@@ -29,7 +29,10 @@ from pretrain.data import visible
 
 DEEPEST = 50  # levels of nesting in JSON: more is an attack that would break copying and printing
 KINDS = ("imagenet", "voc", "coco")
-NAMED = ("annotations", "images", "val_annotations", "val_images")  # of `prepare coco`: files beside the source
+NAMED = (  # files beside the source: of `prepare coco`, then of `prepare imagenet`
+    *("annotations", "images", "val_annotations", "val_images"),
+    *("labels_1percent", "labels_10percent"),
+)
 
 
 class Section(TypedDict):
@@ -43,6 +46,7 @@ class Section(TypedDict):
     masks: NotRequired[str]  # of coco: polygon, rle or none
     held_out: NotRequired[str]  # of imagenet: its file that lists the published val part of train, a path per line
     score: NotRequired[str]  # of imagenet: the published metric, top1 or mean-per-class
+    labels: NotRequired[dict[str, Any]]  # of imagenet: by percent, images and digest of a list (data/labels.py)
     written: NotRequired[str]  # digest of the files that `prepare` wrote, absent from the generated set
     validation: NotRequired[dict[str, Any]]  # corrections and warnings, for people
 
@@ -133,6 +137,11 @@ def _check_shape(stored: Any) -> None:
         raise TypeError("a name or a fingerprint is no text")
     if not all(isinstance(one, dict) for section in sections.values() for one in (section, section["counts"])):
         raise TypeError("a section or its counts are no object")
+    lists = stored.get("imagenet", {}).get("labels", {})
+    if not isinstance(lists, dict) or not all(isinstance(one, dict) for one in lists.values()):
+        raise TypeError("the lists of labels are no objects")
+    if not all(isinstance(one["digest"], str) for one in lists.values()):
+        raise TypeError("the digest of a list of labels is no text")
 
 
 def depth(value: Any) -> int:

@@ -139,10 +139,12 @@ def _in_words(convention: PixelInput | None) -> str:
 def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     """Column heading of each task × data × overrides: its title, and the settings that tell columns apart."""
     variants = list(dict.fromkeys(spec.column() for spec in specs))
-    names = {(spec.data_name, TASKS[spec.task].layout, spec.data_fingerprint) for spec in variants}
+    # Tasks with a fingerprint of their own, such as one of the labels used, are compared with themselves.
+    own = {spec: spec.task if TASKS[spec.task].fingerprint else TASKS[spec.task].layout for spec in variants}
+    names = {(spec.data_name, own[spec], spec.data_fingerprint) for spec in variants}
     several = len({name for name, _, _ in names}) > 1
     twins = {
-        name for name, layout, print_ in names for other in names if (name, layout) == other[:2] and print_ != other[2]
+        name for name, read, print_ in names for other in names if (name, read) == other[:2] and print_ != other[2]
     }
     headings = {}
     for spec in variants:

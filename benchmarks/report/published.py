@@ -25,6 +25,7 @@ SETTINGS = REFERENCE.with_name("protocols.toml")
 
 UNSTATED = "unstated"
 FROZEN = "frozen features"
+TRAINED = "BatchNorm in training"  # of no row: none states its statistics
 VOCABULARY: dict[str, tuple[str, ...]] = {  # column of the file → its allowed values
     "norm": (
         "naiveSyncBN (backbone)",
@@ -75,7 +76,9 @@ class Setting:
 
 
 def setting(task: Task) -> Setting:
-    """Our setting, the norm from a detection task's protocol; other tasks train no network."""
+    """Our setting, the norm from a detection task's protocol; tasks on frozen features have none."""
+    if task.kind == "finetune":
+        return Setting(norm=TRAINED)
     if task.protocol is None:
         return Setting(norm=FROZEN)
     model = protocol_keys(task.protocol)["MODEL"]

@@ -1,71 +1,105 @@
-"""One piece of work in several processes that share a process group, or in this one."""
+"""One run in several processes of this machine, one per GPU, joined as pretrain.runtime.distributed joins them."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any, Literal
 
-import torch.multiprocessing as multiprocessing
-from torch.multiprocessing.spawn import ProcessException
-
-from benchmarks.executors.process import one_line
-from pretrain.common.errors import RunError
+from benchmarks.executors.process import ended, follow_parent, one_line
+from pretrain.common.errors import RunError, in_one_line
 from pretrain.common.plugins import load_plugins
-from pretrain.runtime.distributed import process_group, rank
+from pretrain.common.signals import signals_held
+from pretrain.runtime.distributed import process_group
 
-Work = Callable[..., Iterator[Any]]
+GRACE_SECONDS = 1.0  # for the failures of other processes, one of which may be the cause
+Work = Callable[..., Iterator[Any] | None]
+Message = tuple[Literal["value", "failure", "done"], Any]
 
 
 def launch(world: int, work: Work, arguments: tuple[Any, ...]) -> Iterator[Any]:
-    """What ``work(*arguments)`` yields in the first of ``world`` processes (picklable), as soon as it does.
+    """The values that ``work(*arguments)`` yields in the first of ``world`` processes, which form a process group.
 
-    One process is this one. RunError with the reason, in one line, of the first process that failed.
+    One process is this one. Values are picklable, and arrive as soon as they are yielded. RunError with the reason of
+    the first process that fails, the others are then ended. All end with this process.
     """
     if world == 1:
-        yield from work(*arguments)
+        yield from work(*arguments) or ()
         return
-    found = multiprocessing.get_context("spawn").SimpleQueue()
-    started = multiprocessing.spawn(_process, (world, _free_port(), work, arguments, found), nprocs=world, join=False)
-    assert started is not None  # join=False
+    running: dict[Connection, Any] = {}
     try:
-        over = False
-        while not over:
-            over = started.join(timeout=0.1)
-            yield from _values(found)
-    except ProcessException as error:  # of any process: the reason of the first is in the queue
-        yield from _values(found)
-        raise RunError(f"one of {world} processes ended: {one_line(error)}") from error
+        _start(world, work, arguments, running)
+        failures: list[tuple[int, str]] = []
+        while running and (ready := wait(list(running), GRACE_SECONDS if failures else None)):
+            for receiver in [one for one in running if one in ready]:
+                kind, value = _message(receiver, running[receiver])
+                if kind == "value":
+                    yield value
+                    continue
+                running.pop(receiver).join()
+                failures += [value] if kind == "failure" else []
+        if failures:
+            raise RunError(min(failures, key=lambda one: one[0])[1])
     finally:
-        for process in started.processes:
+        for process in running.values():
             process.kill()
+            process.join()
 
 
-def _values(found: Any) -> Iterator[Any]:
-    """The values that have arrived. RunError for an error among them."""
-    while not found.empty():
-        error, value = found.get()
-        if error:
-            raise RunError(error)
-        yield value
+def _start(world: int, work: Work, arguments: tuple[Any, ...], running: dict[Connection, Any]) -> None:
+    """Start the processes and add each to ``running`` by the connection that it sends its messages through."""
+    context = multiprocessing.get_context("spawn")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for rank in range(world):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_process, args=(rank, world, port, sender, work, arguments))
+        with signals_held():
+            process.start()
+        sender.close()
+        running[receiver] = process
 
 
-def _process(place: int, world: int, port: int, work: Work, arguments: tuple[Any, ...], found: Any) -> None:
-    names = {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in names.items()})
-    load_plugins()
-    with process_group():
-        try:
-            for one in work(*arguments):
-                if rank() == 0:
-                    found.put((None, one))
-        except Exception as error:  # put before the group closes, at which the others fail as well
-            found.put((one_line(error), None))
-            raise
+def _message(receiver: Connection, process: Any) -> Message:
+    """The next message; of a process that ended without one its end.
+
+    A failure has a rank among several: 0 of a killed process, 1 of a known error, 2 of others, such as that the killed
+    one no longer answers.
+    """
+    try:
+        found: Message = receiver.recv()
+    except EOFError:
+        process.join()
+        return "failure", (0, ended(process.exitcode))
+    return found
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _process(rank: int, world: int, port: int, sender: Connection, work: Work, arguments: Any) -> None:
+    follow_parent()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with _reporting(sender):
+        load_plugins()
+        with process_group(), _reporting(sender):
+            for value in work(*arguments) or ():
+                if rank == 0:
+                    sender.send(("value", value))
+    sender.send(("done", None))
+
+
+@contextmanager
+def _reporting(sender: Connection) -> Iterator[None]:
+    """Send an error's one line and end at once: leaving the group would wait for processes that wait for this one."""
+    try:
+        yield
+    except Exception as error:
+        sender.send(("failure", (1 if in_one_line(error) else 2, one_line(error))))
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        os._exit(1)
