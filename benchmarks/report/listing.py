@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ FAMILIAR = ("MoCo v2", "MoCo v1", "SimCLR", "BYOL", "SimSiam", "supervised")  # 
 EPOCHS = "200"  # of pretraining, the usual number in such comparisons
 PAPER_GPUS = 8  # of the published detectors
 COLUMNS = ("task", "protocol", "data needed", "metrics", "published", "cost")
+SAME = "″"  # data or metrics of the row above, of the same group
 SHARES = (0.32, 0.24, 0.2, 0.24)  # of the width that task and cost leave, for the columns between them
 
 
@@ -61,7 +63,8 @@ def summary(task: Task) -> dict[str, Any]:
 def best_known(rows: pd.DataFrame, task: Task) -> dict[str, Any] | None:
     """Of the published ``rows`` the one that readers know best: its method, epochs, values and source.
 
-    One of FAMILIAR, under our protocol and of EPOCHS epochs if possible, else the first; None where there are none.
+    The method that the task is named after, else one of FAMILIAR; of EPOCHS epochs and under our protocol if possible.
+    None where there are no rows.
     """
     if rows.empty or task.published is None:
         return None
@@ -70,8 +73,10 @@ def best_known(rows: pd.DataFrame, task: Task) -> dict[str, Any] | None:
     def unfamiliar(place: int) -> tuple[Any, ...]:
         row = rows.iloc[place]
         rank = next((rank for rank, name in enumerate(FAMILIAR) if row["method"].startswith(name)), len(FAMILIAR))
+        namesake = row["method"].split()[0].lower() in task.name  # Barlow Twins of linear-sgd-barlow
         plain = row["method"] in FAMILIAR
-        return not row[headings[0]], rank, row["epochs"] != EPOCHS, not plain, bool(row["differs in"]), place
+        unlike = bool(row["differs in"])
+        return not row[headings[0]], not namesake, rank, row["epochs"] != EPOCHS, not plain, unlike, place
 
     row = rows.iloc[min(range(len(rows)), key=unfamiliar)]
     values = {heading: row[heading] for heading in headings if row[heading]}
@@ -115,7 +120,10 @@ def _legend(tasks: Sequence[Task]) -> str:
 
 
 def to_text(tasks: Sequence[Task], width: int | None = None) -> str:
-    """A table for a terminal of ``width`` characters (default this one's), every text wrapped, never cut."""
+    """A table for a terminal of ``width`` characters (default this one's), every text wrapped, never cut.
+
+    Within a group SAME stands for the data and the metrics of the row above.
+    """
     width = min(WIDEST, max(NARROWEST, width or shutil.get_terminal_size((NARROWEST, 24)).columns))
     cells = [_cells(summary(task)) for task in tasks]
     fixed = [max(len(line) for row in cells for line in [COLUMNS[0], *row[0].split("\n")]), 13]
@@ -123,15 +131,29 @@ def to_text(tasks: Sequence[Task], width: int | None = None) -> str:
     widths = [fixed[0], *(int(share * left) for share in SHARES), fixed[1]]
     rule = "  ".join("─" * one for one in widths)
     lines = [*_wrapped(COLUMNS, widths), rule]
-    for row in cells:
-        lines += [*_wrapped(row, widths), rule]
-    return "\n".join([*lines, *(textwrap.fill(line, width) for line in _legend(tasks).split("\n"))])
+    for place, row in enumerate(cells):
+        above = (
+            cells[place - 1] if place and tasks[place].group and tasks[place].group == tasks[place - 1].group else None
+        )
+        shown = [
+            SAME if above and text == above[column] and column in (2, 3) else text for column, text in enumerate(row)
+        ]
+        lines += [*_wrapped(shown, widths), rule]
+    told = (textwrap.fill(line, width, break_on_hyphens=False) for line in _legend(tasks).split("\n"))
+    return "\n".join([*lines, *told])
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Also breaks a path or a name after / : _ and -."""
+
+    def _split(self, text: str) -> list[str]:
+        return [part for part in re.split(r"(\s+)|(?<=[/:_-])(?=\w)", text) if part]
 
 
 def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     """The lines of one row of the table."""
     columns = [
-        [part for line in printable_lines(text) for part in textwrap.wrap(line, width)]
+        [part for line in printable_lines(text) for part in _Wrapper(width=width).wrap(line)]
         for text, width in zip(cells, widths, strict=True)
     ]
     return [

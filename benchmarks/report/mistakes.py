@@ -76,14 +76,19 @@ def worst(found: Predictions, count: int) -> np.ndarray:
     return wrong[np.argsort(-confidence(found)[wrong], kind="stable")][:count]
 
 
-def false_positives(found: Predictions, label: int, count: int | None = None) -> np.ndarray:
-    """Numbers of the images without class ``label`` that have it by their score, the highest first; NaN is no score."""
-    return _by_score(found, label, (found.target[:, label] == 0) & (_scores(found)[:, label] > 0), -1)[:count]
+def highest_without(found: Predictions, label: int) -> np.ndarray:
+    """Numbers of the images without class ``label``, the highest score first: the worst false positives."""
+    return _by_score(found, label, 0, -1)
 
 
-def misses(found: Predictions, label: int, count: int | None = None) -> np.ndarray:
-    """Numbers of the images with class ``label`` that do not have it by their score, the lowest first."""
-    return _by_score(found, label, (found.target[:, label] == 1) & (_scores(found)[:, label] <= 0), 1)[:count]
+def lowest_with(found: Predictions, label: int) -> np.ndarray:
+    """Numbers of the images with class ``label``, the lowest score first: the worst misses."""
+    return _by_score(found, label, 1, 1)
+
+
+def wrong(found: Predictions, label: int) -> np.ndarray:
+    """(N,) booleans: the class is predicted and absent, or present and not predicted; ignored images are not wrong."""
+    return (found.target[:, label] >= 0) & ~found.correct[:, label]
 
 
 def is_scored(found: Predictions, label: int) -> bool:
@@ -97,8 +102,8 @@ def _scores(found: Predictions) -> np.ndarray:
     return found.scores
 
 
-def _by_score(found: Predictions, label: int, mask: np.ndarray, sign: int) -> np.ndarray:
-    rows = np.flatnonzero(mask)
+def _by_score(found: Predictions, label: int, target: int, sign: int) -> np.ndarray:
+    rows = np.flatnonzero(found.target[:, label] == target)
     return rows[np.argsort(sign * _scores(found)[rows, label], kind="stable")]
 
 

@@ -245,34 +245,35 @@ def _neighbours(tested: Tested, found: Neighbours, place: int) -> Image.Image:
 
 
 def several_labels(tested: Tested) -> list[Image.Image]:
-    """For each class its worst false positives and its worst misses."""
+    """For each class the images without it that have the highest scores, and those with it that have the lowest."""
     wrong = {
-        label: (mistakes.false_positives(tested.found, label), mistakes.misses(tested.found, label))
+        label: mistakes.wrong(tested.found, label)
         for label in range(len(tested.classes))
         if mistakes.is_scored(tested.found, label)
     }
-    order = sorted(wrong, key=lambda label: (-sum(map(len, wrong[label])), label))[:CLASSES]
+    order = sorted(wrong, key=lambda label: (-wrong[label].sum(), label))[:CLASSES]
     shown = f"{len(order)} of {len(tested.classes):,} classes" if len(order) < len(tested.classes) else "all classes"
     told = f"{len(tested.images):,} test images; {shown}, those with most mistakes first"
-    drawn = [heading(f"{told}; the number is the score, a positive one predicts the class", 15)]
+    drawn = [heading(f"{told}; the number is the score, a positive one predicts the class; red: a mistake", 15)]
     for label in order:
-        name, target = fitting(tested.classes[label], 16, BLOCK * 0.4), tested.found.target[:, label]
-        false, missed = wrong[label]
-        titles = (
-            f"{name}: {len(false):,} of {int((target == 0).sum()):,} images without it predicted",
-            f"{name}: {len(missed):,} of {int((target == 1).sum()):,} images with it missed",
-        )
-        drawn += padded(
-            [_scored_row(tested, label, title, some) for title, some in zip(titles, (false, missed), strict=True)]
-        )
+        name, blocks = fitting(tested.classes[label], 16, BLOCK * 0.4), []
+        for rows_of, words, mistake in (
+            (mistakes.highest_without, "absent, the highest scores", "predicted"),
+            (mistakes.lowest_with, "present, the lowest scores", "missed"),
+        ):
+            found = rows_of(tested.found, label)
+            title = f"{name} {words} ({wrong[label][found].sum():,} of {len(found):,} {mistake})"
+            blocks.append(block(title, [(0, band) for band in _scored_row(tested, label, found, wrong[label])]))
+        drawn += padded(blocks)
     return drawn
 
 
-def _scored_row(tested: Tested, label: int, title: str, wrong: np.ndarray) -> Image.Image:
+def _scored_row(tested: Tested, label: int, some: np.ndarray, wrong: np.ndarray) -> list[Image.Image]:
+    """At most one band: as many of the images ``some`` as fit it, their scores below."""
     assert tested.found.scores is not None
-    across = (BLOCK + BETWEEN) // (TILE + BETWEEN)
-    panels = [
-        lettered(tile(tested.images[row], TILE), [(f"{tested.found.scores[row, label]:+.2f}", GREY)])
-        for row in wrong[:across].tolist()
-    ]
-    return block(title, [(0, band) for band in rows(panels, across, BETWEEN)])
+    across, panels = (BLOCK + BETWEEN) // (TILE + BETWEEN), []
+    for row in some[:across].tolist():
+        colour = RED if wrong[row] else None
+        score = f"{tested.found.scores[row, label]:+.2f}"
+        panels.append(lettered(tile(tested.images[row], TILE, colour), [(score, colour or GREY)]))
+    return rows(panels, across, BETWEEN)

@@ -50,16 +50,20 @@ def test_worst_are_the_most_confident_mistakes():
     assert mistakes.worst(right, 20).tolist() == [] == mistakes.confused(right, 20)
 
 
-def test_false_positives_and_misses_leave_out_what_does_not_count():
+def test_worst_of_several_labels_leave_out_what_does_not_count():
     target = np.array([[1], [0], [-1], [1], [0], [0], [-1], [1]])
     scores = np.array([[-0.1], [0.2], [9.0], [-3.0], [5.0], [-1.0], [-9.0], [0.5]])
-    nothing = np.full((8, 1), np.nan)  # a class that could not be fitted
-    found = Predictions(target=np.hstack([target, target]), scores=np.hstack([scores, nothing]))
-    assert mistakes.is_scored(found, 0) and not mistakes.is_scored(found, 1)
-    assert not mistakes.is_scored(Predictions(target=target, scores=np.zeros((8, 1))), 0)
-    assert mistakes.false_positives(found, 1).size == mistakes.misses(found, 1).size == 0
-    assert mistakes.false_positives(found, 0).tolist() == [4, 1]
-    assert mistakes.misses(found, 0).tolist() == [3, 0] and mistakes.misses(found, 0, 1).tolist() == [3]
+    found = Predictions(target=target, scores=scores)
+    assert mistakes.highest_without(found, 0).tolist() == [4, 1, 5]
+    assert mistakes.lowest_with(found, 0).tolist() == [3, 0, 7]
+    assert np.flatnonzero(mistakes.wrong(found, 0)).tolist() == [0, 1, 3, 4]
+
+
+def test_a_class_that_was_not_fitted_has_no_scores():
+    target = np.array([[1], [0], [1]])
+    for column, scored in (([0.1, 0.1, 0.2], True), ([0, 0, 0], False), ([0.1, np.nan, 0.2], False)):
+        found = Predictions(target=target, scores=np.array(column)[:, None])
+        assert mistakes.is_scored(found, 0) is scored
 
 
 def test_nearest_against_a_double_loop(monkeypatch):
