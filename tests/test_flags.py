@@ -17,7 +17,7 @@ FLAGS = {
     "benchmarks prepare emoji": "profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
     "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
-    "benchmarks prepare imagenet": "drop-unreadable name seed val-fraction",
+    "benchmarks prepare imagenet": "drop-unreadable labels-10percent labels-1percent name seed val-fraction",
     "benchmarks prepare torchvision": "download name",
     "transfer convert": "channel-order drop family network output pixel-mean pixel-std prefix stride-in-1x1",
     "transfer verify": "detector",

@@ -115,7 +115,7 @@ def pixels(samples: Samples, flips: np.ndarray, expected: PixelInput, device: to
 
 def finetune(context: Context, style: Style, settings: Settings) -> Result:
     """Train, over several GPUs if there are several, and report as the style does. InputError for a broken image."""
-    world = min(context.num_gpus, style.replicas) if torch.cuda.is_available() else 1
+    world = processes(context, style)
     for _ in launch(world, train, (context, style, settings)):
         pass  # it yields nothing
     history = History()
@@ -124,6 +124,11 @@ def finetune(context: Context, style: Style, settings: Settings) -> Result:
     for path in saves(context.folder):
         path.unlink()
     return result
+
+
+def processes(context: Context, style: Style) -> int:
+    """One per GPU, as far as there is a replica for each; one on the CPU."""
+    return max(1, min(context.num_gpus, style.replicas)) if torch.cuda.is_available() else 1
 
 
 def train(context: Context, style: Style, settings: Settings) -> None:

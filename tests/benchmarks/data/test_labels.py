@@ -93,3 +93,13 @@ def test_a_stored_list_that_was_edited_is_refused(source, capsys, tmp_path):
     with pytest.raises(InputError, match=r"1percent.txt is not the list that was prepared"):
         labels.stored_list(root, 1)
     assert json.loads((root.path / "data.json").read_text())["imagenet"]["labels"]["1"]["images"] == 2
+
+
+@pytest.mark.parametrize("broken", [[1], {"1": 3}, {"1": {}}, {"1": {"digest": 4}}, "text", None])
+def test_a_record_whose_lists_are_none_is_refused_in_one_line(source, capsys, broken):
+    root, _ = prepared(source, capsys)
+    stored = json.loads((root.path / "data.json").read_text())
+    stored["imagenet"]["labels"] = broken
+    (root.path / "data.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"data\.json cannot be read"):
+        DataRoot.load(root.path)
