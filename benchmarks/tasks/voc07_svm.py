@@ -122,7 +122,7 @@ TASK = Task(
     cost=Cost(
         gpu_hours=0.15,
         disk_gb=1.3,
-        how="2 x 9,963 images at 1,000 images/s, and at most 16 s of fits per class and layer (perf svm); "
-        "VOC2007 0.9 GB, features 0.4",
+        how="2 x 9,963 images at 1,000 images/s and a minute of fits, not measured on a GPU (20 to 70 s per class "
+        "and layer on one CPU core, perf svm); VOC2007 0.9 GB, features 0.4",
     ),
 )

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
+from benchmarks.report.published import published_settings
 from benchmarks.tasks import TASKS, Setup
 from benchmarks.tasks.compute import svm_runs
 from benchmarks.tasks.compute.multilabel import average_precision, labelled, usable
 from benchmarks.tasks.compute.svm_runs import LowShotRuns, draw
-from benchmarks.tasks.voc07_low_shot import SHOTS, SHOWN, key, notes
+from benchmarks.tasks.voc07_low_shot import DRAWS, SHOTS, SHOWN, factor_of, key, notes
 from benchmarks.tasks.voc07_svm import SvmConfig
 from tests.benchmarks.tasks import test_voc07_svm
 from tests.benchmarks.tasks.test_voc07_svm import executed, small_root
@@ -17,30 +18,42 @@ TASK = TASKS["voc07-low-shot"]
 results = test_voc07_svm.results
 
 
-def test_its_settings_are_vissls():
+IN_WORDS = {
+    "layers": "res5: AvgPool2d kernel 6 stride 1 padding 0 -> 8192",
+    "input": "Resize([224, 224]) square directly (no 256 step, unlike svm.vissl)",
+    "sampling": "Draws are independent between classes, k values and draws",
+    "negatives_per_class": "19 * k drawn from all images without the class",
+    "seed": "none in the sampling code",
+    "training_images": "per class only the entries != -1",
+    "normalisation": "f / (||f||_2 + 1e-5) per image",
+    "classifier": "sklearn.svm.LinearSVC, l2, squared_hinge, dual, tol 1e-4, max_iter 2000, class_weight {1: 2, -1: 1}",
+    "test_split": "ignore label (-1) dropped per class",
+    "ap": "area under the interpolated precision-recall curve, all points",
+    "metric": "mean over 20 classes at one cost shared by all classes",
+    "cost_selection": "per k: the cost whose TEST mAP averaged over the 5 draws is highest",
+    "aggregate": "over the 5 draws at that cost",
+}
+
+
+def test_its_settings_are_the_published_ones_key_by_key():
+    published = published_settings()["lowshot"]["vissl"]
     found = TASK.settings(Setup(profile="paper")).values
-    published = {
-        "shots": (1, 2, 4, 8, 16, 32, 64, 96),
-        "costs": (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0),
-        "class_weight_positive": 2,
-        "class_weight_negative": 1,
-        "normalise_eps": 1e-5,
-        "layer": "res5-2x2",
-        "resize": 224,
-        "crop": 224,
-        "squash": True,
-        "squash_to_crop": False,
-    }
-    assert found.items() >= published.items() and "folds" not in found
+    assert (published["shots"], published["costs"]) == (list(found["shots"]), list(found["costs"]))
+    assert published["draws"] == DRAWS and published["cross_validation"] is False and "folds" not in found
+    assert published["negatives_factor"] == factor_of(20) and found["negatives_per_shot"] == "classes - 1"
+    for name, word in IN_WORDS.items():
+        assert word in published[name] or any(word in one for one in published[name]), name
+    compared = {"shots", "costs", "draws", "cross_validation", "negatives_factor"}
+    assert published.keys() == compared | IN_WORDS.keys() | {"source", "expected"}
+    view = {"resize": 224, "crop": 224, "squash": True, "squash_to_crop": False, "layer": "res5-2x2"}
+    weights = {"class_weight_positive": 2, "class_weight_negative": 1, "normalise_eps": 1e-5}
+    assert found.items() >= (view | weights | {"cost_selection": "test", "ignored": "dropped"}).items()
+
+
+def test_its_columns():
+    shown = [metric.key for metric in TASK.metrics if metric.shown]
     assert (
-        [metric.key for metric in TASK.metrics if metric.shown]
-        == [key(shots) for shots in SHOWN]
-        == [
-            "1-shot/mAP",
-            "4-shot/mAP",
-            "16-shot/mAP",
-            "96-shot/mAP",
-        ]
+        shown == [f"{shots}-shot/mAP" for shots in SHOWN] == ["1-shot/mAP", "4-shot/mAP", "16-shot/mAP", "96-shot/mAP"]
     )
     assert not TASK.deterministic and len(TASK.metrics) == len(SHOTS) == 8
 
