@@ -39,7 +39,7 @@ from benchmarks.tasks.compute.replicas import (
 )
 from benchmarks.tasks.finetune import Style
 from pretrain.augment.crops import Crop
-from pretrain.common.errors import InputError
+from pretrain.common.errors import InputError, RunError
 from pretrain.common.pixels import PixelInput
 from pretrain.data import ImageList
 from pretrain.loader import CropDataset, Samples, load_batches
@@ -163,7 +163,12 @@ class Trainer:
 
     def run(self) -> None:
         """From the newest save to the last step."""
-        start = load_state(self.context.folder, self.parts)
+        try:
+            start = load_state(self.context.folder, self.parts)
+        except RunError:
+            raise RunError(
+                f"{self.context.folder} has saves of another version: give --rerun always to start anew"
+            ) from None
         self.history.begin(start if 0 < start < self.total else None)
         bar = tqdm(total=self.total, initial=start, desc=self.context.spec.task, mininterval=5, disable=rank() > 0)
         save_at = time.monotonic() + FIRST_SAVE_SECONDS

@@ -320,6 +320,12 @@ def test_a_loss_that_is_no_number_ends_the_run(context):
         finetune(context, style, fp32(style))
 
 
+def test_saves_that_do_not_fit_name_the_flag_that_starts_anew(context):
+    torch.save({"step": 1, "network": {}, "optimizer": {}, "history": {}}, context.folder / "state-000000001.pt")
+    with pytest.raises(RunError, match=r"has saves of another version: give --rerun always to start anew"):
+        train(context, STYLE, fp32())
+
+
 def result(top1, top5, number):
     return Classified(top1=top1, top5=top5, predicted=torch.full((3,), number), confidence=torch.ones(3))
 
