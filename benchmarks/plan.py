@@ -12,7 +12,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Saved, lost_record
-from benchmarks.tasks import TASKS, Setup, by_group
+from benchmarks.tasks import TASKS, Setup, Task, by_group
 from pretrain.common.errors import InputError
 from pretrain.common.provenance import utc_now
 
@@ -26,6 +26,25 @@ class Column:
     task: str
     root: DataRoot
     seeds: tuple[int, ...]
+
+
+def spec_of(
+    task: Task, resolved: tuple[str, str], root: DataRoot, checkpoint: EvaluatedCheckpoint, profile: str, seed: int
+) -> RunSpec:
+    """The identity of a run of ``task`` whose settings are ``resolved``: digest and precision."""
+    digest, precision = resolved
+    return RunSpec(
+        task=task.name,
+        task_version=task.version,
+        protocol_digest=digest,
+        precision=precision,
+        data_name=root.name,
+        data_fingerprint=task.data_fingerprint(root),
+        checkpoint_sha256=checkpoint.sha256,
+        input=checkpoint.input,
+        seed=seed,
+        profile=profile,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,21 +81,8 @@ class Plan:
 
     def _spec(self, checkpoint: EvaluatedCheckpoint, column: Column, seed: int) -> RunSpec:
         task = TASKS[column.task]
-        protocol_digest, precision = self.resolved[column.task]
-        return RunSpec(
-            task=task.name,
-            task_version=task.version,
-            protocol_digest=protocol_digest,
-            precision=precision,
-            data_name=column.root.name,
-            data_fingerprint=task.data_fingerprint(column.root),
-            checkpoint_sha256=checkpoint.sha256,
-            input=checkpoint.input,
-            seed=seed,
-            profile=self.profile,
-            overrides=self.opts if task.detects else (),
-            num_gpus=self.num_gpus if task.detects else None,
-        )
+        spec = spec_of(task, self.resolved[column.task], column.root, checkpoint, self.profile, seed)
+        return dataclasses.replace(spec, overrides=self.opts, num_gpus=self.num_gpus) if task.detects else spec
 
     def jobs_per_row(self) -> int:
         """How many jobs a row without any finished run has."""

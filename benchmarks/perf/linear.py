@@ -24,9 +24,10 @@ import torchvision
 from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
 from benchmarks.perf.timing import processor
+from benchmarks.plan import spec_of
 from benchmarks.profiles import ProfileName
-from benchmarks.records import ResultsStore, RunSpec
-from benchmarks.run import Context
+from benchmarks.records import ResultsStore
+from benchmarks.run import Context, resolve_tasks
 from benchmarks.tasks import TASKS, Setup, linear_sgd
 from benchmarks.tasks.base import Result
 from benchmarks.tasks.linear_sgd import STYLES, VIEWS
@@ -151,19 +152,8 @@ def _checkpoint(path: Path | None, folder: Path) -> EvaluatedCheckpoint:
 
 
 def _context(arguments: Arguments, root: DataRoot, checkpoint: EvaluatedCheckpoint, task: str) -> Context:
-    settings = TASKS[task].settings(Setup(profile=arguments.profile))
-    spec = RunSpec(
-        task=task,
-        task_version=TASKS[task].version,
-        protocol_digest=settings.digest,
-        precision=settings.precision,
-        data_name=root.name,
-        data_fingerprint=TASKS[task].data_fingerprint(root),
-        checkpoint_sha256=checkpoint.sha256,
-        input=checkpoint.input,
-        seed=0,
-        profile=arguments.profile,
-    )
+    resolved = resolve_tasks([task], Setup(profile=arguments.profile))[task]
+    spec = spec_of(TASKS[task], resolved, root, checkpoint, arguments.profile, 0)
     folder = Path(tempfile.mkdtemp(dir=ResultsStore().root.parent))
     return Context(
         spec=spec, root=root, checkpoint=checkpoint, folder=folder, num_gpus=0, loader_workers=arguments.workers

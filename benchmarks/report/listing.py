@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.profiles import PROFILES
-from benchmarks.report.published import published
+from benchmarks.report.published import published, published_settings
 from benchmarks.report.text import for_markdown
 from benchmarks.tasks import TASKS, Setup, Task
 from pretrain.common.errors import printable
@@ -34,9 +34,13 @@ KINDS = {"frozen": "frozen features", "finetune": "fine-tuning", "detection": "d
 FAMILIAR = ("MoCo v2", "MoCo v1", "SimCLR", "BYOL", "SimSiam", "supervised")  # methods that most papers compare with
 EPOCHS = "200"  # of pretraining, the usual number in such comparisons
 PAPER_GPUS = 8  # of the published detectors
-COLUMNS = ("task", "protocol", "data needed", "metrics", "published", "cost")
-SAME = "″"  # data or metrics of the row above, of the same group
-SHARES = (0.32, 0.24, 0.2, 0.24)  # of the width that task and cost leave, for the columns between them
+COLUMNS = ("task", "metrics", "published", "cost", "protocol", "data needed")
+INDENT = "    "
+NOTE = (
+    "Cost: an estimate for one checkpoint under the published protocol, not a measurement; GB: the run's files beside "
+    "the data. Tasks on frozen features share their extraction, a group of linear heads its pass. `list TASK` says how "
+    "it is estimated, and has the settings and every published row."
+)
 
 
 def summary(task: Task) -> dict[str, Any]:
@@ -100,47 +104,34 @@ def _cells(about: Mapping[str, Any]) -> list[str]:
     hidden = len(about["metrics"]) - len(shown)
     metrics = ", ".join(shown) + (f" (+{hidden} in the CSV)" if hidden else "")
     unknown = about["gpu_hours"] is None
-    cost = "not estimated" if unknown else f"{about['gpu_hours']:,g} GPU h\n{about['disk_gb']:,g} GB"
-    name = about["name"] + (f"\n({about['group']})" if about["group"] else "")
-    return [name, about["protocol"], about["data"], metrics, counterpart(about["published"]), cost]
-
-
-def _legend(tasks: Sequence[Task]) -> str:
-    groups: dict[str, list[str]] = {}
-    for task in tasks:
-        if task.group:
-            groups.setdefault(task.group, []).append(task.name)
-    lines = [
-        "Cost: an estimate for one checkpoint under the published protocol, not a measurement; GB: the run's files "
-        "beside the data. Tasks on frozen features share their extraction. `list TASK` says how it is estimated, and "
-        "has the settings and every published row.",
-        *(f"Group {name}: --task {name} runs {', '.join(members)}." for name, members in groups.items()),
-    ]
-    return "\n".join(lines)
+    cost = "not estimated" if unknown else f"{about['gpu_hours']:,g} GPU h, {about['disk_gb']:,g} GB"
+    return [about["name"], metrics, counterpart(about["published"]), cost, about["protocol"], about["data"]]
 
 
 def to_text(tasks: Sequence[Task], width: int | None = None) -> str:
-    """A table for a terminal of ``width`` characters (default this one's), every text wrapped, never cut.
+    """A paragraph per task for a terminal of ``width`` characters (default this one's), wrapped, never cut.
 
-    Within a group SAME stands for the data and the metrics of the row above.
+    The first line has name, metrics, published counterpart and cost, the next ones the protocol and the data, which
+    are left out where the task above, of the same group, has the same.
     """
     width = min(WIDEST, max(NARROWEST, width or shutil.get_terminal_size((NARROWEST, 24)).columns))
-    cells = [_cells(summary(task)) for task in tasks]
-    fixed = [max(len(line) for row in cells for line in [COLUMNS[0], *row[0].split("\n")]), 13]
-    left = width - sum(fixed) - 2 * (len(COLUMNS) - 1)
-    widths = [fixed[0], *(int(share * left) for share in SHARES), fixed[1]]
-    rule = "  ".join("─" * one for one in widths)
-    lines = [*_wrapped(COLUMNS, widths), rule]
-    for place, row in enumerate(cells):
-        above = (
-            cells[place - 1] if place and tasks[place].group and tasks[place].group == tasks[place - 1].group else None
-        )
-        shown = [
-            SAME if above and text == above[column] and column in (2, 3) else text for column, text in enumerate(row)
-        ]
-        lines += [*_wrapped(shown, widths), rule]
-    told = (textwrap.fill(line, width, break_on_hyphens=False) for line in _legend(tasks).split("\n"))
-    return "\n".join([*lines, *told])
+    rows = [_cells(summary(task)) for task in tasks]
+    first, last = (max(len(row[column]) for row in [[*COLUMNS], *rows]) for column in (0, 3))
+    left = width - first - last - 6
+    widths = [first, left // 2, left - left // 2, last]
+    lines = [*_wrapped(COLUMNS[:4], widths), "  ".join("─" * one for one in widths)]
+    above: tuple[str, str] | None = None  # group and data of the task before
+    for task, row in zip(tasks, rows, strict=True):
+        if task.group and (above is None or above[0] != task.group):
+            count = sum(one.group == task.group for one in tasks)
+            lines.append(f"{task.group}: --task {task.group} runs its {count} task{'s' * (count != 1)}")
+        same = bool(task.group) and above == (task.group, row[5])
+        lines += _wrapped([row[0], row[1].split(" (+")[0], *row[2:4]], widths)
+        for text in (row[4], *([] if same else [f"data: {row[5]}"])):
+            lines += [INDENT + line for line in _Wrapper(width=width - len(INDENT)).wrap(printable(text))]
+        above = (task.group, row[5])
+    told = (textwrap.fill(line, width, break_on_hyphens=False) for line in NOTE.split("\n"))
+    return "\n".join([*lines, "", *told])
 
 
 class _Wrapper(textwrap.TextWrapper):
@@ -171,7 +162,7 @@ def to_markdown(tasks: Sequence[Task]) -> str:
     """The same table in Markdown."""
     rows = [[for_markdown(", ".join(printable_lines(text))) for text in _cells(summary(task))] for task in tasks]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).to_markdown(index=False, disable_numparse=True)
-    return f"{table}\n\n" + "\n\n".join(for_markdown(line) for line in _legend(tasks).split("\n"))
+    return f"{table}\n\n{for_markdown(NOTE)}"
 
 
 def to_json(tasks: Sequence[Task], *, detailed: bool = False) -> str:
@@ -221,7 +212,18 @@ def details(task: Task) -> str:
     rows = published(task)
     lines += [f"## Published counterpart: {len(rows) or 'no'} row{'s' * (len(rows) != 1)}"]
     lines += ["", rows.to_markdown(index=False, disable_numparse=True)] if len(rows) else []
+    lines += ["", *_published_settings(task)] if task.settings_table else []
     return "\n".join(lines)
+
+
+def _published_settings(task: Task) -> list[str]:
+    """Where the published settings were read, and what the source says of the number, its spread and the cost."""
+    found: Any = published_settings()
+    for name in task.settings_table.split("."):
+        found = found[name]
+    about = {key: found[key] for key in ("source", "expected", "cost") if found.get(key)}
+    title = f"## Published settings: [{task.settings_table}] of results/reference/protocols.toml"
+    return [title, "", *(f"- {key}: {for_markdown(text)}" for key, text in about.items())]
 
 
 def _metric(metric: Mapping[str, Any]) -> str:

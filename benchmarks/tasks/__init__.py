@@ -31,7 +31,10 @@ __all__ = [
 
 TASKS: dict[str, Task] = {}
 """By name, in the order of a table's columns."""
-_FIRST = ("linear", "low-shot", "knn")
+_FIRST = (  # names and groups; others follow
+    *("linear", "linear-sgd", "linear-cached", "low-shot", "knn", "knn-dino", "knn-mmselfsup"),
+    *("voc07-svm", "voc07-low-shot", "many-shot", "many-shot-voc07", "few-shot", "semi", "finetune"),
+)
 
 
 def register(task: Task) -> Task:
@@ -66,7 +69,8 @@ def _own() -> list[Task]:
     tasks: list[Task] = []
     for one in modules:
         tasks += getattr(one, "TASKS", None) or ([one.TASK] if hasattr(one, "TASK") else [])
-    tasks.sort(key=lambda task: _FIRST.index(task.name) if task.name in _FIRST else len(_FIRST))
+    places = {name: place for place, name in enumerate(_FIRST)}
+    tasks.sort(key=lambda task: places.get(task.group or task.name, len(places)))
     detectors = [detection_task(PROTOCOLS / f"{name}.yaml") for name in protocol_names()]
     return [*tasks, *sorted(detectors, key=lambda one: (one.layout != "voc", one.name))]
 

@@ -143,6 +143,7 @@ TASK = Task(
     run=run,
     check=check,
     data="the sets of many-shot; EuroSAT, CropDiseases, ISIC, ChestX or any other five classes as an ImageFolder",
+    settings_table="fewshot",
     cost=Cost(
         gpu_hours=0.05, disk_gb=0.9, how="a guess: features of 101,000 images (Food101, the largest), then seconds"
     ),

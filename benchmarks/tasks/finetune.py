@@ -218,6 +218,7 @@ def _task(name: str, style: Style) -> Task:
         fingerprint=of_task if semi else None,  # type: ignore[arg-type]  # a partial of one argument
         every_gpu=True,
         data=f"{_DATA}; google-research/simclr:imagenet_subsets/{style.percent}percent.txt" if semi else _DATA,
+        settings_table=f"semi.{source}_{style.percent}" if semi else f"finetune.{source}",
         cost=Cost(gpu_hours=_COSTS[style.percent], disk_gb=0.4, how=_HOW),
     )
 

@@ -115,7 +115,9 @@ def _result(votes: dict[str, Voted], primary: str, y: np.ndarray, resolved: Sett
     )
 
 
-def _several(name: str, title: str, interpolation: Interpolation, reference: str, how: str) -> Task:
+def _several(
+    name: str, title: str, interpolation: Interpolation, reference: str, how: str, published: Published | None = None
+) -> Task:
     order = sorted(NEIGHBOURS, key=lambda k: (k != PRIMARY, k))
     return Task(
         name=name,
@@ -129,7 +131,9 @@ def _several(name: str, title: str, interpolation: Interpolation, reference: str
         settings=functools.partial(several_settings, interpolation),
         run=functools.partial(several_run, interpolation),
         data=IMAGENET,
+        settings_table=name.replace("-", "."),
         cost=Cost(gpu_hours=0.5, disk_gb=10.9, how=how),
+        published=published,
     )
 
 
@@ -148,6 +152,7 @@ TASKS = (
         run=run,
         published=Published(detector="", schedule="k=200 t=0.1", headings={"kNN top-1": ("imagenet_knn", "top1")}),
         data=IMAGENET,
+        settings_table="knn.lightly",
         cost=Cost(gpu_hours=0.5, disk_gb=10.9, how=f"{COST}, shared with linear"),
     ),
     _several(
@@ -156,6 +161,7 @@ TASKS = (
         "bicubic",
         "cosine, T 0.07, bicubic resize: facebookresearch/dino:eval_knn.py (67.5 for DINO's own ResNet-50, its README)",
         COST,
+        Published(detector="", schedule="", headings={"kNN DINO k=20 top-1": ("imagenet_knn", "top1")}),
     ),
     _several(
         "knn-mmselfsup",

@@ -127,7 +127,7 @@ STYLES: dict[str, tuple[LinearStyle, str, str | None]] = {
     "mmselfsup-lars": (
         LinearStyle(epochs=90, batch=4096, learning_rates=(1.6,), optimiser="lars", reported="last"),
         "open-mmlab/mmselfsup:configs/benchmarks/classification/imagenet/resnet50_linear-8xb512-coslr-90e_in1k.py",
-        "mmselfsup",
+        None,  # the model zoo does not say which of its numbers are LARS's
     ),
     "grid": (
         LinearStyle(learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), reported="last"),
@@ -200,7 +200,7 @@ def _task(name: str, views: int | None) -> Task:
         together=together,
         group=f"linear-{kind}",
         every_gpu=True,
-        settings_table=f"linear.{name.replace('-', '_')}" if schedule else "",
+        settings_table=f"linear.{name.replace('-', '_')}" if name != "grid" else "",
         data="ImageNet-1k: 1.28 million training images, 50,000 test images",
         cost=Cost(
             gpu_hours=round(passes * IMAGENET_IMAGES / IMAGES_PER_SECOND / 3600, 1),

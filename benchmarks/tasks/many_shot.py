@@ -121,10 +121,9 @@ def run_voc(context: Context) -> Result:
 
 def check_voc(root: DataRoot, profile: str) -> None:
     """InputError if no class is on some but not all training images and on a test image: no fit could be tested."""
-    from benchmarks.tasks.compute.many_shot_voc import read_parts
+    from benchmarks.tasks.compute.multilabel import PRESENT, labelled
 
-    parts = read_parts(root)
-    train, test = parts["train"].y, parts["test"].y
+    train, test = (labelled(root, split).labels == PRESENT for split in ("train", "test"))
     if not (train.any(0) & ~train.all(0) & test.any(0)).any():
         raise InputError(
             f"data set {root.name} has no class that is on some training images, not on all of them, and on a test "
@@ -154,6 +153,7 @@ TASKS = (
         settings=settings,
         run=run,
         data=CLASSIFICATION,
+        settings_table="manyshot.settings",
         cost=Cost(
             gpu_hours=0.5,
             disk_gb=0.9,
@@ -175,6 +175,7 @@ TASKS = (
         run=run_voc,
         check=check_voc,
         data="PASCAL VOC2007 by `prepare voc` or `prepare torchvision VOC2007`; any VOC root",
+        settings_table="manyshot.voc2007",
         cost=Cost(
             gpu_hours=0.1,
             disk_gb=0.1,

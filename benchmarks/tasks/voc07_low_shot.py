@@ -119,6 +119,7 @@ TASK = Task(
     run=run,
     check=check,
     data="PASCAL VOC2007 trainval and test; five seeds are the published number of draws",
+    settings_table="lowshot.vissl",
     cost=Cost(
         gpu_hours=0.05,
         disk_gb=1.2,

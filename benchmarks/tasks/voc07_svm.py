@@ -119,6 +119,7 @@ TASK = Task(
     published=Published(detector="linear SVM", schedule="", headings={"VOC07 SVM mAP": ("voc07_cls", "mAP")}),
     check=check,
     data="PASCAL VOC2007 trainval and test",
+    settings_table="svm.vissl",
     cost=Cost(
         gpu_hours=0.15,
         disk_gb=1.3,

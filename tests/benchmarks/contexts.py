@@ -10,8 +10,8 @@ from torchvision.models import resnet18
 from benchmarks import run
 from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
-from benchmarks.records import ResultsStore, RunSpec
-from benchmarks.tasks import TASKS, Setup
+from benchmarks.records import ResultsStore
+from tests.benchmarks.tasks.small import spec_of
 from transfer.checkpoints.store import import_checkpoint
 
 
@@ -42,18 +42,6 @@ def tiny_checkpoint(folder, seed=0):
 
 def context_of(root, checkpoint, task, *, seed=0, profile="smoke", processes=0):
     """What a job hands to ``task``; its folder is the run's own."""
-    settings = TASKS[task].settings(Setup(profile=profile))
-    spec = RunSpec(
-        task=task,
-        task_version=TASKS[task].version,
-        protocol_digest=settings.digest,
-        precision=settings.precision,
-        data_name=root.name,
-        data_fingerprint=TASKS[task].data_fingerprint(root),
-        checkpoint_sha256=checkpoint.sha256,
-        input=checkpoint.input,
-        seed=seed,
-        profile=profile,
-    )
+    spec = spec_of(root, checkpoint, task, seed, profile)
     folder = ResultsStore().working_folder(spec)
     return run.Context(spec=spec, root=root, checkpoint=checkpoint, folder=folder, num_gpus=processes, loader_workers=0)

@@ -1,7 +1,7 @@
 """VOC2007's images with several labels each, as ssl-transfer classifies them (datasets/voc2007.py).
 
 An image counts for a class that it has an object of which is not difficult: difficult ones are negatives, in train, val
-and test. Where the root also has VOC2012, only the images of the test split's folder are trained on.
+and test. Where the root also has VOC2012, VOC2007 alone is used.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 
 from benchmarks.data.root import DataRoot
 from benchmarks.data.voc_sets import list_of, view_id
-from benchmarks.data.vocxml import read_xml
 from benchmarks.tasks.compute.features import Features, FeatureView, features_of
 from benchmarks.tasks.compute.many_shot import held_out_at_random
+from benchmarks.tasks.compute.multilabel import PRESENT, labelled
 from benchmarks.tasks.many_shot import ManyShotConfig
-from pretrain.common.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The images of a split: their files, their ids, ``y`` N×C of 0 and 1; ``name`` of their features."""
+    """The images of a split, as multilabel.py reads them: files, ids, ``y`` N×C of 0 and 1; ``name`` of the split."""
 
     name: str
     ids: tuple[str, ...]
@@ -36,34 +35,19 @@ class Part:
     def features(self, context: Context, view: FeatureView) -> Features:
         """Extracted if absent."""
         spec, data = context.spec, context.root.section("voc")["fingerprint"]
-        x = features_of(context.backbone(), self.files, data, self.name, spec.profile, context.loader_workers, view)
+        part = f"labelled-{self.name}"
+        x = features_of(context.backbone(), self.files, data, part, spec.profile, context.loader_workers, view)
         return Features(x, self.y, self.y.shape[1])
 
 
 def read_parts(root: DataRoot) -> dict[str, Part]:
     """The parts "train" and "test" of a root's VOC layout. InputError for a list or an annotation that is gone."""
-    section = root.section("voc")
-    test = section["test"]
-    own = [one for one in section["train"] if one[0] in {folder for folder, _ in test}]
-    return {"train": _part(root, "train", own or section["train"]), "test": _part(root, "test", test)}
-
-
-def _part(root: DataRoot, split: str, lists: list[list[str]]) -> Part:
-    number = {name: place for place, name in enumerate(root.section("voc")["classes"])}
-    ids, files, labels = [], [], []
-    for folder, name in lists:
-        base = root.folder("voc") / folder
-        try:
-            listed = list_of(base, name).read_text(encoding="utf-8").split()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{list_of(base, name)} cannot be read ({error}): prepare the data again") from None
-        for one in listed:
-            shown = {item.name for item in read_xml(base / "Annotations" / f"{one}.xml").objects if not item.difficult}
-            labels.append([int(kind in shown) for kind in number])
-            files.append(base / "JPEGImages" / f"{one}.jpg")
-        ids += listed
-    about = "-".join(["labels", split, *(f"{folder}-{name}" for folder, name in lists)])
-    return Part(name=about, ids=tuple(ids), files=tuple(files), y=np.array(labels, dtype=np.int64))
+    found = {}
+    for split in ("train", "test"):
+        images = labelled(root, split)
+        y = (images.labels == PRESENT).astype(np.int64)
+        found[split] = Part(name=split, ids=tuple(one.stem for one in images.images), files=images.images, y=y)
+    return found
 
 
 def val_rows(root: DataRoot, train: Part, config: ManyShotConfig) -> tuple[np.ndarray, str]:

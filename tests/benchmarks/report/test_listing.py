@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,43 +33,32 @@ def own(name, **changes):
     return Task(name=name, **values | changes)
 
 
-def columns_of(text):
-    """The texts of each row, without spaces: cut at the places of the rule and put together again."""
-    lines = text.splitlines()
-    rule = lines[next(place for place, line in enumerate(lines) if line.startswith("─"))]
-    starts = [0, *(place + 2 for place in range(len(rule)) if rule[place : place + 2] == "  ")]
-    rows, row = [], [""] * len(starts)
-    for line in lines[: len(lines) - lines[::-1].index(rule)]:
-        if line == rule:
-            rows.append(row)
-            row = [""] * len(starts)
-            continue
-        parts = [line[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
-        row = [whole + "".join(part.split()) for whole, part in zip(row, parts, strict=True)]
-    return rows
-
-
 @pytest.mark.parametrize("width", [100, 120, 180])
-def test_every_task_is_a_row_whose_text_is_all_there_and_no_line_is_too_long(width):
+def test_every_task_is_there_with_all_its_text_and_no_line_is_too_long(width):
     text = listing.to_text(list(TASKS.values()), width)
     assert max(map(len, text.splitlines())) <= width
-    head, *rows = columns_of(text)
-    assert head == ["task", "protocol", "dataneeded", "metrics", "published", "cost"] and len(rows) == len(TASKS)
-    before = ""
-    for (name, protocol, data, metrics, published, _), task in zip(rows, TASKS.values(), strict=True):
-        assert name.split("(")[0] == task.name and protocol == task.reference.replace(" ", "")
-        before = before if data == "″" else data
-        assert before == (task.data or listing.LAYOUTS[task.layout]).replace(" ", "")
-        assert metrics == "″" or metrics.startswith(task.metrics[0].label.replace(" ", ""))
-        assert (published == "none") == (task.published is None)
+    paragraphs = re.split(r"\n(?=\S)", text)  # the further lines of a task are indented
+    for task in TASKS.values():
+        (own_text,) = (one for one in paragraphs if one.split()[0] == task.name)
+        plain = "".join(own_text.split())
+        assert task.reference.replace(" ", "") in plain and task.metrics[0].label.split()[0] in own_text
+        assert ("none" in own_text.splitlines()[0].split()) == (task.published is None)
+    for task in TASKS.values():
+        data = f"data:{task.data or listing.LAYOUTS[task.layout]}".replace(" ", "")
+        assert data in "".join(text.split())
 
 
-def test_only_a_group_has_ditto_marks_and_paths_break_between_their_parts():
+def test_the_data_of_a_group_are_told_once():
     several = [own(name, group="g", data="the data") for name in ("one", "two")]
-    path = "facebookresearch/moco:main_lincls_with_a_long_name.py"
-    text = listing.to_text([*several, own("three", data="the data", reference=path), own("four", data="the data")], 100)
-    assert [row[2] for row in columns_of(text)[1:]] == ["thedata", "″", "thedata", "thedata"]
-    assert "facebookresearch/moco:\n" in "\n".join(line[7:30].rstrip() for line in text.splitlines())
+    text = listing.to_text([*several, own("three", data="the data"), own("four", data="the data")], 100)
+    assert text.count("data: the data") == 3
+    assert "g: --task g runs its 2 tasks" in text
+
+
+def test_paths_break_between_their_parts():
+    path = "facebookresearch/moco:" + "main_lincls_with_a_long_name/" * 4
+    text = listing.to_text([own("three", reference=path)], 100)
+    assert re.search(r"(moco:|/|_)\n    \w", text) and path in text.replace("\n    ", "")
 
 
 def test_a_narrow_terminal_has_the_width_of_a_hundred(monkeypatch):
@@ -83,8 +73,9 @@ def test_a_row_says_data_metrics_group_and_cost():
         own("two", group="several", metrics=(Metric(key="a", label="A"), Metric(key="b", label="B", shown=False)))
     ]
     text = listing.to_text([task, *others], 100)
-    assert "(several)" in text and "1,200 GPU h" in text and "0.5 GB" in text and "a set" in text
-    assert "Group several: --task several runs one, two." in text and "A(+1intheCSV)" in columns_of(text)[2]
+    assert "several: --task several runs its 2 tasks" in text and "1,200 GPU h, 0.5 GB" in text and "a set" in text
+    assert re.search(r"^two +A +none", text, re.M)
+    assert "A (+1 in the CSV)" in listing.to_markdown(others)
     assert "not estimated" in text and "prepare" in text  # of the second: data from the layout
     assert "a\\x1bb" in listing.to_text([own("x", reference="a\x1bb")])
 

@@ -7,11 +7,12 @@ import torch
 import torchvision
 from PIL import Image
 
+from benchmarks import plan
 from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.prepare import main
 from benchmarks.data.root import DataRoot
-from benchmarks.records import ResultsStore, RunSpec
-from benchmarks.run import execute
+from benchmarks.records import ResultsStore
+from benchmarks.run import execute, resolve_tasks
 from benchmarks.tasks import TASKS, Setup
 from transfer.checkpoints.store import import_checkpoint
 
@@ -44,19 +45,8 @@ def checkpoint(folder):
 
 
 def spec_of(root, evaluated, task, seed=0, profile="smoke"):
-    settings = TASKS[task].settings(Setup(profile=profile))
-    return RunSpec(
-        task=task,
-        task_version=TASKS[task].version,
-        protocol_digest=settings.digest,
-        precision=settings.precision,
-        data_name=root.name,
-        data_fingerprint=TASKS[task].data_fingerprint(root),
-        checkpoint_sha256=evaluated.sha256,
-        input=evaluated.input,
-        seed=seed,
-        profile=profile,
-    )
+    resolved = resolve_tasks([task], Setup(profile=profile))[task]
+    return plan.spec_of(TASKS[task], resolved, root, evaluated, profile, seed)
 
 
 def executed(root, *tasks, seed=0, profile="smoke"):
