@@ -50,7 +50,7 @@ class SuiteArguments:
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
-    """GPUs of a run that can use several (detectors, SGD heads, fine-tuning), 0 for the CPU; default all for paper, else
+    """GPUs of a run that can use several (detectors, SGD heads, fine-tuning), 0 for the CPU; default all in paper, else
     at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
@@ -75,7 +75,7 @@ class RunArguments:
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
-    """GPUs of a run that can use several (detectors, SGD heads, fine-tuning), 0 for the CPU; default all for paper, else
+    """GPUs of a run that can use several (detectors, SGD heads, fine-tuning), 0 for the CPU; default all in paper, else
     at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""

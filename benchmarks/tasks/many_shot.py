@@ -125,7 +125,7 @@ def check(root: DataRoot, profile: str) -> None:
     count = root.section("imagenet")["counts"]["train"]
     if count > MOST_IMAGES:
         raise InputError(
-            f"data set {root.name} has {count:,} training images, and many-shot, up to 46 fits of scikit-learn's, takes "
+            f"data set {root.name} has {count:,} training images, and many-shot (46 fits of scikit-learn) takes "
             f"at most {MOST_IMAGES:,}: use linear or linear-sgd there"
         )
 
