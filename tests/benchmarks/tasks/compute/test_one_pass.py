@@ -19,7 +19,7 @@ from benchmarks.tasks.base import Result
 from benchmarks.tasks.compute import linear_run, one_pass
 from benchmarks.tasks.compute.linear_run import held_out
 from benchmarks.tasks.compute.one_pass import train_heads
-from pretrain.common.errors import RunError
+from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.contexts import context_of, tiny_checkpoint, tiny_root
 
 TASKS = [task.name for task in named("linear-sgd")]
@@ -126,6 +126,15 @@ def test_an_error_in_one_of_two_processes_is_one_line(setting, tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(RunError, match=r"^cannot read image .*class3"):
         outcomes(contexts_of(setting, TASKS[:1], tmp_path / "two", processes=2))
+
+
+def test_a_test_image_that_a_loader_process_cannot_read_is_one_line(setting, tmp_path):
+    root, _ = setting
+    path = next((root.path / "imagenet" / "val" / "class3").iterdir())
+    path.write_bytes(b"no image")
+    contexts = [dataclasses.replace(one, loader_workers=2) for one in contexts_of(setting, TASKS[:1], tmp_path / "x")]
+    with pytest.raises(InputError, match=r"^cannot read image .*class3\S* \(cannot identify image file \S*\): repair"):
+        outcomes(contexts)
 
 
 def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting, tmp_path, monkeypatch):
