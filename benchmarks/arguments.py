@@ -50,7 +50,7 @@ class SuiteArguments:
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
-    """GPUs a detection run uses, 0 for the CPU; default all of them for paper, at most one otherwise."""
+    """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
 
@@ -60,7 +60,7 @@ class RunArguments:
     """Checkpoints × tasks × seeds on data roots; prints the paths of the new records."""
 
     task: tuple[str, ...]
-    """Tasks by name: linear, low-shot, knn, a detection protocol such as voc-fpn-24k, or one of a plugin."""
+    """Tasks by name, or groups such as linear-sgd and semi: `python -m benchmarks list` has them all."""
     checkpoint: tuple[str, ...]
     """Checkpoint files, NAME=PATH or PATH."""
     data: tuple[Path, ...]
@@ -74,7 +74,7 @@ class RunArguments:
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
-    """GPUs a detection run uses, 0 for the CPU; default all of them for paper, at most one otherwise."""
+    """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
 
