@@ -129,8 +129,10 @@ class Plan:
                 except OSError as error:  # a full disk: the run counts as missing
                     print(f"warning: no record of a failed {spec.task}: {error.strerror}", file=sys.stderr)
 
+        where = f" on {root.name}" if len({column.root.path for column in self.columns}) > 1 else ""
+        seed = f" seed {first.seed}" if task.every_gpu or task.together else ""
         return Job(
-            name=f"{checkpoint.label} {tasks}{f' seed {first.seed}' if task.every_gpu or task.together else ''}",
+            name=f"{checkpoint.label} {tasks}{where}{seed}",
             stage=tasks,
             target="benchmarks.run:execute",
             arguments={
