@@ -58,7 +58,10 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
     for name in names:
         layout = TASKS[name].layout
         fitting = [root for root in roots if layout in root.sections] or roots[:1]
-        fitting[0].section(layout)  # says which layouts it has
+        try:
+            fitting[0].section(layout)  # says which layouts it has
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
         columns += [Column(task=name, root=root, seeds=seeds) for root in fitting]
     if idle := [root.name for root in roots if root not in [column.root for column in columns]]:
         raise InputError(f"none of the tasks reads data set {idle[0]}: leave it out")
@@ -74,6 +77,9 @@ def run_main(argv: list[str]) -> int:
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
+    given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
+    if empty := [flag for flag, values in given.items() if not values]:
+        raise InputError(f"{empty[0]} has no value: give one or more")
     executor, opts, columns = _executor(arguments.workers), _opts(arguments.opts), _columns(arguments)
     if opts and not any(TASKS[column.task].detects for column in columns):
         raise InputError("--opts apply only to detectors, and none of these tasks trains a detector: leave them out")

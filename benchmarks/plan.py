@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.checkpoints import EvaluatedCheckpoint
@@ -16,6 +16,7 @@ from benchmarks.tasks import TASKS, Setup, Task, by_group
 from pretrain.common.errors import InputError
 from pretrain.common.provenance import utc_now
 
+MOST_NAMED = 3  # tasks of a group in a job's line, before they are counted
 RECENT = 200  # newest records that expected seconds are taken from: reading ten thousand takes seconds
 
 
@@ -106,7 +107,7 @@ class Plan:
     def _job(self, checkpoint: EvaluatedCheckpoint, root: DataRoot, specs: list[RunSpec], saved: list[Path]) -> Job:
         first, store, begun = specs[0], ResultsStore(), utc_now()
         log, before = store.path_for(first) / "log.txt", {spec: set(store.paths(spec)) for spec in specs}
-        tasks = " ".join(by_group(spec.task for spec in specs))
+        tasks = _named(spec.task for spec in specs)
         task = TASKS[first.task]
 
         def failure(value: list[Saved]) -> str:
@@ -129,8 +130,10 @@ class Plan:
                 except OSError as error:  # a full disk: the run counts as missing
                     print(f"warning: no record of a failed {spec.task}: {error.strerror}", file=sys.stderr)
 
+        where = f" on {root.name}" if len({column.root.path for column in self.columns}) > 1 else ""
+        seed = f" seed {first.seed}" if task.every_gpu or task.together else ""
         return Job(
-            name=f"{checkpoint.label} {tasks}{f' seed {first.seed}' if task.every_gpu or task.together else ''}",
+            name=f"{checkpoint.label} {tasks}{where}{seed}",
             stage=tasks,
             target="benchmarks.run:execute",
             arguments={
@@ -156,6 +159,16 @@ class Plan:
             return None
         shared = TASKS[specs[0].task].together is not None  # each record then has the seconds of the whole pass
         return (max if shared else sum)(one for one in known if one is not None)
+
+
+def _named(names: Iterable[str]) -> str:
+    """``linear voc07-svm``, a whole group by its name, and of more than MOST_NAMED others ``linear-sgd (10 tasks)``."""
+    groups: dict[str, list[str]] = {}
+    for name in by_group(names):
+        groups.setdefault((TASKS[name].group if name in TASKS else "") or name, []).append(name)
+    return " ".join(
+        f"{group} ({len(some)} tasks)" if len(some) > MOST_NAMED else " ".join(some) for group, some in groups.items()
+    )
 
 
 def _sharing(column: Column, seed: int) -> object:

@@ -55,6 +55,13 @@ ADDITIONS = {
             settings=settings, run=run,
         ))
         ''',
+    "linear_style": '''
+        """A style of linear evaluation: MoCo's in half of the epochs."""
+        from benchmarks.tasks.linear_sgd import LinearStyle, register_style
+
+        half = LinearStyle(epochs=50, learning_rates=(30.0,), schedule="step", milestones=(30, 40), gamma=0.1)
+        register_style("half", half, source="a colleague")
+        ''',
     "detection_protocol": '''
         """A detection protocol: VOC FPN for half of the iterations."""
         from pathlib import Path
@@ -160,14 +167,16 @@ def records(folder):
 
 
 @pytest.mark.slow
-def test_a_task_a_protocol_and_a_family_of_the_users(place):
-    plugins = [word for name in ("frozen_task", "detection_protocol", "family") for word in ("--plugin", name)]
+def test_a_task_a_style_a_protocol_and_a_family_of_the_users(place):
+    names = ("frozen_task", "linear_style", "detection_protocol", "family")
+    plugins = [word for name in names for word in ("--plugin", name)]
     said = run(
         place,
         "run",
         *plugins,
         "--task",
         "voc-presence",
+        "linear-sgd-half",
         "voc-fpn-half",
         "--checkpoint",
         str(place / "theirs.pth"),
@@ -176,14 +185,15 @@ def test_a_task_a_protocol_and_a_family_of_the_users(place):
         "--profile",
         "smoke",
     )
-    assert "presence accuracy" in said and "VOC FPN half AP" in said and "2 new runs" in said
+    assert "presence accuracy" in said and "VOC FPN half AP" in said and "3 new runs" in said
     found = {record["spec"]["task"]: record for record in records(place)}
-    assert set(found) == {"voc-presence", "voc-fpn-half"}
+    assert set(found) == {"voc-presence", "linear-sgd-half", "voc-fpn-half"}
+    assert found["linear-sgd-half"]["config"]["epochs"] == 1 and "half linear top-1" in said
     assert found["voc-presence"]["checkpoint"]["family"] == "bodies"
     assert found["voc-fpn-half"]["config"]["TRANSFER"]["PROTOCOL"] == "voc_fpn_half"
     without = run(place, "tables", "smoke", "--plugin", "frozen_task")
     assert "presence accuracy" in without and "VOC FPN half" not in without
-    assert "runs of unknown tasks are left out (voc-fpn-half): give --plugin" in without
+    assert "runs of unknown tasks are left out (linear-sgd-half, voc-fpn-half): give --plugin" in without
 
 
 @pytest.mark.slow

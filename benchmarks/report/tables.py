@@ -83,12 +83,6 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     records = [record for cell in cells for record in cell.records]
     if not records:
         return printable(f"Profile {profile} ({PROFILES[profile].meaning}). {_failures(cells)}")
-    data: dict[str, dict[str, None]] = {}
-    for record in records:
-        spec = record.spec
-        heading = f"{spec.data_name} ({record.data['description']})"
-        data.setdefault(heading, {})[f"{TASKS[spec.task].layout} {spec.data_fingerprint[:8]}"] = None
-    described = "; ".join(f"{heading}, fingerprints {', '.join(prints)}" for heading, prints in data.items())
     versions: dict[int, list[str]] = {}
     for record in records:
         versions.setdefault(record.spec.task_version, []).append(record.spec.task)
@@ -99,11 +93,30 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
         f"Profile {profile} ({PROFILES[profile].meaning}). {_units(cells)}; mean ± standard deviation (n) over seeds",
         f"of the downstream run, without ± where n = 1. {_pretraining_runs(cells)} Bold: n ≥ {BOLD_SEEDS}, and more",
         f"than {BOLD_ERRORS:g} standard errors of the difference ahead of every other row.",
-        f"{_detectors(records)}{_precisions(records)}{_networks(records)}Data: {described}. Tasks: {', '.join(tasks)}.",
+        f"{_detectors(records)}{_precisions(records)}{_networks(records)}Data: {_data(records)}.",
+        f"Tasks: {', '.join(tasks)}.",
         *([f"Overrides: {'; '.join(overrides)}."] if overrides else []),
         f"{_notes(cells)}Commit: {', '.join(commits)}.",
     ]
     return printable(" ".join(sentences))
+
+
+def _data(records: Sequence[RunRecord]) -> str:
+    """``toy (own data), fingerprints imagenet f099f178, imagenet bfcf06ac of semi-1-swav``; sets joined by ``; ``.
+
+    Tasks are named where a task has a fingerprint of its own, as fine-tuning on some of the labels.
+    """
+    sets: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        spec, task = record.spec, TASKS[record.spec.task]
+        prints = sets.setdefault(f"{spec.data_name} ({record.data['description']})", {})
+        names = prints.setdefault(f"{task.layout} {spec.data_fingerprint[:8]}", [])
+        names += [task.name] if task.fingerprint else []
+    described = []
+    for heading, prints in sets.items():
+        named = [one + (f" of {' '.join(by_group(names))}" if names else "") for one, names in prints.items()]
+        described.append(f"{heading}, fingerprints {', '.join(named)}")
+    return "; ".join(described)
 
 
 def _units(cells: Sequence[Cell]) -> str:

@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -45,12 +46,15 @@ def register(task: Task) -> Task:
 
 
 def named(name: str) -> list[Task]:
-    """The task ``name``, or all tasks of the group ``name``. InputError for an unknown name."""
-    found = [TASKS[name]] if name in TASKS else [task for task in TASKS.values() if task.group == name]
-    if not found:
-        groups = dict.fromkeys(task.group for task in TASKS.values() if task.group)
-        raise InputError(f"unknown task {name}: choose from {', '.join([*TASKS, *groups])}")
-    return found
+    """The task ``name``, or all tasks of the group ``name``. InputError for an unknown name, with the nearest known."""
+    if name in TASKS:
+        return [TASKS[name]]
+    groups = {task.group for task in TASKS.values() if task.group}
+    if name not in groups:
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), [*TASKS, *sorted(groups)], n=3)
+        advice = f"did you mean {' or '.join(near)}? " if near else ""
+        raise InputError(f"unknown task {name or repr(name)}: {advice}`python -m benchmarks list` has all of them")
+    return [task for task in TASKS.values() if task.group == name]
 
 
 def by_group(names: Iterable[str]) -> list[str]:

@@ -16,18 +16,27 @@ Profiles other than paper divide epochs, batch and learning rate (the rate with 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from benchmarks.tasks.linear import TOP1
+from pretrain.common.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
 
 Optimiser = Literal["sgd", "sgd+larc", "lars"]
 Schedule = Literal["step", "cosine-epoch", "cosine-step"]
+ADVICE = {
+    "epochs": "give 1 or more",
+    "batch": "give 1 or more",
+    "learning_rates": "give one or more, each above 0",
+    "milestones": 'give numbers of completed epochs where schedule is "step", and none otherwise',
+    "crop_scale": "give shares of the image's area, 0 < smallest ≤ largest ≤ 1",
+}
 VIEWS = 4  # of linear-cached: a hundred epochs of forward passes become four
 SMALL: dict[str, tuple[float, int]] = {"demo": (10, 8), "smoke": (50, 16)}  # divisors of epochs, and of batch and rate
 IMAGENET_IMAGES, IMAGES_PER_SECOND = 1_281_167, 2500
@@ -57,17 +66,34 @@ class LinearStyle:
     head_init: Literal["normal 0.01, bias 0", "torch default"] = "normal 0.01, bias 0"
     reported: Literal["best", "last"] = "best"
 
+    def __post_init__(self) -> None:
+        """InputError that names the first setting that no head can train with."""
+        for name, hint in get_type_hints(type(self)).items():
+            value, words = getattr(self, name), get_args(hint)
+            if get_origin(hint) is Literal and value not in words:
+                raise InputError(f"{name} {value!r} of a linear style: give one of {', '.join(words)}")
+        usable = {
+            "epochs": self.epochs >= 1,
+            "batch": self.batch >= 1,
+            "learning_rates": bool(self.learning_rates) and min(self.learning_rates) > 0,
+            "milestones": all(one >= 1 for one in self.milestones)
+            and bool(self.milestones) == (self.schedule == "step"),
+            "crop_scale": 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1,
+        }
+        if wrong := [name for name, fine in usable.items() if not fine]:
+            raise InputError(f"{wrong[0]} {getattr(self, wrong[0])!r} of a linear style: {ADVICE[wrong[0]]}")
+
     def scaled(self, profile: str) -> LinearStyle:
         """The style with the epochs, batch and rates of ``profile``."""
         if profile not in SMALL:
             return self
         shorter, smaller = SMALL[profile]
-        epochs = max(1, round(self.epochs / shorter))
+        epochs, batch = max(1, round(self.epochs / shorter)), max(1, self.batch // smaller)
         return dataclasses.replace(
             self,
             epochs=epochs,
-            batch=self.batch // smaller,
-            learning_rates=tuple(rate / smaller for rate in self.learning_rates),
+            batch=batch,
+            learning_rates=tuple(rate * batch / self.batch for rate in self.learning_rates),
             milestones=tuple(max(1, round(one * epochs / self.epochs)) for one in self.milestones),
         )
 
@@ -169,7 +195,22 @@ def style_of(task: str) -> LinearStyle:
     return STYLES[task.split("-", 2)[2]][0]
 
 
-def _task(name: str, views: int | None) -> Task:
+def register_style(name: str, style: LinearStyle, source: str, schedule: str | None = None) -> tuple[Task, ...]:
+    """Add a style of a plugin: ``linear-sgd-NAME`` and ``linear-cached-NAME``, in one pass with the others.
+
+    ``source`` says where the settings are from; ``schedule`` is that of the rows of published.csv to show beside it.
+    InputError for a name that is taken, or that is more than lower-case letters, digits and dashes.
+    """
+    from benchmarks.tasks import register
+
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise InputError(f"linear style {name!r}: give a name of lower-case letters, digits and dashes")
+    if STYLES.setdefault(name, (style, source, schedule)) != (style, source, schedule):
+        raise InputError(f"two linear styles are named {name}: rename one of them")
+    return tuple(register(_task(name, views, own=False)) for views in (None, VIEWS))
+
+
+def _task(name: str, views: int | None, own: bool = True) -> Task:
     style, source, schedule = STYLES[name]
     kind, together = ("cached", together_cached) if views else ("sgd", together_online)
     crops = f"{views} crops per image" if views else f"{style.epochs} epochs"
@@ -200,7 +241,7 @@ def _task(name: str, views: int | None) -> Task:
         together=together,
         group=f"linear-{kind}",
         every_gpu=True,
-        settings_table=f"linear.{name.replace('-', '_')}" if name != "grid" else "",
+        settings_table=f"linear.{name.replace('-', '_')}" if own and name != "grid" else "",
         data="ImageNet-1k: 1.28 million training images, 50,000 test images",
         cost=Cost(
             gpu_hours=round(passes * IMAGENET_IMAGES / IMAGES_PER_SECOND / 3600, 1),

@@ -33,8 +33,13 @@ def run_arguments(root, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"--task": ["segmentation"]}, "unknown task segmentation: choose from linear"),
-        ({"--task": ["voc-fpn-24k"]}, "has no voc layout"),
+        ({"--task": ["segmentation"]}, "unknown task segmentation: `python -m benchmarks list` has all of them"),
+        ({"--task": ["Linear_SGD_moco"]}, "unknown task Linear_SGD_moco: did you mean linear-sgd-moco"),
+        ({"--task": [""]}, "unknown task ''"),  # not the tasks that have no group
+        ({"--task": ["voc-fpn-24k"]}, "voc-fpn-24k: data set toy has no voc layout"),
+        ({"--task": []}, "--task has no value"),
+        ({"--checkpoint": []}, "--checkpoint has no value"),
+        ({"--data": []}, "--data has no value"),
         ({"--task": ["knn", "voc_c4_24k"]}, "unknown task voc_c4_24k"),
         ({"--data": ["/nowhere"]}, "not a prepared data root"),
         ({"--seed": ["-1"]}, "--seed -1"),

@@ -1,5 +1,7 @@
 """The runs that are left to do."""
 
+import dataclasses
+import json
 from importlib import import_module
 
 import pytest
@@ -8,7 +10,7 @@ from benchmarks.executors.base import Outcome
 from benchmarks.plan import Column, Plan, check_data, resolve_columns, seconds_by_task
 from benchmarks.records import ResultsStore
 from benchmarks.run import Saved
-from benchmarks.tasks import TASKS, Setup
+from benchmarks.tasks import TASKS, Setup, named
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec
 from tests.benchmarks.plans import add_layout, evaluated, plan_of
@@ -79,6 +81,28 @@ def test_tasks_on_the_same_images_share_a_job_and_finished_runs_have_none(root):
     ResultsStore().save(make_record(specs["knn", 0], {}, error="no disk"))  # counts as missing
     assert planned() == [[("low-shot", 0), ("knn", 0)], detectors[1]]
     assert planned(rerun="always") == [features, *detectors] and planned(rerun="never") == []
+
+
+def test_a_job_says_which_data_it_reads_where_there_are_several(root):
+    one = plan_of(root, "linear-sgd-moco", seeds=(0, 1))
+    assert [job.name for job in one.jobs(evaluated(root), [])] == [
+        "x linear-sgd-moco seed 0",
+        "x linear-sgd-moco seed 1",
+    ]
+    (root.parent / "other").mkdir()
+    values = json.loads((root / "data.json").read_text()) | {"name": "other"}
+    (root.parent / "other" / "data.json").write_text(json.dumps(values))
+    two = dataclasses.replace(one, columns=one.columns[:1] + plan_of(root.parent / "other", "knn").columns)
+    two = dataclasses.replace(two, resolved=two.resolved | {"knn": ("d" * 64, "fp32")})
+    names = [job.name for job in two.jobs(evaluated(root), [])]
+    assert names == ["x linear-sgd-moco on toy seed 0", "x linear-sgd-moco on toy seed 1", "x knn on other"]
+
+
+def test_a_job_of_a_group_is_named_by_it_whole_or_counted(root):
+    styles = [task.name for task in named("linear-sgd")]
+    plans = [plan_of(root, *some) for some in (styles, styles[1:], styles[:2])]
+    found = [[job.stage for job in one.jobs(evaluated(root), [])] for one in plans]
+    assert found == [["linear-sgd"], [f"linear-sgd ({len(styles) - 1} tasks)"], [" ".join(styles[:2])]]
 
 
 def test_runs_whose_process_was_killed_get_a_record_that_says_so(root):

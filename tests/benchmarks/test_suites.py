@@ -55,7 +55,7 @@ def test_a_file_is_read_as_it_says(own):
         ('profile = "demo"', "", "lacks profile"),
         ('title = "mine"', "title = 3", "title is 3, not text"),
         ('title = "mine"', 'title = "mine"\nworkers = 2', "unknown field 'workers'"),
-        ('"knn"', '"segmentation"', "unknown task segmentation: choose from linear"),
+        ('"knn"', '"segmentation"', "unknown task segmentation: `python -m benchmarks list`"),
         ("seeds = [0, 1, 2]", 'seeds = ["0"]', r"columns\[1\].seeds\[0\] is '0', not a whole number"),
         (', checkpoint = "/x/y.pth"', "", "row theirs: give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", preset = "y"', "give either a checkpoint or a preset"),

@@ -265,7 +265,7 @@ def _result(context: Context, style: Style, settings: Settings, history: History
         config=settings.values | facts,
         precision=settings.precision,
         resumed_at=history.resumed_at,
-        notes=(f"best of {len(every)} tested epochs, chosen on val",) if len(every) > 1 else (),
+        notes=(*chosen.notes(), *([f"best of {len(every)} tested epochs, chosen on val"] if len(every) > 1 else [])),
         predictions=Predictions(
             target=y,
             predicted=history.best["predicted"].numpy(),

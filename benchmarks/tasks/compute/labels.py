@@ -26,6 +26,11 @@ class Labelled:
         """For the record."""
         return {"source": self.source, "images": len(self.rows), "digest": self.digest}
 
+    def notes(self) -> tuple[str, ...]:
+        """For the table's caption: how the labels of a part were chosen."""
+        how = {"list": "by the root's list", "drawn": "by a draw per class, no list was given"}
+        return (f"{len(self.rows):,} labels {how[self.source]}",) if self.source in how else ()
+
 
 def labelled_rows(root: DataRoot, names: Sequence[str], y: np.ndarray, percent: int, seed: int) -> Labelled:
     """The images with labels among the training images ``names`` (paths below train/), of classes ``y`` (N,).

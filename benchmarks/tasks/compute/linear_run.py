@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from benchmarks.predictions import Predictions
@@ -25,7 +25,8 @@ from pretrain.common.errors import RunError
 from pretrain.common.files import replacing
 
 KEPT = 2  # saves of each run
-HELD_OUT = 20  # images per class that choose a rate, or a fifth of the class
+HELD_OUT = 20  # images per class that choose a rate, or a fifth of the class; none of a class of one image
+ONE_EACH = "no class has a second training image, so that none can be held out to choose a rate"
 ROWS = 8192  # whose logits exist at once
 Outcome = Result | Exception
 
@@ -76,8 +77,8 @@ class Run:
         self.kept = ~held_out(labels) if len(rates) > 1 else None
         head = functools.partial(Head, self.style, dim=dim, classes=self.classes, seed=seed, device=device)
         self.heads = {rate: head(rate, rows=len(labels)) for rate in rates}
-        fewer = 0 if self.kept is None else int(self.kept.sum())
-        self.choosers = {rate: head(rate, rows=fewer) for rate in (rates if fewer else ())}
+        fewer = len(labels) if self.kept is None else int(self.kept.sum())
+        self.choosers = {rate: head(rate, rows=fewer) for rate in (rates if fewer < len(labels) else ())}
         self.history: list[float] = []  # top-1 of the single head after each epoch
         self.best: dict[str, Any] = {}
 
@@ -103,6 +104,8 @@ class Run:
         """Test the head; the outcome if this epoch was the last, or the head has diverged."""
         for head in self.all_heads.values():
             head.end_epoch()
+        if len(self.heads) > 1 and not self.choosers:
+            return RunError(f"{ONE_EACH}: add images, or leave out {self.context.spec.task}")
         if len(self.heads) > 1:
             assert chosen_on is not None
             return self._choose(test, chosen_on) if self._epoch == self.style.epochs else None
@@ -161,7 +164,8 @@ class Run:
         """Write head.safetensors, the reported weights, in place of the saves."""
         folder = self.context.folder
         with replacing(folder / "head.safetensors") as partial:
-            save_file({name: one.contiguous().cpu() for name, one in head.layer.state_dict().items()}, partial)
+            # save_file would make it readable by its owner alone
+            partial.write_bytes(save({name: one.contiguous().cpu() for name, one in head.layer.state_dict().items()}))
         for path in self.saves().values():
             path.unlink()
 
@@ -187,10 +191,13 @@ class Run:
 
 
 def held_out(labels: np.ndarray) -> np.ndarray:
-    """Mask (N,) of HELD_OUT images of each class, or a fifth where that is fewer; drawn by seed 0."""
+    """Mask (N,) of HELD_OUT images of each class, or a fifth where that is fewer; drawn by seed 0.
+
+    A class of two images or more gives at least one, a class of one keeps it to be trained on.
+    """
     mask = np.zeros(len(labels), dtype=bool)
     generator = np.random.default_rng(0)
     for label in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == label))
-        mask[rows[: min(HELD_OUT, max(1, len(rows) // 5))]] = True
+        mask[rows[: min(HELD_OUT, max(1, len(rows) // 5), len(rows) - 1)]] = True
     return mask

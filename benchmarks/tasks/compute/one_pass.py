@@ -56,7 +56,7 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
     test = _tested(frozen, first, "val", training, None)
     dim = test.x.shape[1]
     runs = [Run(place, one, labels, dim=dim, seed=first.spec.seed, device=device) for place, one in enumerate(contexts)]
-    kept_out = next((~run.kept for run in runs if run.kept is not None), None)
+    kept_out = next((~run.kept for run in runs if run.kept is not None and run.choosers), None)
     chosen_on = _tested(frozen, first, "train", training, kept_out) if kept_out is not None else None
     source: Source
     if views:

@@ -164,7 +164,7 @@ def test_a_group_shows_each_of_its_tasks(monkeypatch, capsys):
 
 
 def test_wrong_input_is_one_line():
-    with pytest.raises(InputError, match="unknown task segmentation: choose from linear"):
+    with pytest.raises(InputError, match="unknown task segmentation: `python -m benchmarks list` has all"):
         main(["list", "segmentation"])
     with pytest.raises(InputError, match="--markdown and --json exclude each other"):
         main(["list", "--markdown", "--json"])

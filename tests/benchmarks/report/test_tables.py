@@ -230,3 +230,14 @@ def test_a_whole_group_is_named_once_in_the_caption_and_one_note_of_its_columns_
     assert f"Notes: moco linear, swav linear: {note} (a). " in text
     some = to_markdown(collect([("a", spec) for spec in specs[1:]]), "smoke")
     assert "linear-sgd-swav" in some and "(linear-sgd," not in some
+
+
+def test_fingerprints_of_one_layout_name_the_tasks_that_read_a_part_of_it(results):
+    """Fine-tuning on 1 % and on 10 % of the labels, of the images that knn reads whole."""
+    data = {"knn": "0", "semi-1-swav": "1", "semi-1-barlow": "1", "semi-10-swav": "2"}
+    specs = [make_spec(task=task, data_fingerprint=digit * 64) for task, digit in data.items()]
+    for spec in specs:
+        ResultsStore().save(make_record(spec, {"top1": 1.0}, label="a"))
+    text = to_markdown(collect([("a", spec) for spec in specs]), "smoke")
+    found = "imagenet 00000000, imagenet 11111111 of semi-1-swav semi-1-barlow, imagenet 22222222 of semi-10-swav"
+    assert f"fingerprints {found}. Tasks:" in text

@@ -108,6 +108,8 @@ def test_runs_leave_their_records(root, tmp_path, capsys):
     assert [one.strip() for one in heading.split("|")[2:-1]] == [
         *("1 % SwAV top-1", "1 % SwAV top-5", "10 % Barlow top-1", "10 % Barlow top-5", "fine-tuned lightly top-1")
     ]
+    assert "1 % SwAV: 6 labels by the root's list (x)" in err
+    assert "10 % Barlow: 6 labels by a draw per class, no list was given (x)" in err
     assert "1 % SwAV, 10 % Barlow: best of 2 tested epochs, chosen on val (x)" in err
     # Nothing is left to do; other labels are other data.
     assert main([*command, "--workers", "1", "--task", *tasks]) == 0 and "/runs/" not in capsys.readouterr().out

@@ -1,5 +1,8 @@
 """Every style's resolved settings against those read in the authors' code, key by key."""
 
+import dataclasses
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,8 @@ from benchmarks.predictions import load_predictions
 from benchmarks.records import ResultsStore
 from benchmarks.report.published import published, published_settings
 from benchmarks.tasks import TASKS, Setup, named
-from benchmarks.tasks.linear_sgd import STYLES, VIEWS
+from benchmarks.tasks.linear_sgd import STYLES, VIEWS, LinearStyle, register_style, style_of
+from pretrain.common.errors import InputError
 
 PUBLISHED = published_settings()["linear"]
 OWN_INPUT = {"normalise_mean", "normalise_std"}  # pixels are normalised as the checkpoint's own input says
@@ -79,6 +83,52 @@ def test_small_profiles_keep_the_rate_per_image():
         assert demo.learning_rates[0] / demo.batch == pytest.approx(style.learning_rates[0] / style.batch)
         assert all(0 < one < demo.epochs for one in demo.milestones)
         assert style.scaled("paper") is style
+
+
+@pytest.fixture
+def styles():
+    """Styles and tasks that a test adds go with it."""
+    with mock.patch.dict(STYLES), mock.patch.dict(TASKS):
+        yield
+
+
+def test_a_style_of_a_plugin_is_a_task_of_both_groups(styles):
+    style = LinearStyle(epochs=5, batch=8, learning_rates=(1.5,))
+    online, cached = register_style("ours", style, "a colleague", "lr30 100ep")
+    assert named("linear-sgd")[-1] is online and named("linear-cached")[-1] is cached
+    assert online.name == "linear-sgd-ours" and cached.settings(Setup(profile="paper")).values["views"] == VIEWS
+    assert style_of(online.name) is style is style_of(cached.name)
+    assert "a colleague" in online.reference and len(published(online)) == len(published(TASKS["linear-sgd-moco"]))
+    smoke = online.settings(Setup(profile="smoke")).values
+    assert smoke["epochs"] == 1 and smoke["batch"] == 1 and smoke["learning_rates"] == (1.5 / 8,)  # not a batch of none
+    assert main(["list", "linear-sgd-ours"]) == 0  # it has no table of published settings
+    with pytest.raises(InputError, match="two linear styles are named ours: rename one"):
+        register_style("ours", dataclasses.replace(style, epochs=6), "a colleague")
+
+
+@pytest.mark.parametrize("name", ["", "Ours", "our_s", "-a", "a b", "a/b"])
+def test_a_style_has_a_name_of_letters_digits_and_dashes(styles, name):
+    with pytest.raises(InputError, match="give a name of lower-case letters, digits and dashes"):
+        register_style(name, LinearStyle(learning_rates=(1.0,)), "a colleague")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimiser": "adam"}, "optimiser 'adam' of a linear style: give one of sgd, sgd\\+larc, lars"),
+        ({"schedule": "cosine"}, "schedule 'cosine' of a linear style: give one of step, cosine-epoch, cosine-step"),
+        ({"learning_rates": ()}, "learning_rates"),
+        ({"learning_rates": (0.1, 0.0)}, "each above 0"),
+        ({"epochs": 0}, "epochs 0 of a linear style: give 1 or more"),
+        ({"batch": 0}, "batch 0"),
+        ({"milestones": (3,)}, "milestones"),  # a cosine would ignore them
+        ({"schedule": "step"}, "milestones"),
+        ({"crop_scale": (0.5, 0.1)}, "crop_scale"),
+    ],
+)
+def test_a_style_that_cannot_train_is_refused_by_its_first_setting(changes, words):
+    with pytest.raises(InputError, match=words):
+        LinearStyle(**{"learning_rates": (1.0,)} | changes)
 
 
 @pytest.mark.slow

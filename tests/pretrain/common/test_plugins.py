@@ -99,10 +99,10 @@ def test_a_task_of_a_module_is_one_of_the_command(folder):
         "from benchmarks import tasks\nimport dataclasses\n"
         "tasks.register(dataclasses.replace(tasks.TASKS['knn'], name='nearest'))"
     )
-    words = ["run", "--task", "farthest", "--checkpoint", "x", "--data", "y", "--plugin", "task_of_mine"]
+    words = ["run", "--task", "nearst", "--checkpoint", "x", "--data", "y", "--plugin", "task_of_mine"]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *words], cwd=folder, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 2 and done.stderr.startswith("error: unknown task farthest: choose from linear")
-    assert done.stderr.rstrip().endswith(", nearest")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown task nearst: did you mean nearest")

@@ -53,6 +53,8 @@ def test_a_list_comes_first_and_has_to_fit(tmp_path):
     root = root_with(tmp_path, ["a/2.png", "b/1.png"])
     listed = labelled_rows(root, names, y, 1, 0)
     assert listed.summary() == {"source": "list", "images": 2, "digest": names_digest(["a/2.png", "b/1.png"])}
+    assert listed.notes() == ("2 labels by the root's list",) and whole.notes() == ()
+    assert drawn.notes() == ("2 labels by a draw per class, no list was given",)
     assert listed.rows.tolist() == [1, 2] and labelled_rows(root, names, y, 10, 0).source == "drawn"
     with pytest.raises(InputError, match=r"a/2.png, a listed image, is not in toy"):
         labelled_rows(root, ["a/1.png", "b/1.png"], y[[0, 2]], 1, 0)

@@ -137,11 +137,19 @@ def test_a_test_image_that_a_loader_process_cannot_read_is_one_line(setting, tmp
         outcomes(contexts)
 
 
+def test_a_grid_without_a_held_out_image_fails_alone_and_says_so(setting, tmp_path):
+    setting = tiny_root(tmp_path / "single", classes=2, train=1), setting[1]
+    moco, grid = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-grid"], tmp_path))
+    assert isinstance(moco, Result)
+    assert isinstance(grid, RunError) and str(grid).startswith("no class has a second training image")
+
+
 def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting, tmp_path, monkeypatch):
     labels, seen = np.repeat(np.arange(6), 12), []
     mask = held_out(labels)
     assert [int(mask[labels == label].sum()) for label in range(6)] == [2] * 6
     assert held_out(np.repeat([0, 1], 500)).sum() == 40
+    assert held_out(np.array([0, 1, 1, 2])).tolist() in ([False, True, False, False], [False, False, True, False])
     take, take_rows = linear_run.Run.take, linear_run.Head.take
 
     def spied(run, chunk):
