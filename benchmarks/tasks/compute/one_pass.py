@@ -169,5 +169,5 @@ def _tested(frozen: Frozen, context: Context, split: str, training: Training, ma
         parts = gather_no_grad(padded).split(size)
         found += [part[: len(numbers)] for part, numbers in zip(parts, some, strict=False)]
     x = torch.cat(found)
-    require_finite(x, frozen.precision)
+    require_finite(torch.isfinite(x).all(), frozen.precision)
     return Tested(x=x, y=torch.from_numpy(labels[rows]).to(frozen.device))

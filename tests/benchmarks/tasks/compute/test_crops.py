@@ -118,3 +118,14 @@ def test_a_changed_backbone_is_found(frozen):
     frozen.model.layer1[0].bn1.running_mean[0] += 1e-6
     with pytest.raises(RunError, match="the frozen backbone has changed"):
         frozen.require_unchanged()
+
+
+def test_features_that_are_not_finite_end_the_epoch_with_the_reason(training, frozen):
+    frozen.model.bn1.running_mean[0] = float("nan")
+    chunks = OnlineCrops(frozen, training, 512).epoch(0, 0, [WIDE])
+    for _ in range(training.chunks()):
+        next(chunks)
+    with pytest.raises(RunError, match="features are not finite in fp32: the checkpoint's weights or statistics"):
+        next(chunks)
+    with pytest.raises(RunError, match="features are not finite"):
+        extract_views(frozen, training, {WIDE: training.paths[0].parent / "views"}, 1)
