@@ -32,7 +32,8 @@ Scale = tuple[float, float]
 Key = tuple[int, int, tuple[Scale, ...]]  # epoch, image, ranges of areas
 SHARD = 65_536  # images per file of cached features
 ORDER, CROPS = 2, 3  # random streams of a seed
-HALF = 6e4  # features beyond it are kept in float32
+HALF = 6e4  # features beyond it are kept in float32,
+LEAST_HALF = 0.06  # and a chunk whose largest is below: float16 keeps its 11 bits down to a thousandth of this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,7 +228,7 @@ def _extract_shard(frozen: Frozen, training: Training, targets: Mapping[Scale, P
         for features in _forward(frozen, training, keys):
             for kept, one in zip(found, features, strict=True):
                 require_finite(torch.isfinite(one).all(), frozen.precision)
-                kept.append(one.half().cpu().numpy() if bool(one.abs().max() < HALF) else one.cpu().numpy())
+                kept.append((one.half() if LEAST_HALF < float(one.abs().max()) < HALF else one).cpu().numpy())
             bar.update(len(features[0]))
     for kept, target in zip(found, targets.values(), strict=True):
         with replacing(target) as partial, partial.open("wb") as stream:
