@@ -1,7 +1,8 @@
-"""The three profiles and all settings that they change in the benchmarks, in one table. Imports no torch.
+"""The three profiles and most settings that they change in the benchmarks, in one table. Imports no torch.
 
-Other settings under the same three names: detectron2's keys in transfer/detection/profiles.py, and the
-pretraining presets ``smoke-…`` and ``demo-…`` in pretrain/presets.py.
+Other settings under the same three names: detectron2's keys in transfer/detection/profiles.py, the pretraining presets
+``smoke-…`` and ``demo-…`` in pretrain/presets.py, and beside their tasks the epochs and batches of SGD heads
+(linear_sgd.SMALL), the decays of many-shot (GRID) and the episodes of few-shot (EPISODES).
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GRID = {"smoke": 4, "demo": 12, "paper": 45}
 """Decays of each profile; the small profiles also have smaller images (profiles.py), and nothing else."""
+MOST_IMAGES = 300_000  # of training: 5 GB of features in float64, and a fit takes minutes
 SCORES = {"top1": "top-1", "mean-per-class": "mean per-class accuracy"}
 
 
@@ -119,6 +120,16 @@ def run_voc(context: Context) -> Result:
     )
 
 
+def check(root: DataRoot, profile: str) -> None:
+    """InputError for a root of more than MOST_IMAGES training images."""
+    count = root.section("imagenet")["counts"]["train"]
+    if count > MOST_IMAGES:
+        raise InputError(
+            f"data set {root.name} has {count:,} training images, and many-shot (46 fits of scikit-learn) takes "
+            f"at most {MOST_IMAGES:,}: use linear or linear-sgd there"
+        )
+
+
 def check_voc(root: DataRoot, profile: str) -> None:
     """InputError if no class is on some but not all training images and on a test image: no fit could be tested."""
     from benchmarks.tasks.compute.multilabel import PRESENT, labelled
@@ -152,6 +163,7 @@ TASKS = (
         "readme.md: DeepCluster-v2 on CIFAR10 94.07, supervised 91.47)",
         settings=settings,
         run=run,
+        check=check,
         data=CLASSIFICATION,
         settings_table="manyshot.settings",
         cost=Cost(

@@ -6,6 +6,7 @@ command continues.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -106,6 +107,10 @@ def signals_held() -> Iterator[None]:
 def leave_signals_to_parent(worker: int) -> None:
     """For loader processes: signals often go to the whole group, and the last save needs an end in order.
 
-    A loader ends when its parent closes it or is gone.
+    A loader ends when its parent closes it or is gone. torch's own watch begins after this call, and would take a
+    parent that is already gone for another one.
     """
     ignore_signals()
+    parent = multiprocessing.parent_process()
+    if parent and os.getppid() != parent.pid:
+        os._exit(1)

@@ -28,6 +28,7 @@ from pretrain.common.device import best_device
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import digest, locked, replacing, results_dir
 from pretrain.common.pixels import PixelInput
+from pretrain.common.signals import leave_signals_to_parent
 from pretrain.data import IMAGE_SUFFIXES, decode
 from transfer.checkpoints import architecture, key_map
 from transfer.checkpoints.backbone import Backbone, weights_digest
@@ -242,8 +243,8 @@ class FromBytes(nn.Module):
         return found
 
 
-def byte_batches(images: Sequence[Path], view: FeatureView, workers: int) -> Iterator[Tensor]:
-    """Batches of BATCH×3×crop×crop uint8 in the order of ``images``, read by ``workers`` processes (0: by this one).
+def byte_batches(images: Sequence[Path], view: FeatureView, workers: int, batch: int = BATCH) -> Iterator[Tensor]:
+    """Batches of ``batch``×3×crop×crop uint8 in the order of ``images``, read by ``workers`` processes (0: this one).
 
     InputError names an image that cannot be read. BATCH is the same on every device: on a GPU the last bits of a
     feature may depend on it.
@@ -252,8 +253,9 @@ def byte_batches(images: Sequence[Path], view: FeatureView, workers: int) -> Ite
         _readable,
         DataLoader(
             _OrReason(images, cropped(view)),
-            batch_size=BATCH,
+            batch_size=batch,
             num_workers=workers,
+            worker_init_fn=leave_signals_to_parent,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=AHEAD if workers else None,

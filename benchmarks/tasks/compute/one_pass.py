@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.profiles import PROFILES
 from benchmarks.run import Context
 from benchmarks.tasks.base import Result
 from benchmarks.tasks.compute.crops import CachedCrops, OnlineCrops, Scale, Source, Training, extract_views
-from benchmarks.tasks.compute.features import Images, cropped, labelled_images, profile_view
+from benchmarks.tasks.compute.features import byte_batches, labelled_images, profile_view
 from benchmarks.tasks.compute.frozen import Frozen, require_finite
 from benchmarks.tasks.compute.linear_run import Outcome, Run, Tested
 from benchmarks.tasks.compute.processes import launch
@@ -153,13 +152,12 @@ def _tested(frozen: Frozen, context: Context, split: str, training: Training, ma
     rows = np.arange(len(paths)) if mask is None else np.flatnonzero(mask)
     size, world = training.chunk, world_size()
     chunks = [rows[begun : begun + size] for begun in range(0, len(rows), size)]
-    transform = cropped(profile_view(context.spec.profile))
     own = [paths[row] for some in chunks[rank() :: world] for row in some]
-    loader = iter(DataLoader(Images(own, transform), batch_size=size, num_workers=training.workers))
+    batches = byte_batches(own, profile_view(context.spec.profile), training.workers, size)
     found: list[Tensor] = []
     for begun in tqdm(range(0, len(chunks), world), desc=f"{split} images", mininterval=5, disable=rank() > 0):
         some = chunks[begun : begun + world]
-        mine = frozen.features(next(loader)) if rank() < len(some) else None
+        mine = frozen.features(next(batches)) if rank() < len(some) else None
         if world == 1:
             assert mine is not None
             found.append(mine)

@@ -1,6 +1,7 @@
 """The many-shot tasks: their published settings, and whole runs on tiny data roots."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,3 +164,11 @@ def test_the_parts_of_a_voc_root_are_files_and_labels(tmp_path, monkeypatch):
     part = read_parts(root)["test"]
     assert [path.stem for path in part.files] == list(part.ids) and all(path.is_file() for path in part.files)
     assert part.y.shape == (12, 3) and set(np.unique(part.y)) == {0, 1}
+
+
+def test_an_imagenet_is_refused_before_anything_starts(root):
+    values = json.loads((root / "data.json").read_text())
+    values["imagenet"]["counts"]["train"] = 1_281_167
+    (root / "data.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"toy has 1,281,167 training images, .* use linear or linear-sgd there"):
+        check_data(plan_of(root, "many-shot"), "")

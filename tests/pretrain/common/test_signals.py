@@ -120,3 +120,21 @@ def test_a_thread_sets_no_handlers():
     thread.start()
     thread.join()
     assert found == [(0, signal.getsignal(signal.SIGTERM))]
+
+
+def test_a_loader_whose_parent_is_gone_before_it_begins_ends():
+    """torch's loader processes look whether their parent changes, from then on."""
+    program = """
+import multiprocessing, os, time
+from pretrain.common.signals import leave_signals_to_parent
+def begin():
+    while os.getppid() == multiprocessing.parent_process().pid:
+        time.sleep(0.01)
+    print("alone", flush=True)
+    leave_signals_to_parent(0)
+    print("goes on", flush=True)
+multiprocessing.get_context("fork").Process(target=begin).start()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "alone\n"

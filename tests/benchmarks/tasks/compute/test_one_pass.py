@@ -19,7 +19,7 @@ from benchmarks.tasks.base import Result
 from benchmarks.tasks.compute import linear_run, one_pass
 from benchmarks.tasks.compute.linear_run import held_out
 from benchmarks.tasks.compute.one_pass import train_heads
-from pretrain.common.errors import RunError
+from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.contexts import context_of, tiny_checkpoint, tiny_root
 
 TASKS = [task.name for task in named("linear-sgd")]
@@ -133,6 +133,15 @@ def test_a_grid_without_a_held_out_image_fails_alone_and_says_so(setting, tmp_pa
     moco, grid = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-grid"], tmp_path))
     assert isinstance(moco, Result)
     assert isinstance(grid, RunError) and str(grid).startswith("no class has a second training image")
+
+
+def test_a_test_image_that_a_loader_process_cannot_read_is_one_line(setting, tmp_path):
+    root, _ = setting
+    path = next((root.path / "imagenet" / "val" / "class3").iterdir())
+    path.write_bytes(b"no image")
+    contexts = [dataclasses.replace(one, loader_workers=2) for one in contexts_of(setting, TASKS[:1], tmp_path / "x")]
+    with pytest.raises(InputError, match=r"^cannot read image .*class3\S* \(cannot identify image file \S*\): repair"):
+        outcomes(contexts)
 
 
 def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting, tmp_path, monkeypatch):
