@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.report.cells import Cell
 
 COLUMNS = 4
-PANELS = 16  # at most: the first ones
+PANELS = 16  # at most: the first ones with a number
 ROWS, FIRST = 24, 6  # at most: the first few (those of this command) and the best of the others
 ERROR_BARS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 2}
 LABEL, HEADING = 36, 48  # characters
@@ -46,8 +46,9 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
             f"{len(shown)} of {len(labels)} rows: the first {FIRST}, and of the others the best in all columns"
         )
     if len(panels) > PANELS:
-        heading.append(f"the first {PANELS} of {len(panels)} columns")
-        panels = dict(list(panels.items())[:PANELS])
+        known = [name for name, column in panels.items() if any(cell.mean is not None for cell in column)][:PANELS]
+        heading.append(f"the first {len(known)} of {len(panels)} columns, without those that have no number")
+        panels = {name: panels[name] for name in known}
     # Text is shown as it is: without TeX's mathematics, and without a warning per character that the font lacks.
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

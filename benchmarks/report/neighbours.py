@@ -15,6 +15,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.predictions import Predictions
 from benchmarks.records import RunRecord
 from benchmarks.report.mistakes import nearest
+from benchmarks.tasks import TASKS
 from benchmarks.tasks.compute import features
 from benchmarks.tasks.compute.features import FeatureView
 from pretrain.common.errors import InputError, RunError
@@ -53,6 +54,8 @@ def neighbours_of(record: RunRecord, root: DataRoot, found: Predictions, count: 
     images, labels = features.labelled_images(root, "train")
     rows, cosines = nearest(x["train"], x["val"], chosen, COUNT)
     crop = f"{view.resize} px, squashed" if view.squash else f"{view.crop} px of {view.resize}"
+    if TASKS[record.spec.task].kind == "finetune":
+        crop += "; before fine-tuning"
     return Neighbours(rows=chosen, nearest=rows, cosines=cosines, images=images, labels=labels, view=crop)
 
 

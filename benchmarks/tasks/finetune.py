@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.data.labels import list_entry
+from benchmarks.data.labels import list_entry, stored_list
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from benchmarks.tasks.linear import TOP1
@@ -168,6 +168,11 @@ def fingerprint(percent: int, root: DataRoot) -> str:
     return digest([root.section("imagenet")["fingerprint"], percent, rule])
 
 
+def check(percent: int, root: DataRoot, profile: str) -> None:
+    """InputError if the root's list of labels is no longer as prepared, in any profile."""
+    stored_list(root, percent)
+
+
 def run(task: str, context: Context) -> Result:
     """Top-1 and, with more than five classes, top-5 in percent on the val split."""
     from benchmarks.tasks.compute.finetune import finetune
@@ -215,6 +220,7 @@ def _task(name: str, style: Style) -> Task:
             detector="", schedule="" if semi else f"{style.epochs}ep", headings={f"{title} {TOP1.label}": row}
         ),
         group="semi" if semi else "finetune",
+        check=partial(check, style.percent) if semi else None,
         fingerprint=of_task if semi else None,  # type: ignore[arg-type]  # a partial of one argument
         every_gpu=True,
         data=f"{_DATA}; google-research/simclr:imagenet_subsets/{style.percent}percent.txt" if semi else _DATA,

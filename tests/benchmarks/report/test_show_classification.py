@@ -116,6 +116,11 @@ def test_the_picture_has_pairs_worst_images_and_neighbours(root, checkpoint, dra
     assert "extracting" not in capsys.readouterr().err  # kept now
 
 
+def test_neighbours_of_a_fine_tuned_run_are_said_to_be_the_checkpoint_s(root, checkpoint, drawn):
+    show.show(record_of(root, predictions(), checkpoint, task="finetune-lightly"), None, 6)
+    assert any("frozen features (48 px of 48; before fine-tuning)" in text for text in drawn)
+
+
 def test_neighbours_are_the_nearest_training_images(root, checkpoint):
     path = record_of(root, predictions(), checkpoint)
     record = ResultsStore().load(path)

@@ -170,14 +170,16 @@ def test_a_large_chart_shows_part_and_says_so(results, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (figures.append(self), Path(path).touch()))
     metric, record = TASKS["knn"].metrics[0], make_record(make_spec(), {})
     cells = [
-        Cell(f"row {row}", f"column {column}", metric, (dataclasses.replace(record, metrics={"top1": row / 10}),), 0)
+        Cell(f"row {row}", f"column {column}", metric, (dataclasses.replace(record, metrics={"top1": value}),), 0)
         for column in range(5)
         for row in range(100)
+        for value in [row / 10 if column != 1 else None]
     ]
     assert chart.draw(cells, results / "t.png", "t")
     (figure,) = figures
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    assert len(axes) == 3 and {len(axis.patches) for axis in axes} == {chart.ROWS}
+    assert [axis.get_title() for axis in axes] == [f"column {column} top-1" for column in (0, 2, 3)]
+    assert {len(axis.patches) for axis in axes} == {chart.ROWS}
     names = [text.get_text() for text in axes[0].get_yticklabels()]
     best = range(100 - chart.ROWS + chart.FIRST, 100)
     assert names == [f"row {row}" for row in (*range(chart.FIRST), *best)]

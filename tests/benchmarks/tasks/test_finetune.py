@@ -14,6 +14,7 @@ from benchmarks.profiles import PROFILES
 from benchmarks.records import ResultsStore, files_of
 from benchmarks.tasks import TASKS, Setup, named
 from benchmarks.tasks.finetune import STYLES, settings, style_of
+from pretrain.common.errors import InputError
 from tests.benchmarks.report.test_published import ROWS
 from tests.pretrain.conftest import write_images
 
@@ -81,6 +82,14 @@ def root(tmp_path, monkeypatch, capsys):
     torch.save(resnet18(weights=None).state_dict(), tmp_path / "x.pth")
     assert main(["prepare", "imagenet", str(tmp_path / "toy"), "--labels-1percent", str(tmp_path / "list.txt")]) == 0
     return capsys.readouterr().out.strip()
+
+
+def test_a_list_of_labels_that_has_changed_is_refused_before_anything_starts(root, tmp_path, capsys):
+    (Path(root) / "labels" / "1percent.txt").write_text("c0/000.jpg\n")
+    command = ["run", "--checkpoint", f"x={tmp_path / 'x.pth'}", "--data", root, "--profile", "smoke"]
+    with pytest.raises(InputError, match=r"1percent.txt is not the list that was prepared: prepare imagenet-toy again"):
+        main([*command, "--task", "knn", "semi"])
+    assert capsys.readouterr().out == "" and not ResultsStore().all_paths()
 
 
 @pytest.mark.slow
