@@ -50,8 +50,7 @@ class SuiteArguments:
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
-    """GPUs of a run that can use several (detectors, SGD heads, fine-tuning), 0 for the CPU; default all in paper, else
-    at most one."""
+    """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
 
@@ -61,7 +60,7 @@ class RunArguments:
     """Checkpoints × tasks × seeds on data roots; prints the paths of the new records."""
 
     task: tuple[str, ...]
-    """Tasks or groups by name, as `python -m benchmarks list` prints them: linear-sgd, knn, voc-fpn-24k …"""
+    """Tasks by name, or groups such as linear-sgd and semi: `python -m benchmarks list` has them all."""
     checkpoint: tuple[str, ...]
     """Checkpoint files, NAME=PATH or PATH."""
     data: tuple[Path, ...]
@@ -75,8 +74,7 @@ class RunArguments:
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
-    """GPUs of a run that can use several (detectors, SGD heads, fine-tuning), 0 for the CPU; default all in paper, else
-    at most one."""
+    """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
 

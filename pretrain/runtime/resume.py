@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,16 +77,24 @@ def load_state(folder: Path, parts: Mapping[str, Stateful]) -> int:
 
 def _newest_usable(folder: Path, parts: Mapping[str, Stateful]) -> tuple[Path | None, dict[str, Any] | None]:
     for path in saves(folder):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                whole = archive.testzip() is None  # torch.load does not look at the checksums that torch.save wrote
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if whole and {"step", *parts} <= set(state):
-                return path, state
-        except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile):
-            pass
-        print(f"warning: {path} is damaged: taking the save before it, or starting anew", file=sys.stderr)
+        if (state := read_save(path, {"step", *parts})) is not None:
+            return path, state
     return None, None
+
+
+def read_save(path: Path, names: Set[str]) -> dict[str, Any] | None:
+    """The content of a file of torch.save, on the CPU; None where it is damaged or lacks one of ``names``, named on
+    stderr."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None  # torch.load does not look at the checksums that torch.save wrote
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if whole and names <= set(state):
+            return dict(state)
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile):
+        pass
+    print(f"warning: {path} is damaged: taking the save before it, or starting anew", file=sys.stderr)
+    return None
 
 
 def discard(folder: Path) -> None:

@@ -32,7 +32,8 @@ Scale = tuple[float, float]
 Key = tuple[int, int, tuple[Scale, ...]]  # epoch, image, ranges of areas
 SHARD = 65_536  # images per file of cached features
 ORDER, CROPS = 2, 3  # random streams of a seed
-HALF = 6e4  # features beyond it are kept in float32
+HALF = 6e4  # features beyond it are kept in float32,
+LEAST_HALF = 0.06  # and a chunk whose largest is below: float16 keeps its 11 bits down to a thousandth of this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,21 +132,21 @@ class OnlineCrops:
         self.frozen, self.training, self.dim = frozen, training, dim
 
     def epoch(self, epoch: int, first: int, scales: Sequence[Scale]) -> Iterator[Chunk]:
-        """See Source."""
+        """See Source. RunError after the last chunk if a feature was not finite: to ask earlier, a GPU would wait."""
         training, world = self.training, world_size()
         rows = training.rows(epoch)[first:]
         keys = [[(epoch, int(one), tuple(scales)) for one in some] for some in rows[rank() :: world]]
-        own = _forward(self.frozen, training, keys)
+        own, finite = _forward(self.frozen, training, keys), torch.ones((), dtype=torch.bool, device=self.frozen.device)
         for begun in range(0, len(rows), world):
             some = rows[begun : begun + world]
             mine = next(own) if rank() < len(some) else []
             for numbers, features in zip(some, self._of_all(mine, some, len(scales)), strict=True):
+                finite &= torch.stack([torch.isfinite(one).all() for one in features]).all()
                 yield _chunk(training, numbers, dict(zip(scales, features, strict=True)))
+        require_finite(finite, self.frozen.precision)
 
     def _of_all(self, mine: list[Tensor], rows: list[np.ndarray], ranges: int) -> list[list[Tensor]]:
         """The features of each process's chunk of ``rows``, on every process."""
-        for one in mine:
-            require_finite(one, self.frozen.precision)
         if world_size() == 1:
             return [mine]
         size, found = self.training.chunk, []
@@ -226,8 +227,8 @@ def _extract_shard(frozen: Frozen, training: Training, targets: Mapping[Scale, P
     with tqdm(total=len(images), desc=f"crops {view} shard {shard}", mininterval=5) as bar:
         for features in _forward(frozen, training, keys):
             for kept, one in zip(found, features, strict=True):
-                require_finite(one, frozen.precision)
-                kept.append(one.half().cpu().numpy() if bool(one.abs().max() < HALF) else one.cpu().numpy())
+                require_finite(torch.isfinite(one).all(), frozen.precision)
+                kept.append((one.half() if LEAST_HALF < float(one.abs().max()) < HALF else one).cpu().numpy())
             bar.update(len(features[0]))
     for kept, target in zip(found, targets.values(), strict=True):
         with replacing(target) as partial, partial.open("wb") as stream:

@@ -121,6 +121,8 @@ def finetune(context: Context, style: Style, settings: Settings) -> Result:
     history = History()
     load_state(context.folder, {"history": history})
     result = _result(context, style, settings, history, world)
+    assert result.predictions
+    result.predictions.save(context.folder)  # before the saves go: a full disk has to leave them
     for path in saves(context.folder):
         path.unlink()
     return result

@@ -48,9 +48,9 @@ class Frozen:
         return f"{count} tensors have the checkpoint's sha256 after training"
 
 
-def require_finite(features: Tensor, precision: str) -> None:
-    """RunError where ``features`` are not finite."""
-    if not bool(torch.isfinite(features).all()):
+def require_finite(finite: Tensor, precision: str) -> None:
+    """RunError where ``finite``, a boolean of features computed in ``precision``, is false."""
+    if not bool(finite):
         raise RunError(
             f"features are not finite in {precision}: the checkpoint's weights or statistics are broken"
             + (", or beyond fp16's range" if precision == "fp16" else "")

@@ -21,10 +21,12 @@ from benchmarks.tasks.base import Result, Setup
 from benchmarks.tasks.compute.crops import Chunk
 from benchmarks.tasks.compute.heads import Head
 from benchmarks.tasks.linear_sgd import style_of
-from pretrain.common.errors import RunError
+from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import replacing
+from pretrain.runtime.resume import read_save
 
 KEPT = 2  # saves of each run
+SAVED = {"heads", "history", "best"}
 HELD_OUT = 20  # images per class that choose a rate, or a fifth of the class; none of a class of one image
 ONE_EACH = "no class has a second training image, so that none can be held out to choose a rate"
 ROWS = 8192  # whose logits exist at once
@@ -46,22 +48,27 @@ class Tested:
 
     def top(self, head: Head) -> tuple[float, float | None]:
         """Top-1 and, with more than five classes, top-5 in percent."""
-        hits = [
-            one.topk(min(5, one.shape[1])).indices == y[:, None]
-            for one, y in zip(self.scores(head), self.y.split(ROWS), strict=True)
-        ]
+        hits = [_best_first(one) == y[:, None] for one, y in zip(self.scores(head), self.y.split(ROWS), strict=True)]
         hit = torch.cat(hits)
         top5 = 100 * hit.any(1).double().mean().item() if head.layer.out_features > 5 else None
         return 100 * hit[:, 0].double().mean().item(), top5
 
     def predictions(self, head: Head) -> Predictions:
         """The predicted class of each image, and its probability."""
-        best = [F.softmax(one, dim=1).max(dim=1) for one in self.scores(head)]
+        predicted, confidence = [], []
+        for scores in self.scores(head):
+            predicted.append(_best_first(scores)[:, 0])  # not the softmax's, in which close scores become equal
+            confidence.append(F.softmax(scores, dim=1).gather(1, predicted[-1][:, None])[:, 0])
         return Predictions(
             target=self.y.cpu().numpy(),
-            predicted=torch.cat([one.indices for one in best]).cpu().numpy(),
-            confidence=torch.cat([one.values for one in best]).cpu().numpy(),
+            predicted=torch.cat(predicted).cpu().numpy(),
+            confidence=torch.cat(confidence).cpu().numpy(),
         )
+
+
+def _best_first(scores: Tensor) -> Tensor:
+    """The classes of the five highest of N×C ``scores``: of equal ones the same, whoever asks."""
+    return scores.topk(min(5, scores.shape[1])).indices
 
 
 class Run:
@@ -132,6 +139,8 @@ class Run:
             for rate, head in self.choosers.items()
         }
         usable = {rate: one for rate, one in tried.items() if one is not None}
+        if not tried:
+            return InputError("a rate is chosen on held-out training images: give some class two images or more")
         if not usable:
             return RunError(f"the heads diverged at every rate of {', '.join(f'{rate:g}' for rate in tried)}")
         rate = max(usable, key=lambda one: (usable[one], -one))
@@ -161,17 +170,31 @@ class Run:
         )
 
     def _keep(self, head: Head) -> None:
-        """Write head.safetensors, the reported weights, in place of the saves."""
+        """Write head.safetensors, the reported weights."""
         folder = self.context.folder
         with replacing(folder / "head.safetensors") as partial:
             # save_file would make it readable by its owner alone
             partial.write_bytes(save({name: one.contiguous().cpu() for name, one in head.layer.state_dict().items()}))
-        for path in self.saves().values():
-            path.unlink()
+
+    def finish(self, result: Result) -> None:
+        """Write the predictions and remove the saves: a full disk has to leave those."""
+        if result.predictions:
+            result.predictions.save(self.context.folder)
+        self.forget(0)
 
     def saves(self) -> dict[int, Path]:
         """Saved states by the number of chunks taken."""
         return {int(path.stem.split("-")[1]): path for path in sorted(self.context.folder.glob("heads-*.pt"))}
+
+    def usable_saves(self) -> list[int]:
+        """Numbers of chunks of the saves that are not damaged, ascending."""
+        return [chunks for chunks, path in self.saves().items() if read_save(path, SAVED) is not None]
+
+    def forget(self, chunks: int) -> None:
+        """Remove the saves after more than ``chunks`` chunks: newer than others', they would outlive those to come."""
+        for taken, path in self.saves().items():
+            if taken > chunks:
+                path.unlink()
 
     def save(self, chunks: int) -> None:
         """Save the state after ``chunks`` chunks, and keep KEPT saves."""

@@ -27,7 +27,15 @@ from benchmarks.tasks.compute.frozen import Frozen, require_finite
 from benchmarks.tasks.compute.linear_run import Outcome, Run, Tested
 from benchmarks.tasks.compute.processes import launch
 from pretrain.common.files import digest, results_dir
-from pretrain.runtime.distributed import all_gather_object, any_rank, gather_no_grad, local_device, rank, world_size
+from pretrain.runtime.distributed import (
+    all_gather_object,
+    any_rank,
+    broadcast_object,
+    gather_no_grad,
+    local_device,
+    rank,
+    world_size,
+)
 
 SAVE_SECONDS = 60.0
 
@@ -84,7 +92,7 @@ def _groups(runs: list[Run]) -> Iterator[tuple[list[Run], int]]:
 
     A save writes one run after the other, so that a kill may leave some at the save before: all of a pass have that.
     """
-    positions = all_gather_object([sorted(run.saves()) for run in runs])[0]
+    positions = broadcast_object([run.usable_saves() for run in runs] if rank() == 0 else [])
     left = dict(enumerate(positions))
     while left:
         start = min((saved[-1] for saved in left.values() if saved), default=0)
@@ -105,8 +113,10 @@ def _pass(
 ) -> Iterator[tuple[int, Outcome]]:
     """Train ``runs`` from ``start`` chunks on; each process has every world-th of them."""
     own, per_epoch = runs[rank() :: world_size()], training.chunks()
-    for run in own if start else ():
-        run.load(start)
+    for run in own:
+        if start:
+            run.load(start)
+        run.forget(start)
     ends = {run.place: (run.style.epochs, run.style.crop_scale) for run in runs}  # of the runs that go on
     epoch, first = divmod(start, per_epoch)
     last = max(end for end, _ in ends.values())
@@ -131,16 +141,23 @@ def _pass(
                 for run in own:
                     run.save(epoch * per_epoch)
                 saved = time.monotonic()
-            yield from _proved(found, frozen, start)
+            yield from _proved(found, runs, frozen, start)
             for place, _ in found:
                 ends.pop(place)
 
 
-def _proved(found: list[tuple[int, Outcome]], frozen: Frozen, start: int) -> Iterator[tuple[int, Outcome]]:
-    """``found`` with the proof that the backbone is the checkpoint's still, and where the pass was resumed."""
-    proof = frozen.require_unchanged() if found else ""
+def _proved(
+    found: list[tuple[int, Outcome]], runs: list[Run], frozen: Frozen, start: int
+) -> Iterator[tuple[int, Outcome]]:
+    """``found`` with the proof that the backbone is the checkpoint's still, and where the pass was resumed.
+
+    A run's saves are there until its turn.
+    """
+    proof, by_place = frozen.require_unchanged() if found else "", {run.place: run for run in runs}
     for place, outcome in found:
         if isinstance(outcome, Result):
+            if rank() == 0:
+                by_place[place].finish(outcome)
             config = outcome.config | {"backbone": proof}
             outcome = dataclasses.replace(outcome, config=config, resumed_at=start or None)
         yield place, outcome
@@ -169,5 +186,5 @@ def _tested(frozen: Frozen, context: Context, split: str, training: Training, ma
         parts = gather_no_grad(padded).split(size)
         found += [part[: len(numbers)] for part, numbers in zip(parts, some, strict=False)]
     x = torch.cat(found)
-    require_finite(x, frozen.precision)
+    require_finite(torch.isfinite(x).all(), frozen.precision)
     return Tested(x=x, y=torch.from_numpy(labels[rows]).to(frozen.device))

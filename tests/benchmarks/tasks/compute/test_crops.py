@@ -104,6 +104,21 @@ def test_missing_shards_alone_are_computed_and_large_features_stay_in_fp32(train
     assert np.load(files[0]).dtype == np.float32
 
 
+def test_small_features_are_not_rounded_to_nothing(training, frozen, tmp_path, monkeypatch):
+    """Below 6e-8 float16 has only 0."""
+    features = frozen.features
+    for scale, kept in ((1.0, np.float16), (1e-3, np.float32), (1e-9, np.float32)):
+        monkeypatch.setattr(frozen, "features", lambda images, scale=scale: features(images) * scale)
+        folder = tmp_path / f"{scale}"
+        extract_views(frozen, training, {WIDE: folder}, 1)
+        (path,) = shard_files(folder, 0, len(training.paths))
+        found = np.load(path)
+        keys = [[(0, row, (WIDE,)) for row in range(16)]]
+        ((expected,),) = crops._forward(frozen, training, keys)
+        np.testing.assert_allclose(found[:16], expected.numpy(), rtol=1e-3, atol=scale * 1e-4)
+        assert found.dtype == kept
+
+
 def test_an_unreadable_image_is_named_in_one_line(training, frozen):
     training.paths[5].write_bytes(b"no image")
     with pytest.raises(InputError, match=r"cannot read image .*class0/05\.png"):
@@ -118,3 +133,14 @@ def test_a_changed_backbone_is_found(frozen):
     frozen.model.layer1[0].bn1.running_mean[0] += 1e-6
     with pytest.raises(RunError, match="the frozen backbone has changed"):
         frozen.require_unchanged()
+
+
+def test_features_that_are_not_finite_end_the_epoch_with_the_reason(training, frozen):
+    frozen.model.bn1.running_mean[0] = float("nan")
+    chunks = OnlineCrops(frozen, training, 512).epoch(0, 0, [WIDE])
+    for _ in range(training.chunks()):
+        next(chunks)
+    with pytest.raises(RunError, match="features are not finite in fp32: the checkpoint's weights or statistics"):
+        next(chunks)
+    with pytest.raises(RunError, match="features are not finite"):
+        extract_views(frozen, training, {WIDE: training.paths[0].parent / "views"}, 1)

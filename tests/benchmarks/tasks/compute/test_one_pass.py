@@ -1,6 +1,7 @@
 """Heads trained together, alone, after a kill, in two processes: always the same bits."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -128,13 +129,6 @@ def test_an_error_in_one_of_two_processes_is_one_line(setting, tmp_path):
         outcomes(contexts_of(setting, TASKS[:1], tmp_path / "two", processes=2))
 
 
-def test_a_grid_without_a_held_out_image_fails_alone_and_says_so(setting, tmp_path):
-    setting = tiny_root(tmp_path / "single", classes=2, train=1), setting[1]
-    moco, grid = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-grid"], tmp_path))
-    assert isinstance(moco, Result)
-    assert isinstance(grid, RunError) and str(grid).startswith("no class has a second training image")
-
-
 def test_a_test_image_that_a_loader_process_cannot_read_is_one_line(setting, tmp_path):
     root, _ = setting
     path = next((root.path / "imagenet" / "val" / "class3").iterdir())
@@ -142,6 +136,13 @@ def test_a_test_image_that_a_loader_process_cannot_read_is_one_line(setting, tmp
     contexts = [dataclasses.replace(one, loader_workers=2) for one in contexts_of(setting, TASKS[:1], tmp_path / "x")]
     with pytest.raises(InputError, match=r"^cannot read image .*class3\S* \(cannot identify image file \S*\): repair"):
         outcomes(contexts)
+
+
+def test_a_grid_without_a_held_out_image_fails_alone_and_says_so(setting, tmp_path):
+    setting = tiny_root(tmp_path / "single", classes=2, train=1), setting[1]
+    moco, grid = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-grid"], tmp_path))
+    assert isinstance(moco, Result)
+    assert isinstance(grid, RunError) and str(grid).startswith("no class has a second training image")
 
 
 def test_a_rate_of_the_grid_is_chosen_on_images_that_its_head_never_saw(setting, tmp_path, monkeypatch):
@@ -200,6 +201,85 @@ def test_interrupted_runs_and_new_ones_are_passes_of_their_own(setting, tmp_path
     assert moco.resumed_at == 1 and swav.resumed_at is None
     expected = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-swav"], tmp_path / "y"))
     assert [moco.metrics, swav.metrics] == [one.metrics for one in expected]
+
+
+def interrupted(contexts, monkeypatch, at):
+    """Kill the pass at the ``at``-th save of a run; the numbers of the runs' saves."""
+    taken, save = [], linear_run.Run.save
+
+    def killed(run, chunks):
+        taken.append(chunks)
+        if len(taken) == at:
+            raise Killed
+        save(run, chunks)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(linear_run.Run, "save", killed)
+        list(train_heads(contexts, None))
+    return [[int(path.stem[6:]) for path in sorted(one.folder.glob("heads-*.pt"))] for one in contexts]
+
+
+def test_runs_that_were_killed_twice_between_their_saves_stay_in_one_pass(setting, tmp_path, monkeypatch):
+    """The second time the saves are at other chunks than the first: what the first left beyond them has to go."""
+    monkeypatch.setattr(one_pass, "PROFILES", {"smoke": dataclasses.replace(one_pass.PROFILES["smoke"], chunk=8)})
+    contexts = contexts_of(setting, ["linear-sgd-moco", "linear-sgd-swav"], tmp_path / "x")
+    calls = []
+
+    def every_third(flag, saves=(3, 6)):
+        calls.append(flag)
+        return (len(calls) in saves,)
+
+    monkeypatch.setattr(one_pass, "any_rank", every_third)
+    assert interrupted(contexts, monkeypatch, at=4) == [[3, 6], [3]]
+    calls.clear()
+    monkeypatch.setattr(one_pass, "any_rank", lambda flag: every_third(flag, saves=(1, 2)))
+    assert interrupted(contexts, monkeypatch, at=4) == [[4, 5], [3, 4]]
+    passes, one_pass_ = [], one_pass._pass
+
+    def spied(runs, start, *rest):
+        passes.append((len(runs), start))
+        yield from one_pass_(runs, start, *rest)
+
+    monkeypatch.setattr(one_pass, "_pass", spied)
+    found = outcomes(contexts)
+    assert passes == [(2, 4)]
+    expected = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-swav"], tmp_path / "y"))
+    assert [one.metrics for one in found] == [one.metrics for one in expected]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-500], lambda content: b"x" * 9000])
+def test_a_damaged_save_is_named_and_the_one_before_it_taken(setting, tmp_path, monkeypatch, capfd, damage):
+    monkeypatch.setattr(one_pass, "SAVE_SECONDS", -1.0)
+    contexts = contexts_of(setting, ["linear-sgd-moco", "linear-sgd-swav"], tmp_path / "x")
+    assert interrupted(contexts, monkeypatch, at=5) == [[1, 2], [1, 2]]
+    newest = contexts[1].folder / "heads-0000000002.pt"
+    newest.write_bytes(damage(newest.read_bytes()))
+    found = outcomes(contexts)
+    assert f"{newest} is damaged" in capfd.readouterr().err
+    assert [one.resumed_at for one in found] == [1, 1] and not list((tmp_path / "x").rglob("heads-*.pt"))
+    expected = outcomes(contexts_of(setting, ["linear-sgd-moco", "linear-sgd-swav"], tmp_path / "y"))
+    assert [one.metrics for one in found] == [one.metrics for one in expected]
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_saves(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(one_pass, "SAVE_SECONDS", -1.0)
+    contexts = contexts_of(setting, ["linear-sgd-moco"], tmp_path / "x")
+
+    def full(predictions, folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Predictions, "save", full)
+        list(train_heads(contexts, None))
+    (again,) = outcomes(contexts)
+    assert again.resumed_at and not list((tmp_path / "x").rglob("heads-*.pt"))
+
+
+def test_a_rate_cannot_be_chosen_where_every_class_has_one_image(setting, tmp_path):
+    root = tiny_root(tmp_path / "ones", train=1)
+    grid, moco = outcomes(contexts_of((root, setting[1]), ["linear-sgd-grid", "linear-sgd-moco"], tmp_path / "x"))
+    assert isinstance(grid, InputError) and "two images or more" in str(grid)
+    assert isinstance(moco, Result)
 
 
 @pytest.mark.slow
