@@ -112,12 +112,12 @@ def header(image: Image.Image) -> Picture:
 
 
 def look_at(
-    paths: Iterable[Path], *, drop_unreadable: bool = False, found: Counter[str] | None = None
+    paths: Iterable[Path], *, drop_unreadable: bool = False, found: Counter[str] | None = None, advice: str = ""
 ) -> dict[Path, Picture]:
     """Each image's size and orientation. InputError for one that is missing, unreadable or has no 8-bit pixels.
 
     With ``drop_unreadable`` missing and unreadable ones are left out of the result and counted in ``found``;
-    InputError if none is left.
+    InputError if none is left. ``advice`` says what to do about one of them, where a command has no such flag.
     """
     unique = sorted(set(paths))
     present = [path for path in unique if is_file(path)]
@@ -149,8 +149,8 @@ def look_at(
     missing = sorted(set(unique) - set(present))
     broken = [answer for answer in answers if isinstance(answer, str)]
     if not drop_unreadable or len(missing) + len(broken) == len(unique):
-        fatal("missing image", missing, "add the file, or leave out its annotation with --drop-unreadable")
-        fatal("unreadable image", broken, "replace it, or leave it out with --drop-unreadable")
+        fatal("missing image", missing, advice or "add the file, or leave out its annotation with --drop-unreadable")
+        fatal("unreadable image", broken, advice or "replace it, or leave it out with --drop-unreadable")
     if found is not None:
         found += Counter({"missing images dropped": len(missing), "unreadable images dropped": len(broken)})
     return {path: one for path, one in zip(present, answers, strict=True) if isinstance(one, Picture)}

@@ -66,7 +66,7 @@ def build(name: str, root: Path, target: Path) -> dict[str, Any]:
         absent = sorted(set(folders[one]) - set(folders[other]))
         fatal(f"class of {one} absent in {other}", absent, f"unpack {name} again")
     files = [path for part in splits.values() if not part.pixels for path in part.images]
-    pictures = look_at(files) if files else {}
+    pictures = look_at(files, advice=f"unpack {name} again") if files else {}
     inside = {split: write(target / "imagenet" / split, part, folders[split]) for split, part in splits.items()}
     held_out = sorted(inside["train"][number] for number in found.held_out)
     (target / "imagenet" / HELD_OUT_FILE).write_text("".join(f"{one}\n" for one in held_out), encoding="utf-8")

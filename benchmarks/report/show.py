@@ -36,7 +36,10 @@ def show(record_path: Path, output: Path | None, count: int) -> Path:
 
 def root_of(record: RunRecord) -> DataRoot:
     """The data that the record was tested on. InputError if they were prepared anew since, or are gone."""
-    task, root = TASKS[record.spec.task], DataRoot.load(data_dir() / record.spec.data_name)
+    task, place = TASKS[record.spec.task], data_dir() / record.spec.data_name
+    if not place.is_dir():
+        raise InputError(f"{place} is not there, the data of this run: prepare them again, or link their root there")
+    root = DataRoot.load(place)
     there, wanted = task.data_fingerprint(root), record.spec.data_fingerprint
     if there != wanted:
         raise InputError(

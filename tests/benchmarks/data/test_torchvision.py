@@ -293,7 +293,7 @@ def beyond(root):
 REFUSED = {
     "nothing there": ("DTD", lambda root: root.mkdir(), "has no folder dtd/dtd: unpack DTD there.*--download"),
     "a list is missing": ("DTD", half, r"DTD cannot be read from .*val1\.txt.*unpack it there as dtd/dtd/, complete"),
-    "an image is missing": ("DTD", missing, r"missing image: .*banded_0001\.jpg"),
+    "an image is missing": ("DTD", missing, r"missing image: .*banded_0001\.jpg: unpack DTD again$"),
     "SUN397 without partitions": (
         "SUN397",
         no_partition,

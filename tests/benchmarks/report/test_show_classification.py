@@ -274,6 +274,13 @@ def test_data_that_were_prepared_again_are_refused(root):
         main(["show", str(other)])
 
 
+def test_data_that_are_elsewhere_are_one_line(root):
+    path = record_of(root, predictions())
+    root.path.rename(root.path.parent.parent / "toy")
+    with pytest.raises(InputError, match=r"data/toy is not there, the data of this run: prepare them again, or link"):
+        main(["show", str(path)])
+
+
 def test_failed_runs_and_unknown_tasks_are_one_line(root, monkeypatch):
     failed = ResultsStore().save(make_record(make_spec(), {}, error="out of memory"))
     with pytest.raises(InputError, match=r"is of a run that failed \(out of memory\): show one that finished"):
