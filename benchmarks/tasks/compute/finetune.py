@@ -28,7 +28,7 @@ from benchmarks.tasks.compute.classify import classify
 from benchmarks.tasks.compute.features import build_backbone, labelled_images, profile_view
 from benchmarks.tasks.compute.history import History
 from benchmarks.tasks.compute.labels import Labelled, labelled_rows, names_below
-from benchmarks.tasks.compute.processes import launch
+from benchmarks.tasks.compute.processes import launch, loaders
 from benchmarks.tasks.compute.replicas import (
     ReplicaSampler,
     accumulate,
@@ -147,6 +147,7 @@ class Trainer:
 
     def __init__(self, context: Context, style: Style, settings: Settings) -> None:
         self.context, self.style, self.settings, self.device = context, style, settings, local_device()
+        self.workers = loaders(context.loader_workers)
         self.checkpoint = context.backbone()
         self.images, _ = training_images(context.root, style)
         self.tested = labelled_images(context.root, "val")
@@ -200,7 +201,7 @@ class Trainer:
         return load_batches(
             CropDataset(self.images, [crop], seed=seed, crop_backend="torch"),
             sampler,  # type: ignore[arg-type]  # it yields the same keys
-            workers=self.context.loader_workers,
+            workers=self.workers,
             pin=self.device.type == "cuda",
         )
 
@@ -232,7 +233,7 @@ class Trainer:
                 *self.tested,
                 self.classes,
                 autocast=self.autocast,
-                workers=self.context.loader_workers,
+                workers=self.workers,
             )
         self.history.end_epoch(tested, self.per_epoch)
 

@@ -9,7 +9,6 @@ and the heads: the features are those of one process, and each head trains in on
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from benchmarks.tasks.compute.crops import CachedCrops, OnlineCrops, Scale, Sour
 from benchmarks.tasks.compute.features import byte_batches, labelled_images, profile_view
 from benchmarks.tasks.compute.frozen import Frozen, require_finite
 from benchmarks.tasks.compute.linear_run import Outcome, Run, Tested
-from benchmarks.tasks.compute.processes import launch
+from benchmarks.tasks.compute.processes import launch, loaders
 from pretrain.common.files import digest, results_dir
 from pretrain.runtime.distributed import (
     all_gather_object,
@@ -60,7 +59,7 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
         size=profile.view.crop,
         seed=first.spec.seed,
         chunk=profile.chunk,
-        workers=_loaders(first.loader_workers),
+        workers=loaders(first.loader_workers),
     )
     test = _tested(frozen, first, "val", training, None)
     dim = test.x.shape[1]
@@ -76,11 +75,6 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
         source = OnlineCrops(frozen, training, dim)
     for group, start in _groups(runs):
         yield from _pass(group, start, source, training, test, chosen_on, frozen)
-
-
-def _loaders(wanted: int) -> int:
-    """Loader processes of this process: each GPU needs ``wanted``, as far as there are cores."""
-    return min(wanted, max(1, (os.cpu_count() or 1) // world_size()))
 
 
 def _cache(context: Context, training: Training, scale: Scale) -> Path:

@@ -16,7 +16,7 @@ from benchmarks.executors.process import ended, follow_parent, one_line
 from pretrain.common.errors import RunError, in_one_line
 from pretrain.common.plugins import load_plugins
 from pretrain.common.signals import signals_held
-from pretrain.runtime.distributed import process_group
+from pretrain.runtime.distributed import process_group, world_size
 
 GRACE_SECONDS = 1.0  # for the failures of other processes, one of which may be the cause
 Work = Callable[..., Iterator[Any] | None]
@@ -50,6 +50,11 @@ def launch(world: int, work: Work, arguments: tuple[Any, ...]) -> Iterator[Any]:
         for process in running.values():
             process.kill()
             process.join()
+
+
+def loaders(wanted: int) -> int:
+    """Loader processes of this process: each GPU needs ``wanted``, as far as there are cores."""
+    return min(wanted, max(1, (os.cpu_count() or 1) // world_size()))
 
 
 def _start(world: int, work: Work, arguments: tuple[Any, ...], running: dict[Connection, Any]) -> None:

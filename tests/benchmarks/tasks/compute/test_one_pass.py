@@ -121,16 +121,6 @@ def test_two_processes_give_the_bits_of_one(setting, tmp_path):
     assert [other.metrics for other in cached] == [result.metrics for result in again]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "cores", "processes", "loaders"),
-    [(8, 64, 8, 8), (8, 32, 8, 4), (8, 4, 8, 1), (8, 16, 1, 8), (0, 16, 2, 0)],
-)
-def test_every_gpu_has_its_loaders(monkeypatch, wanted, cores, processes, loaders):
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
-    monkeypatch.setattr(one_pass, "world_size", lambda: processes)
-    assert one_pass._loaders(wanted) == loaders
-
-
 def test_an_error_in_one_of_two_processes_is_one_line(setting, tmp_path):
     root, _ = setting
     path = next((root.path / "imagenet" / "train" / "class3").iterdir())

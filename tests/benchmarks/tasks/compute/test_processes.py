@@ -6,7 +6,8 @@ import signal
 import pytest
 import torch
 
-from benchmarks.tasks.compute.processes import launch
+from benchmarks.tasks.compute import processes
+from benchmarks.tasks.compute.processes import launch, loaders
 from pretrain.common.errors import InputError, RunError
 from pretrain.runtime.distributed import mean_over_ranks, rank
 
@@ -39,3 +40,13 @@ def test_the_first_failure_ends_them_all_in_one_line(how, words):
     with pytest.raises(RunError, match=words):
         list(launch(2, fails, (how,)))
     assert "RANK" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "world", "expected"),
+    [(8, 64, 8, 8), (8, 32, 8, 4), (8, 4, 8, 1), (8, 16, 1, 8), (0, 16, 2, 0)],
+)
+def test_every_gpu_has_its_loaders(monkeypatch, wanted, cores, world, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(processes, "world_size", lambda: world)
+    assert loaders(wanted) == expected
