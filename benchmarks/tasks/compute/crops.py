@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from benchmarks.tasks.compute.features import mapped
 from benchmarks.tasks.compute.frozen import Frozen, require_finite
 from pretrain.augment.crops import cut, random_crop_box
 from pretrain.common.errors import InputError
@@ -173,7 +174,7 @@ class CachedCrops:
     def __init__(self, folders: Mapping[Scale, Path], training: Training, views: int, device: torch.device) -> None:
         self.folders, self.training, self.views, self.device = folders, training, views, device
         self.shards = {
-            (scale, view): [np.load(path, mmap_mode="r") for path in shard_files(folder, view, len(training.paths))]
+            (scale, view): [mapped(path) for path in shard_files(folder, view, len(training.paths))]
             for scale, folder in folders.items()
             for view in range(views)
         }

@@ -226,7 +226,15 @@ def features_of(
         if not target.exists():
             model = FromBytes(_reading(build_backbone(backbone), view), backbone.input)
             extract(model, byte_batches(images, view, workers), len(images), target)
-    found: np.ndarray = np.load(target, mmap_mode="r")
+    return mapped(target)
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The features in a .npy file, memory-mapped. InputError for a file that is not whole, as a broken copy's."""
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged ({error}): remove it, and the same command computes it again") from None
     return found
 
 

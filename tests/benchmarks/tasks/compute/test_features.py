@@ -160,3 +160,13 @@ def test_a_gpu_one_batch_ahead_writes_every_image_in_its_place(tmp_path, monkeyp
     monkeypatch.setattr(features, "best_device", lambda: torch.device("cpu"))
     expected = features.features_of(backbone, images, "d" * 64, "cpu", "smoke")
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:200], lambda content: b"", lambda content: b"x" * 300])
+def test_features_of_a_broken_copy_are_named(tmp_path, damage):
+    path = tmp_path / "train.npy"
+    np.save(path, np.arange(600.0).reshape(20, 30))
+    assert (features.mapped(path)[3] == np.arange(90, 120)).all()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"train\.npy is damaged \(.*\): remove it"):
+        features.mapped(path)
