@@ -112,7 +112,7 @@ class Run:
         for head in self.all_heads.values():
             head.end_epoch()
         if len(self.heads) > 1 and not self.choosers:
-            return RunError(f"{ONE_EACH}: add images, or leave out {self.context.spec.task}")
+            return InputError(f"{ONE_EACH}: add images, or leave out {self.context.spec.task}")
         if len(self.heads) > 1:
             assert chosen_on is not None
             return self._choose(test, chosen_on) if self._epoch == self.style.epochs else None
@@ -139,8 +139,6 @@ class Run:
             for rate, head in self.choosers.items()
         }
         usable = {rate: one for rate, one in tried.items() if one is not None}
-        if not tried:
-            return InputError("a rate is chosen on held-out training images: give some class two images or more")
         if not usable:
             return RunError(f"the heads diverged at every rate of {', '.join(f'{rate:g}' for rate in tried)}")
         rate = max(usable, key=lambda one: (usable[one], -one))

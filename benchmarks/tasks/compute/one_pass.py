@@ -9,6 +9,7 @@ and the heads: the features are those of one process, and each head trains in on
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
         size=profile.view.crop,
         seed=first.spec.seed,
         chunk=profile.chunk,
-        workers=max(1, first.loader_workers // world_size()) if first.loader_workers else 0,
+        workers=_loaders(first.loader_workers),
     )
     test = _tested(frozen, first, "val", training, None)
     dim = test.x.shape[1]
@@ -75,6 +76,11 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
         source = OnlineCrops(frozen, training, dim)
     for group, start in _groups(runs):
         yield from _pass(group, start, source, training, test, chosen_on, frozen)
+
+
+def _loaders(wanted: int) -> int:
+    """Loader processes of this process: each GPU needs ``wanted``, as far as there are cores."""
+    return min(wanted, max(1, (os.cpu_count() or 1) // world_size()))
 
 
 def _cache(context: Context, training: Training, scale: Scale) -> Path:

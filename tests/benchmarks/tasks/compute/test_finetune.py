@@ -1,6 +1,7 @@
 """Fine-tuning against a plain loop over copies of the network, in two processes, and after a kill."""
 
 import dataclasses
+import errno
 import os
 import signal
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from torchvision.transforms import v2
 
 from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
+from benchmarks.predictions import Predictions
 from benchmarks.run import Context
 from benchmarks.tasks.base import Settings, Setup
 from benchmarks.tasks.compute import finetune as module
@@ -232,6 +234,20 @@ def test_a_killed_run_ends_in_the_same_weights_bit_for_bit(folder, tmp_path, mon
     assert torch.equal(history["best"].pop("confidence"), expected["best"].pop("confidence"))
     assert torch.equal(history["best"].pop("predicted"), expected["best"].pop("predicted"))
     assert history == expected and len(history["epochs"]) == 2
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_last_save(context, monkeypatch):
+    style = dataclasses.replace(STYLE, epochs=1)
+
+    def full(predictions, folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Predictions, "save", full)
+        finetune(context, style, fp32(style))
+    assert [path.name for path in saves(context.folder)] == ["state-000000003.pt"]
+    monkeypatch.setattr(Trainer, "_step", None)  # nothing is trained again
+    assert finetune(context, style, fp32(style)).predictions and not saves(context.folder)
 
 
 class Double(Network):
