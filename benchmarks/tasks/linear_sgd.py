@@ -33,7 +33,7 @@ Schedule = Literal["step", "cosine-epoch", "cosine-step"]
 ADVICE = {
     "epochs": "give 1 or more",
     "batch": "give 1 or more",
-    "learning_rates": "give one or more, each above 0",
+    "learning_rates": "give a tuple of one or more, each above 0",
     "milestones": 'give numbers of completed epochs where schedule is "step", and none otherwise',
     "crop_scale": "give shares of the image's area, 0 < smallest ≤ largest ≤ 1",
 }
@@ -75,7 +75,7 @@ class LinearStyle:
         usable = {
             "epochs": self.epochs >= 1,
             "batch": self.batch >= 1,
-            "learning_rates": bool(self.learning_rates) and min(self.learning_rates) > 0,
+            "learning_rates": isinstance(rates := self.learning_rates, tuple) and bool(rates) and min(rates) > 0,
             "milestones": all(one >= 1 for one in self.milestones)
             and bool(self.milestones) == (self.schedule == "step"),
             "crop_scale": 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1,

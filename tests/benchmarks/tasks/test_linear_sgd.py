@@ -118,6 +118,7 @@ def test_a_style_has_a_name_of_letters_digits_and_dashes(styles, name):
         ({"optimiser": "adam"}, "optimiser 'adam' of a linear style: give one of sgd, sgd\\+larc, lars"),
         ({"schedule": "cosine"}, "schedule 'cosine' of a linear style: give one of step, cosine-epoch, cosine-step"),
         ({"learning_rates": ()}, "learning_rates"),
+        ({"learning_rates": 0.1}, "learning_rates 0.1 of a linear style: give a tuple"),
         ({"learning_rates": (0.1, 0.0)}, "each above 0"),
         ({"epochs": 0}, "epochs 0 of a linear style: give 1 or more"),
         ({"batch": 0}, "batch 0"),
