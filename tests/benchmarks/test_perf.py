@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.perf import convert, data, extract, linear, step, svm, tables
+from benchmarks.perf import convert, data, evaluators, extract, linear, step, svm, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
@@ -64,7 +64,9 @@ def test_the_commands_print_a_ratio_for_each_side():
     arguments = step.Arguments(backbone="resnet18", image_size=32, batch_size=4, steps=1, rounds=1, workers=1)
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
-    with pytest.raises(InputError, match="choose data, step, extract, linear, logistic, svm, tables or convert"):
+    with pytest.raises(
+        InputError, match="choose data, step, extract, linear, logistic, svm, tables, convert or evaluators"
+    ):
         main(["steps"])
 
 
@@ -154,3 +156,11 @@ def test_features_that_are_not_the_data_sets_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32))
     shown = svm.measure(svm.Arguments(features=tmp_path / "x.npy", data=tmp_path, classes=1))
     assert shown.startswith("9 × 4 features, 1 classes, 34 fits")
+
+
+def test_evaluators_differ_in_time_alone():
+    shown = evaluators.measure(evaluators.Arguments(coco_images=8, voc_images=120, detections=6))
+    assert (
+        shown.count("ours, matches kept") == 3 and len(re.findall(r"detections \d+\.\d MB \(\d+\.\d bytes", shown)) == 3
+    )
+    assert re.findall(r"largest difference of (\d+) numbers: (\S+)", shown) == [("86", "0"), ("86", "0"), ("3", "0")]

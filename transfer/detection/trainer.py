@@ -1,9 +1,9 @@
 """Fine-tune and test one detector: ``train_and_test`` runs the config of ``config.build_cfg`` and returns flat metrics.
 
 ``python -m benchmarks run --task voc-fpn-24k …`` calls both. Output folder: log.txt (detectron2's log), metrics.json
-(losses, one line per 20 iterations and one at the end), and at paper scale config.yaml, checkpoints and predictions.
-The data sets in cfg.DATASETS must be registered already. For several GPUs call train_and_test in each process of
-detectron2's ``launch``.
+(losses, one line per 20 iterations and one at the end), detections/ and matches-*.npz (evaluation/), predictions.json,
+and at paper scale config.yaml and checkpoints. The data sets in cfg.DATASETS must be registered already. For several
+GPUs call train_and_test in each process of detectron2's ``launch``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -34,6 +34,7 @@ from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError, RunError, in_one_line
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.checks import assert_backbone_loaded, assert_trainable
+from transfer.detection.evaluation import coco
 from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
 from transfer.detection.predictions import KeepPredictions
 from transfer.detection.progress import Progress
@@ -69,18 +70,18 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """COCO's evaluator with explicit tasks (else inferred from the predictions) or VOC's; and KeepPredictions."""
+        """COCO's evaluator or VOC's; and KeepPredictions."""
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
         if kind not in ("pascal_voc", "coco"):
             raise InputError(f"data set {dataset_name}: evaluator_type is {kind}, expected pascal_voc or coco")
-        tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-        folder = str(Path(cfg.OUTPUT_DIR) / "predictions") if cfg.TRANSFER.KEEP_FILES else None
-        evaluator = (
-            VOCEvaluator(dataset_name)
-            if kind == "pascal_voc"
-            else COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, use_fast_impl=False)
-        )
-        return DatasetEvaluators([evaluator, KeepPredictions(Path(cfg.OUTPUT_DIR) / "predictions.json")])
+        folder = Path(cfg.OUTPUT_DIR)
+        if kind == "pascal_voc":
+            evaluator: DatasetEvaluator = VOCEvaluator(dataset_name, folder)
+        else:
+            switches = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+            tasks = [task for task, on in switches.items() if on]
+            evaluator = coco.COCOEvaluator(dataset_name, tasks, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS)
+        return DatasetEvaluators([evaluator, KeepPredictions(folder / "predictions.json")])
 
     def build_hooks(self) -> list[hooks.HookBase]:
         """detectron2's hooks, plus progress on stderr, without evaluation; checkpoints only with KEEP_FILES."""
@@ -110,7 +111,8 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
     """Train from ``converted`` as ``cfg`` says, and test once after the last iteration.
 
     Returns the metrics, {"bbox/AP": percent or None, …}, and the facts of the run: precision, resumed_at,
-    tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object).
+    tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object),
+    coco_engine (None on VOC).
     Both are empty on ranks other than 0. InputError when the converted file was replaced.
     RunError when a backbone tensor was not loaded bit for bit, when other parameters train than FREEZE_AT says, or when
     the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2 restarts
@@ -120,6 +122,8 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
     output = Path(cfg.OUTPUT_DIR)
     output.mkdir(parents=True, exist_ok=True)
+    of_coco = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("evaluator_type") == "coco"
+    engine = coco.engine_and_version() if of_coco else None  # InputError now, not after the training
     with _logging_to(output / "log.txt"):
         seed_all_rng(cfg.SEED + comm.get_rank() if cfg.SEED >= 0 else None)
         started = time.perf_counter()
@@ -138,7 +142,7 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
     if not comm.is_main_process():
         return {}, {}
     facts |= {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
-    facts["classes_tested"] = classes_tested(cfg.DATASETS.TEST[0])
+    facts |= {"classes_tested": classes_tested(cfg.DATASETS.TEST[0]), "coco_engine": engine}
     return flat_metrics(results), facts
 
 

@@ -331,7 +331,9 @@ def test_small_run_from_end_to_end_twice(converted, scenes, scratch, capsys):
     assert (facts["tensors_equal"], facts["trainable_backbone_tensors"], facts["resumed_at"]) == (265, 159, None)
     assert facts["classes_tested"] == 3
     files = sorted(path.name for path in (scratch / "one").iterdir())
-    assert files == ["log.txt", "metrics.json", "predictions.json"]
+    matches = [f"matches-{task}.npz" for task in ("bbox", "segm")]
+    assert files == ["detections", "log.txt", *matches, "metrics.json", "predictions.json"]
+    assert facts["coco_engine"] == "ultrafast-pycocotools 0.1.14"
     rows = [json.loads(line) for line in (scratch / "one" / "metrics.json").read_text().splitlines()]
     assert rows[-1]["iteration"] == 2 and math.isfinite(rows[-1]["total_loss"])
 

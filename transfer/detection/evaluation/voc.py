@@ -1,58 +1,188 @@
-"""PASCAL VOC's AP as detectron2 computes it, but averaged only over the classes with an object in the test set.
+"""PASCAL VOC's AP as detectron2 defines it, vectorised, averaged only over the classes with an object in the test set.
 
-Source: detectron2/evaluation/pascal_voc_evaluation.py, whose computation for each class is used unchanged.
+Definition: facebookresearch/detectron2:detectron2/evaluation/pascal_voc_evaluation.py. Scores are rounded to 3 decimals
+and boxes to 1; pixels are inclusive; a detection belongs to the object of its class that it overlaps most, taken or
+not; on a difficult object it does not count. detectron2 sorts equal scores in an order that depends on the processor
+(an unstable sort); here they stay in the order of the test set and of the detector's output, on every machine.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import PascalVOCDetectionEvaluator
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
+from pretrain.common.errors import RunError
+from transfer.detection.evaluation.matches import FALSE, TRUE, UNCOUNTED, Matches
+from transfer.detection.evaluation.store import Detections, Recorder
 
-class VOCEvaluator(PascalVOCDetectionEvaluator):
-    """detectron2's evaluator without the classes that have no test object; difficult objects do not count.
+THRESHOLDS = tuple(percent / 100.0 for percent in range(50, 100, 5))
 
-    detectron2 gives such a class AP 0, so that a perfect detector does not reach 100; COCO's evaluator leaves it out.
-    Where every class has a test object the results are detectron2's.
+
+class VOCEvaluator(DatasetEvaluator):
+    """AP, AP50 and AP75 over the classes with a test object that is not difficult.
+
+    detectron2 gives a class without one AP 0, so that a perfect detector does not reach 100; COCO's evaluator leaves
+    it out. Where every class has a test object, and no score occurs twice, the results are detectron2's to the bit.
+    With a ``folder`` the detections (store.py) and matches-bbox.npz stay there.
     """
 
-    _class_names: list[str]
-    _predictions: dict[int, list[str]]
-
-    def __init__(self, dataset_name: str) -> None:
+    def __init__(self, dataset_name: str, folder: Path | None = None) -> None:
         """``dataset_name`` needs dirname, split, year and thing_classes in its metadata, as detectron2 requires."""
-        super().__init__(dataset_name)
-        images = Path(self._image_set_path).read_text(encoding="utf-8").split()
-        objects = [one for image in images for one in parse_rec(self._anno_file_template.format(image))]
-        names = {one["name"] for one in objects if not one["difficult"]}
-        self.tested = [number for number, name in enumerate(self._class_names) if name in names]
+        meta = MetadataCatalog.get(dataset_name)
+        if meta.year not in (2007, 2012):
+            raise RunError(f"{dataset_name}: VOC's metric of {meta.year} is unknown")
+        self.rule = f"voc{meta.year}"
+        self.classes = tuple(meta.thing_classes)
+        self.truth = _read_truth(Path(meta.dirname), meta.split, self.classes)
+        counted = np.unique(self.truth.category[~self.truth.difficult])
+        self.tested: list[int] = counted.tolist()
         """Numbers of the classes that count, ascending."""
-        self._class_names = [self._class_names[number] for number in self.tested]
+        self.folder = folder
+        self.recorder = Recorder(folder)
+
+    def reset(self) -> None:
+        """Discard the detections so far."""
+        self.recorder.reset()
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Record one batch of the detector's outputs."""
+        self.recorder.add(inputs, outputs)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"bbox": {"AP", "AP50", "AP75"}} in percent, −1 (undefined, as COCO writes it) where no class is tested.
 
         None on ranks other than 0.
         """
+        detections = self.recorder.join()
+        if detections is None:
+            return None
+        matches = match(detections, self.truth, self.classes, self.rule)
+        if self.folder:
+            matches.save(self.folder / "matches-bbox.npz")
         if not self.tested:
             return {"bbox": {"AP": -1.0, "AP50": -1.0, "AP75": -1.0}}
-        given = self._predictions
-        # detectron2 numbers the classes by their place in the list of names, which is shortened here.
-        self._predictions = {place: given[number] for place, number in enumerate(self.tested) if number in given}
-        try:
-            return super().evaluate()
-        finally:
-            self._predictions = given
+        each = np.array([matches.ap(number) * 100 for number in self.tested])
+        means = [np.mean(column.copy()) for column in each.T]  # contiguous: the order of a sum is part of its bits
+        return {"bbox": {"AP": float(np.mean(means)), "AP50": float(means[0]), "AP75": float(means[5])}}
+
+
+class Truth:
+    """M objects of the classes on the images ``ids``, in the annotations' order: ``image`` (places in ``ids``)
+    ascending, ``category``, ``difficult`` (M,), and ``box`` M×4 in VOC's pixels, which start at 1."""
+
+    def __init__(self, ids: list[str], rows: list[tuple[int, int, bool, list[int]]]) -> None:
+        self.ids = np.array(ids, dtype=np.str_)
+        self.image = np.array([row[0] for row in rows], dtype=np.int32)
+        self.category = np.array([row[1] for row in rows], dtype=np.int32)
+        self.difficult = np.array([row[2] for row in rows], dtype=bool)
+        self.box = np.array([row[3] for row in rows], dtype=np.float64).reshape(-1, 4)
+
+
+def _read_truth(folder: Path, split: str, classes: Sequence[str]) -> Truth:
+    ids = (folder / "ImageSets" / "Main" / f"{split}.txt").read_text(encoding="utf-8").split()
+    number = {name: place for place, name in enumerate(classes)}
+    rows = [
+        (place, number[one["name"]], bool(one["difficult"]), one["bbox"])
+        for place, image in enumerate(ids)
+        for one in parse_rec(str(folder / "Annotations" / f"{image}.xml"))
+        if one["name"] in number
+    ]
+    return Truth(ids, rows)
+
+
+def match(detections: Detections, truth: Truth, classes: Sequence[str], rule: str) -> Matches:
+    """The outcome of every detection at THRESHOLDS. RunError for a detection on an image that is not in the test set.
+
+    Not counted are objects that are difficult, and detections on them.
+    """
+    image = _places(detections, truth)
+    # detectron2 writes '%.3f' and '%.1f' of float32 numbers: the products are exact in float64, so these are the same.
+    score = np.rint(detections.score.astype(np.float64) * 1000) / 1000
+    corners = (detections.box + np.array([1, 1, 0, 0], np.float32)).astype(np.float64)
+    box = np.rint(corners * 10) / 10
+    overlap, nearest = _nearest(image, detections.category, box, truth, len(classes))
+    thresholds = np.array(THRESHOLDS)
+    outcome = np.full((1, len(score), len(thresholds)), FALSE, dtype=np.uint8)
+    ranked = np.lexsort((image, -score))
+    for number, threshold in enumerate(thresholds):
+        on_object = ranked[overlap[ranked] > threshold]
+        hard = truth.difficult[nearest[on_object]]
+        outcome[0, on_object[hard], number] = UNCOUNTED
+        on_object = on_object[~hard]
+        _, first = np.unique(nearest[on_object], return_index=True)
+        outcome[0, on_object[first], number] = TRUE
+    return Matches(
+        ids=truth.ids,
+        image=image,
+        category=detections.category,
+        score=score.astype(np.float32),
+        outcome=outcome,
+        object_image=truth.image,
+        object_category=truth.category,
+        object_counts=~truth.difficult[:, None],
+        thresholds=thresholds,
+        areas=("all",),
+        classes=tuple(classes),
+        rule=rule,
+    )
+
+
+def _places(detections: Detections, truth: Truth) -> np.ndarray:
+    """(N,) place of each detection's image in the test set."""
+    place = {name: number for number, name in enumerate(truth.ids.tolist())}
+    names = [str(one) for one in detections.ids.tolist()]
+    if strangers := [name for name in names if name not in place]:
+        raise RunError(f"a detection is on image {strangers[0]}, which is not in the test set")
+    return np.array([place[name] for name in names], dtype=np.int32)[detections.image]
+
+
+def _nearest(
+    image: np.ndarray, category: np.ndarray, box: np.ndarray, truth: Truth, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """((N,) highest overlap with an object of the same class and image, −inf if there is none; (N,) that object).
+
+    Of objects that are overlapped equally, the first.
+    """
+    overlap, nearest = np.full(len(box), -np.inf), np.zeros(len(box), dtype=np.int64)
+    key = truth.image.astype(np.int64) * classes + truth.category
+    order = np.argsort(key, kind="stable")
+    own = image.astype(np.int64) * classes + category
+    start, end = np.searchsorted(key[order], own, "left"), np.searchsorted(key[order], own, "right")
+    some = np.flatnonzero(end > start)
+    if not len(some):
+        return overlap, nearest
+    counts = (end - start)[some]
+    first = np.cumsum(counts) - counts  # of each detection's pairs
+    pair_detection = np.repeat(some, counts)
+    pair_object = order[np.arange(counts.sum()) - np.repeat(first - start[some], counts)]
+    values = _overlaps(box[pair_detection], truth.box[pair_object])
+    highest = np.maximum.reduceat(values, first)
+    candidates = np.where(values == np.repeat(highest, counts), np.arange(len(values)), len(values))
+    overlap[some], nearest[some] = highest, pair_object[np.minimum.reduceat(candidates, first)]
+    return overlap, nearest
+
+
+def _overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(P,) intersection over union of P pairs of boxes whose right and bottom pixels belong to them."""
+    width = np.maximum(np.minimum(truth[:, 2], found[:, 2]) - np.maximum(truth[:, 0], found[:, 0]) + 1.0, 0.0)
+    height = np.maximum(np.minimum(truth[:, 3], found[:, 3]) - np.maximum(truth[:, 1], found[:, 1]) + 1.0, 0.0)
+    both = width * height
+    areas = [(box[:, 2] - box[:, 0] + 1.0) * (box[:, 3] - box[:, 1] + 1.0) for box in (found, truth)]
+    return np.asarray(both / (areas[0] + areas[1] - both))
 
 
 def classes_tested(dataset_name: str) -> int:
     """Number of classes with a test object that counts: one that is not difficult (VOC) or not a crowd (COCO)."""
     meta = MetadataCatalog.get(dataset_name)
     if meta.evaluator_type == "pascal_voc":
-        return len(VOCEvaluator(dataset_name).tested)
+        truth = _read_truth(Path(meta.dirname), meta.split, meta.thing_classes)
+        return len(np.unique(truth.category[~truth.difficult]))
     stored = json.loads(Path(meta.json_file).read_text(encoding="utf-8"))
     return len({one["category_id"] for one in stored["annotations"] if not one.get("iscrowd")})
