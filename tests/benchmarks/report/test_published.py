@@ -70,8 +70,13 @@ def test_our_norms_are_read_from_the_protocols_and_are_in_the_vocabulary():
     assert set(frozen.values()) == {FROZEN}
     assert {name: norm for name, norm in ours.items() if name not in frozen} == {
         "voc-c4-24k": "naiveSyncBN (backbone)",
+        "voc-c4-24k-syncbn": "SyncBN (backbone)",
+        "voc-fpn-144k-freeze4": "FrozenBN (backbone)",
         "coco-fpn-1x": "SyncBN (backbone, FPN)",
+        "coco-fpn-2x": "SyncBN (backbone, FPN)",
+        **{f"coco-fpn-4conv1fc-{long}": "SyncBN (backbone, FPN, heads)" for long in ("1x", "2x", "6x")},
         "coco-c4-1x": "naiveSyncBN (backbone)",
+        "coco-c4-2x": "naiveSyncBN (backbone)",
     }
     assert set(ours.values()) <= set(VOCABULARY["norm"])
 
