@@ -4,6 +4,7 @@ Each key of detectron2's config is compared, or left out by name. A protocol dif
 nowhere else; one without a source of its own is compared with the source it is built on.
 """
 
+import dataclasses
 import tomllib
 
 import pytest
@@ -12,6 +13,8 @@ from detectron2.config import get_cfg
 from benchmarks.report.published import REFERENCE
 from pretrain.common.errors import InputError
 from tests.transfer.detection.test_protocols import flat
+from tests.transfer.detection.test_trainer import cfg_of
+from transfer.checkpoints.families.detectron2 import MSRA
 from transfer.detection.config import resolved_protocol
 from transfer.detection.protocol_files import PROTOCOLS, protocol_block, protocol_names
 
@@ -144,6 +147,15 @@ def test_layout_and_header_name_the_tables_data_and_source(protocol):
     assert len(source.split("@")[1].split(":")[0]) == 7 and file.endswith(".yaml")
     assert repository in header
     assert all(isinstance(table[key], str) for key in ("expected", "spread", "cost")) and table["expected"]
+
+
+def test_msra_weights_have_the_pixels_of_the_authors_supervised_rows(converted, scratch):
+    """Their files for supervised rows, without ``_moco`` in the name, leave detectron2's defaults in these keys."""
+    msra = dataclasses.replace(converted, input=MSRA)
+    cfg = dict(flat(cfg_of(msra, scratch, protocol="voc_c4_24k", profile="paper", num_gpus=8)))
+    keys = {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1"}
+    assert {key: plain(cfg[key]) for key in keys} == {key: DEFAULTS[key] for key in keys}
+    assert set(cfg["TRANSFER.FROM_CHECKPOINT"]) == keys
 
 
 def test_a_table_of_one_gpu_runs_on_eight_by_the_linear_rule():
