@@ -25,8 +25,8 @@ def test_small_profiles_replace_synchronised_norms_alone(protocol, profile):
 
 @pytest.mark.parametrize(("protocol", "width"), [("coco_fpn_4conv1fc_1x", 128), ("coco_fpn_1x", 256)])
 def test_the_box_heads_convolutions_shrink_only_where_there_are_some(protocol, width):
-    head = resolved_protocol(protocol, "demo", 0, []).MODEL.ROI_BOX_HEAD
-    assert head.CONV_DIM == width
+    found = resolved_protocol(protocol, "demo", 0, []).MODEL.ROI_BOX_HEAD.CONV_DIM
+    assert found == width
 
 
 def test_a_retinanets_classes_are_the_datas_and_no_part_of_its_identity(converted, scratch):

@@ -28,7 +28,7 @@ LEFT_OUT = {  # keys that the tables do not have
     "MODEL.SEM_SEG_HEAD.": "no such head here",
     "MODEL.PANOPTIC_FPN.": "no such head here",
     "MODEL.ROI_KEYPOINT_HEAD.": "no such head here",
-    "DATALOADER.": "loading alone",
+    "DATALOADER.NUM_WORKERS": "each worker draws its own augmentations, as another seed does",
     "GLOBAL.": "no number depends on it",
     "OUTPUT_DIR": "a folder",
     "SEED": "a run's own",
