@@ -102,6 +102,8 @@ class RunRecord:
         try:
             model, iterations = self.config["MODEL"], self.config["SOLVER"]["MAX_ITER"]
             kind = "Mask R-CNN" if model["MASK_ON"] else "Faster R-CNN"
+            if model.get("META_ARCHITECTURE") == "RetinaNet":
+                kind = "RetinaNet"
             return f"{kind} {'FPN' if 'fpn' in model['BACKBONE']['NAME'] else 'C4'}, {iterations:,} iterations"
         except (KeyError, TypeError, ValueError):
             return None
@@ -114,9 +116,9 @@ class RunRecord:
         config: dict[str, Any] = {}
         if self.detector:
             model, solver = self.config["MODEL"], self.config["SOLVER"]
-            backbone = {"NAME": model["BACKBONE"]["NAME"]}
+            kind = {key: model[key] for key in ("MASK_ON", "META_ARCHITECTURE") if key in model}
             config = {
-                "MODEL": {"MASK_ON": model["MASK_ON"], "BACKBONE": backbone},
+                "MODEL": kind | {"BACKBONE": {"NAME": model["BACKBONE"]["NAME"]}},
                 "SOLVER": {"MAX_ITER": solver["MAX_ITER"]},
             }
         return dataclasses.replace(self, config=config, environment={})

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.profiles import PROFILES
-from benchmarks.report.published import published, published_settings
+from benchmarks.report.published import gpus, published, published_settings
 from benchmarks.report.text import for_markdown
 from benchmarks.tasks import TASKS, Setup, Task
 from pretrain.common.errors import printable
@@ -33,7 +33,6 @@ LAYOUTS = {
 KINDS = {"frozen": "frozen features", "finetune": "fine-tuning", "detection": "detection"}
 FAMILIAR = ("MoCo v2", "MoCo v1", "SimCLR", "BYOL", "SimSiam", "supervised")  # methods that most papers compare with
 EPOCHS = "200"  # of pretraining, the usual number in such comparisons
-PAPER_GPUS = 8  # of the published detectors
 COLUMNS = ("task", "metrics", "published", "cost", "protocol", "data needed")
 INDENT = "    "
 NOTE = (
@@ -177,12 +176,12 @@ def to_json(tasks: Sequence[Task], *, detailed: bool = False) -> str:
 def settings_by_profile(task: Task) -> dict[str, dict[str, Any]]:
     """``{profile: {"precision": …, "values": …}}`` as they resolve on this machine; imports torch, perhaps detectron2.
 
-    A detector's in paper are those of PAPER_GPUS GPUs, in the small profiles those of the CPU.
+    A detector's in paper are those of the published number of GPUs, in the small profiles those of the CPU.
     """
     found = {}
     for profile in ("paper", *(name for name in PROFILES if name != "paper")):
-        gpus = PAPER_GPUS if task.detects and profile == "paper" else 0
-        settings = task.settings(Setup(profile=profile, num_gpus=gpus))
+        on = gpus(task) if task.detects and profile == "paper" else 0
+        settings = task.settings(Setup(profile=profile, num_gpus=on))
         found[profile] = {"precision": settings.precision, "values": json.loads(json.dumps(settings.values))}
     return found
 
@@ -207,8 +206,9 @@ def details(task: Task) -> str:
         "cost": cost,
     }
     lines = [f"# {task.name}", "", *(f"- {name}: {for_markdown(text)}" for name, text in facts.items()), ""]
-    gpus = f" (paper: of {PAPER_GPUS} GPUs; the others: of the CPU)" if task.detects else ""
-    lines += [f"## Settings{gpus}", "", _settings_table(settings_by_profile(task)), ""]
+    number = gpus(task)
+    machine = f" (paper: of {number} GPU{'s' * (number > 1)}; the others: of the CPU)" if task.detects else ""
+    lines += [f"## Settings{machine}", "", _settings_table(settings_by_profile(task)), ""]
     rows = published(task)
     lines += [f"## Published counterpart: {len(rows) or 'no'} row{'s' * (len(rows) != 1)}"]
     lines += ["", rows.to_markdown(index=False, disable_numparse=True)] if len(rows) else []

@@ -23,6 +23,7 @@ from transfer.detection.protocol_files import protocol_keys
 REFERENCE = CHECKOUT / "results" / "reference" / "published.csv"
 SETTINGS = REFERENCE.with_name("protocols.toml")
 
+GPUS = 8  # of a published protocol that says nothing else
 UNSTATED = "unstated"
 FROZEN = "frozen features"
 TRAINED = "BatchNorm in training"  # of no row: none states its statistics
@@ -86,6 +87,13 @@ def setting(task: Task) -> Setting:
     parts = {"backbone": "RESNETS", "FPN": "FPN", "heads": "ROI_BOX_HEAD"}
     normed = [part for part, key in parts.items() if model.get(key, {}).get("NORM") == kind]
     return Setting(norm=f"{kind} ({', '.join(normed)})")
+
+
+def gpus(task: Task) -> int:
+    """Number of GPUs that the task's published numbers are of: a detection protocol's SOLVER.REFERENCE_WORLD_SIZE."""
+    if task.protocol is None:
+        return GPUS
+    return int(protocol_keys(task.protocol).get("SOLVER", {}).get("REFERENCE_WORLD_SIZE") or GPUS)
 
 
 def published(task: Task) -> pd.DataFrame:

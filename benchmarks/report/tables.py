@@ -26,7 +26,6 @@ from pretrain.common.files import replacing, results_dir
 from pretrain.common.provenance import short_commit
 
 ERRORS = 5  # per caption
-PUBLISHED_GPUS = 8  # used by every published detection protocol
 
 
 def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
@@ -345,8 +344,9 @@ def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
 def _published(specs: Sequence[RunSpec]) -> str:
     from benchmarks.report import published
 
+    gpus = {task: (None, published.gpus(TASKS[task])) for task in dict.fromkeys(spec.task for spec in specs)}
     as_published = {
-        task: all(spec.num_gpus in (None, PUBLISHED_GPUS) and not spec.overrides for spec in specs if spec.task == task)
-        for task in dict.fromkeys(spec.task for spec in specs)
+        task: all(spec.num_gpus in known and not spec.overrides for spec in specs if spec.task == task)
+        for task, known in gpus.items()
     }
     return published.to_markdown(as_published)

@@ -245,6 +245,9 @@ def test_an_outline_keeps_what_tables_show(tmp_path):
     record = make_record(make_spec(), {"top1": 1.0}, config=config)
     assert record.outline().detector == record.detector == "Faster R-CNN FPN, 1,000 iterations"
     assert "SEED" not in record.outline().config
+    config["MODEL"]["META_ARCHITECTURE"] = "RetinaNet"
+    record = make_record(make_spec(), {"top1": 1.0}, config=config)
+    assert record.outline().detector == record.detector == "RetinaNet FPN, 1,000 iterations"
     assert make_record(make_spec(), {}, config={"MODEL": 1}).detector is None
 
 

@@ -25,10 +25,15 @@ from torch import Tensor, nn
 from pretrain.common.errors import RunError
 from transfer.checkpoints import converted, key_map
 from transfer.checkpoints.architecture import first_few
+from transfer.detection import heads
 from transfer.detection.config import detector_cfg
 
-# A detector's parts outside the backbone: RPN, heads, FPN layers, and the batch norm after res5 of the C4 head.
-OWN_PARTS = ("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_")
+# A detector's parts outside the backbone: RPN, heads, FPN layers, the batch norm after res5 of the C4 head; RetinaNet's
+# head and the two layers above its FPN.
+OWN_PARTS = (
+    *("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_"),
+    *("head.", "backbone.top_block."),
+)
 
 
 def detector_names(model: nn.Module, architecture: str) -> dict[str, str]:
@@ -105,13 +110,18 @@ def assert_backbone_loaded(model: nn.Module, arrays: Mapping[str, np.ndarray], p
 
 
 def assert_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
-    """Names of the backbone's trainable parameters. RunError if they are not exactly those FREEZE_AT and NORM imply."""
+    """Names of the backbone's trainable parameters.
+
+    RunError if the detector's trainable parameters are not exactly those of the backbone that FREEZE_AT, NORM and a
+    frozen C4 head imply, and all of the detector's own parts.
+    """
     places = detector_names(model, f"resnet{cfg.MODEL.RESNETS.DEPTH}")
+    head_trains = cfg.MODEL.ROI_HEADS.NAME != heads.FROZEN  # res5 of a C4 detector
     wanted = {
         place
         for name, place in places.items()
         if not name.endswith(("running_mean", "running_var"))
-        and (_stage(name) > cfg.MODEL.BACKBONE.FREEZE_AT or place.startswith("roi_heads."))
+        and (_stage(name) > cfg.MODEL.BACKBONE.FREEZE_AT or (place.startswith("roi_heads.") and head_trains))
         and not (".norm." in name and cfg.MODEL.RESNETS.NORM == "FrozenBN")
     }
     here = set(places.values())
@@ -121,6 +131,9 @@ def assert_trainable(model: nn.Module, cfg: CfgNode) -> list[str]:
             f"FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT} should train {len(wanted)} backbone tensors, the model trains "
             f"{len(found)}; first difference: {first_few(sorted(found ^ wanted))}"
         )
+    still = [name for name, parameter in model.named_parameters() if not (parameter.requires_grad or name in here)]
+    if still:
+        raise RunError(f"{len(still)} parameters of the detector's own parts are frozen: {first_few(still)}")
     return sorted(found)
 
 

@@ -20,7 +20,7 @@ from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection import heads, profiles
 from transfer.detection.protocol_files import FAULTS, protocol_file, protocol_keys
 
-HEADS = (heads.Res5ROIHeadsExtraNorm,)  # registered on import
+HEADS = (heads.Res5ROIHeadsExtraNorm, heads.FrozenRes5ROIHeadsExtraNorm)  # registered on import
 NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
 SYNCHRONISED = ("SyncBN", "naiveSyncBN")
 SCALED_KEYS = (
@@ -49,8 +49,10 @@ FIXED_KEYS = (
     "SEED",
     "OUTPUT_DIR",
 )
+RETINANET_CLASSES = "MODEL.RETINANET.NUM_CLASSES"  # fixed as well where the detector is a RetinaNet
 # Keys that change no metric, or no more than another seed does: each loader worker draws its own augmentations.
 WITHOUT_EFFECT = ("DATALOADER.NUM_WORKERS", "TRANSFER.FROM_CHECKPOINT", "TRANSFER.RESUME", "TRANSFER.KEEP_FILES")
+FLAGGED_KEYS = (RETINANET_CLASSES, "MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION")  # not free in opts either
 FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
 
@@ -112,6 +114,8 @@ def build_cfg(
         "OUTPUT_DIR": str(output_dir),
     }
     assert set(fixed) == set(FIXED_KEYS)
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+        fixed[RETINANET_CLASSES] = num_classes
     cfg.TRANSFER.FROM_CHECKPOINT = [key for key in network if _get(cfg, key) != fixed[key]]
     for key, value in fixed.items():
         _set(cfg, key, value)
@@ -123,9 +127,10 @@ def build_cfg(
 def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
     """The protocol as it will run: ``build_cfg`` before the checkpoint, the data and the seed set FIXED_KEYS."""
     cfg = protocol_cfg(protocol)
-    fpn = "fpn" in cfg.MODEL.BACKBONE.NAME
-    for key, value in profiles.overlay(profile, fpn=fpn).items():
-        cfg.merge_from_list([key, value])
+    changes = profiles.overlay(profile, fpn=_is_fpn(cfg), conv_head=cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0)
+    for key, value in changes.items():
+        if key not in NORM_KEYS or _get(cfg, key) in SYNCHRONISED:  # a frozen norm, or none, is the protocol's point
+            cfg.merge_from_list([key, value])
     cfg = _fit_to_gpus(cfg, num_gpus)
     _merge_opts(cfg, opts)
     cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
@@ -135,11 +140,12 @@ def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus:
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved config, as plain values, that is equal for two comparable runs of a protocol.
 
-    It leaves out FIXED_KEYS, which have their own place in a run's identity, and WITHOUT_EFFECT. All other keys of a
-    YAML are in it, so that an edited YAML has another identity.
+    It leaves out FIXED_KEYS (a RetinaNet's classes too), which have their own place in a run's identity, and
+    WITHOUT_EFFECT. All other keys of a YAML are in it, so that an edited YAML has another identity.
     """
     kept: dict[str, Any] = json.loads(json.dumps(config))
-    for key in (*FIXED_KEYS, *WITHOUT_EFFECT):
+    classes = (RETINANET_CLASSES,) if kept["MODEL"]["META_ARCHITECTURE"] == "RetinaNet" else ()
+    for key in (*FIXED_KEYS, *WITHOUT_EFFECT, *classes):
         *parents, last = key.split(".")
         node = kept
         for part in parents:
@@ -179,16 +185,12 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
     """InputError for values that are valid one by one but not together."""
     if cfg.MODEL.MASK_ON and mask_format == "none":
         raise InputError(f"{cfg.TRANSFER.PROTOCOL} needs masks, but the data set has none: use --task coco-det")
-    if cfg.MODEL.RESNETS.DEPTH < 50 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
+    if cfg.MODEL.RESNETS.DEPTH < 50 and not _is_fpn(cfg):
         raise InputError(
             f"{cfg.TRANSFER.PROTOCOL} builds res5 in its head, for which detectron2 has only bottleneck blocks; "
             f"a ResNet-{cfg.MODEL.RESNETS.DEPTH} has basic ones: use an FPN protocol"
         )
-    if cfg.MODEL.BACKBONE.FREEZE_AT > 4 and "fpn" not in cfg.MODEL.BACKBONE.NAME:
-        raise InputError(
-            f"MODEL.BACKBONE.FREEZE_AT {cfg.MODEL.BACKBONE.FREEZE_AT}: a C4 detector has res5 in its head, where "
-            "detectron2 always trains it; give 4 or less, or use an FPN protocol"
-        )
+    _require_freezable(cfg)
     batch, gpus = cfg.SOLVER.IMS_PER_BATCH, max(1, cfg.TRANSFER.NUM_GPUS)
     if batch < 1 or batch % gpus:
         raise InputError(
@@ -201,12 +203,30 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
         raise InputError(f"--opts {norms[0]} {_get(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
 
 
+def _require_freezable(cfg: CfgNode) -> None:
+    """InputError where FREEZE_AT and the head of a C4 detector, which has res5, do not freeze the same network."""
+    freeze_at, frozen_head = cfg.MODEL.BACKBONE.FREEZE_AT, cfg.MODEL.ROI_HEADS.NAME == heads.FROZEN
+    if freeze_at > 4 and not (_is_fpn(cfg) or frozen_head):
+        raise InputError(
+            f"MODEL.BACKBONE.FREEZE_AT {freeze_at}: a C4 detector has res5 in its head, where detectron2 always trains "
+            "it; give 4 or less, use an FPN protocol, or voc-c4-24k-frozen, whose head freezes it"
+        )
+    if frozen_head and freeze_at < 5:
+        raise InputError(
+            f"MODEL.BACKBONE.FREEZE_AT {freeze_at}: {heads.FROZEN} freezes res5; freeze all below it: give 5"
+        )
+
+
+def _is_fpn(cfg: CfgNode) -> bool:
+    return "fpn" in cfg.MODEL.BACKBONE.NAME
+
+
 def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
     if len(opts) % 2:
         raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no value")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         ours = key.startswith("TRANSFER.") and key not in FREE_KEYS
-        if ours or key in FIXED_KEYS or key in ("MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION"):
+        if ours or key in (*FIXED_KEYS, *FLAGGED_KEYS):
             raise InputError(f"--opts {key}: the checkpoint, the data or another flag sets this; leave it out")
         try:
             cfg.merge_from_list([key, value])

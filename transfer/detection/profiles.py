@@ -38,9 +38,12 @@ _SMALL_FPN: Overlay = {
     "MODEL.FPN.OUT_CHANNELS": 128,  # the protocol's 256 take a third of a training step's time on a CPU
     "MODEL.RPN.POST_NMS_TOPK_TEST": 200,  # instead of 1000: a scene has five objects
     "MODEL.ROI_BOX_HEAD.FC_DIM": 512,
+    "MODEL.ROI_BOX_HEAD.NORM": "BN",
+    "MODEL.ROI_MASK_HEAD.NORM": "BN",
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 2,
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 128,
 }
+_SMALL_CONV_HEAD: Overlay = {"MODEL.ROI_BOX_HEAD.CONV_DIM": 128}
 _SMALL_C4: Overlay = {
     # Each proposal costs a pass through res5, and the map of a 128-pixel image is 8×8: 14×14 samples gain nothing.
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
@@ -62,11 +65,14 @@ _SMOKE: Overlay = {
 _DEMO_ITERATIONS = {"fpn": 300, "c4": 450}
 
 
-def overlay(profile: Profile, *, fpn: bool) -> Overlay:
-    """detectron2 key → the profile's value, which replaces the protocol's."""
+def overlay(profile: Profile, *, fpn: bool, conv_head: bool = False) -> Overlay:
+    """detectron2 key → the profile's value, which replaces the protocol's; of norms, only synchronised ones.
+
+    ``conv_head``: the box head has convolutions.
+    """
     if profile == "paper":
         return {}
-    small = _SMALL | (_SMALL_FPN if fpn else _SMALL_C4)
+    small = _SMALL | (_SMALL_FPN if fpn else _SMALL_C4) | (_SMALL_CONV_HEAD if conv_head else {})
     if profile == "smoke":
         return small | _SMOKE
     iterations = _DEMO_ITERATIONS["fpn" if fpn else "c4"]

@@ -70,8 +70,14 @@ def test_our_norms_are_read_from_the_protocols_and_are_in_the_vocabulary():
     assert set(frozen.values()) == {FROZEN}
     assert {name: norm for name, norm in ours.items() if name not in frozen} == {
         "voc-c4-24k": "naiveSyncBN (backbone)",
+        "voc-c4-24k-syncbn": "SyncBN (backbone)",
+        "voc-fpn-144k-freeze4": "FrozenBN (backbone)",
         "coco-fpn-1x": "SyncBN (backbone, FPN)",
+        "coco-fpn-2x": "SyncBN (backbone, FPN)",
+        **{f"coco-fpn-4conv1fc-{long}": "SyncBN (backbone, FPN, heads)" for long in ("1x", "2x", "6x")},
         "coco-c4-1x": "naiveSyncBN (backbone)",
+        "coco-c4-2x": "naiveSyncBN (backbone)",
+        "coco-c4-2x-syncbn": "SyncBN (backbone)",
     }
     assert set(ours.values()) <= set(VOCABULARY["norm"])
 
@@ -131,6 +137,16 @@ def test_they_stand_below_a_table_only_where_asked_for(tmp_path, monkeypatch):
         markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=asked)
         assert ("Published under the same protocol as voc-c4-24k" in markdown) is asked
     assert to_markdown({"linear": True}) == ""
+
+
+def test_a_protocol_of_one_gpu_is_as_published_on_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    for number, same in ((1, True), (8, False)):
+        spec = make_spec(task="voc-fpn-144k-freeze4", profile="paper", num_gpus=number)
+        ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
+        markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
+        assert ("No published row is known to share them all." not in markdown) is same
+        assert ("our GPUs or options" not in markdown) is same
 
 
 @pytest.mark.parametrize("change", [{"num_gpus": 1}, {"num_gpus": 0}, {"overrides": ("SOLVER.BASE_LR", "0.1")}])

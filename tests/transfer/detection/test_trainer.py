@@ -167,6 +167,7 @@ def test_small_profiles_change_sizes_not_the_recipe(profile, converted, scratch)
         (["SOLVER.MAX_ITER"], "has no value"),
         (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT: the checkpoint, the data"),
         (["MODEL.RESNETS.STRIDE_IN_1X1", "True"], "the checkpoint, the data or another flag sets this"),
+        (["MODEL.RETINANET.NUM_CLASSES", "3"], r"RETINANET\.NUM_CLASSES: the checkpoint, the data"),
         (["SOLVER.REFERENCE_WORLD_SIZE", "0"], "or another flag sets this; leave it out"),
         (["TRANSFER.PROTOCOL", "other"], "or another flag sets this; leave it out"),
         (["MODEL.FPN.NORM", "SyncBN"], r"MODEL\.FPN\.NORM SyncBN: a CPU has no"),
