@@ -164,3 +164,5 @@ def test_evaluators_differ_in_time_alone():
         shown.count("ours, matches kept") == 3 and len(re.findall(r"detections \d+\.\d MB \(\d+\.\d bytes", shown)) == 3
     )
     assert re.findall(r"largest difference of (\d+) numbers: (\S+)", shown) == [("86", "0"), ("86", "0"), ("3", "0")]
+    with pytest.raises(InputError, match="are 1 or more"):
+        evaluators.measure(evaluators.Arguments(coco_images=0))

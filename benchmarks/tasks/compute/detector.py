@@ -25,6 +25,7 @@ from pretrain.common.plugins import load_plugins
 from transfer.checkpoints import converted as proofs
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
+from transfer.detection.evaluation.coco import engine
 from transfer.detection.trainer import precision, require_buildable, train_and_test
 
 OUTCOME = "outcome.json"  # from the first of several processes to the one that started them
@@ -60,7 +61,9 @@ def notes(tested: int, classes: int) -> list[str]:
 
 
 def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
-    """InputError for a network or options that a detector (converted weights, spec, classes) cannot use."""
+    """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, classes) cannot use."""
+    if any(TASKS[spec.task].layout == "coco" for _, spec, _ in detectors):
+        engine()
     for converted, spec, classes in detectors:
         data = Registered(
             train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0

@@ -150,3 +150,15 @@ def test_a_file_without_a_block_is_one_line(tmp_path, text):
     with pytest.raises(InputError, match="it has no usable TRANSFER block") as caught:
         detection_task(tmp_path / "own.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_engine_is_refused_before_any_run_and_the_engine_identifies_none(monkeypatch):
+    monkeypatch.setenv("COCO_EVAL", "nonsense")
+    with pytest.raises(InputError, match="COCO_EVAL=nonsense: choose ultrafast or pycocotools"):
+        detector.check([(None, make_spec(task="coco-fpn-1x", num_gpus=0), 3)], 0)
+    protocol = PROTOCOLS / "coco_fpn_1x.yaml"
+    digests = set()
+    for engine in ("ultrafast", "pycocotools"):
+        monkeypatch.setenv("COCO_EVAL", engine)
+        digests.add(resolved(protocol=protocol).digest)
+    assert len(digests) == 1

@@ -101,11 +101,13 @@ class Recorder:
         self.batch: list[Detections] = []
 
     def reset(self) -> None:
-        """Discard everything recorded, also by an attempt that was killed."""
+        """Discard everything recorded, and the matches of it, also by an attempt that was killed."""
         self.written, self.held, self.batch = 0, 0, []
         comm.synchronize()
         if self.folder and comm.is_main_process():
             shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
+            for path in self.folder.glob("matches-*.npz"):
+                path.unlink()
         comm.synchronize()
 
     def add(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:

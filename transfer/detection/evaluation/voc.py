@@ -164,7 +164,8 @@ def _nearest(
     pair_object = order[np.arange(counts.sum()) - np.repeat(first - start[some], counts)]
     values = _overlaps(box[pair_detection], truth.box[pair_object])
     highest = np.maximum.reduceat(values, first)
-    candidates = np.where(values == np.repeat(highest, counts), np.arange(len(values)), len(values))
+    # An inverted box may have an overlap of 0/0, which exceeds no threshold, whichever object it is.
+    candidates = np.where(values == np.repeat(highest, counts), np.arange(len(values)), len(values) - 1)
     overlap[some], nearest[some] = highest, pair_object[np.minimum.reduceat(candidates, first)]
     return overlap, nearest
 
@@ -175,7 +176,8 @@ def _overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     height = np.maximum(np.minimum(truth[:, 3], found[:, 3]) - np.maximum(truth[:, 1], found[:, 1]) + 1.0, 0.0)
     both = width * height
     areas = [(box[:, 2] - box[:, 0] + 1.0) * (box[:, 3] - box[:, 1] + 1.0) for box in (found, truth)]
-    return np.asarray(both / (areas[0] + areas[1] - both))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(both / (areas[0] + areas[1] - both))
 
 
 def classes_tested(dataset_name: str) -> int:

@@ -37,10 +37,12 @@ def test_everything_that_the_detector_gave_is_read_back(part, tmp_path, monkeypa
     inputs, found = outputs(0, truth(0), decimals=5)
     (tmp_path / "detections").mkdir()
     (tmp_path / "detections" / "0003-000001.npz").write_text("of an attempt that was killed")
+    (tmp_path / "matches-bbox.npz").write_text("of an attempt that was killed")
     joined = record(tmp_path, inputs, found)
     read = load_detections(tmp_path)
     assert_same(joined, read)
     assert_same(joined, record(None, inputs, found))
+    assert not (tmp_path / "matches-bbox.npz").exists()
     files = list((tmp_path / "detections").iterdir())
     assert len(files) == 1 if part == 10**6 else len(files) > 3
     assert read.ids.tolist() == [one["image_id"] for one in inputs]
