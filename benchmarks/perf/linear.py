@@ -30,7 +30,8 @@ from benchmarks.records import ResultsStore
 from benchmarks.run import Context, resolve_tasks
 from benchmarks.tasks import TASKS, Setup, linear_sgd
 from benchmarks.tasks.base import Result
-from benchmarks.tasks.linear_sgd import STYLES, VIEWS
+from benchmarks.tasks.compute.one_pass import train_heads
+from benchmarks.tasks.linear_sgd import STYLES
 from pretrain.common.device import best_device
 from pretrain.common.errors import InputError
 from transfer.checkpoints.store import import_checkpoint
@@ -56,6 +57,8 @@ class Arguments:
     """Also train each style by itself, instead of adding up epochs."""
     timings: bool = True
     """Also time the longest style alone and all of its crops together."""
+    views: int | None = None
+    """Cached crops per image; default as the tasks take them."""
     workers: int = 0
     """Loader processes."""
 
@@ -89,11 +92,10 @@ def _measure(arguments: Arguments, root: DataRoot, checkpoint: EvaluatedCheckpoi
 
     def timed(side: str, names: Sequence[str], kind: str) -> dict[str, Result]:
         contexts = [_context(arguments, root, checkpoint, f"linear-{kind}-{name}") for name in names]
-        views = VIEWS if kind == "cached" else None
-        together = linear_sgd.together_cached if views else linear_sgd.together_online
+        cached_views = arguments.views or linear_sgd.views_for(images["train"])
         clock = time.process_time if on_one_core else time.perf_counter
         begun, found = clock(), {}
-        for place, outcome in together(contexts):
+        for place, outcome in train_heads(contexts, cached_views if kind == "cached" else None):
             if isinstance(outcome, Exception):
                 print(f"{names[place]}: {outcome}", file=sys.stderr)
             else:

@@ -3,7 +3,8 @@
 One task per published style. All styles of a checkpoint, a data set and a seed train in one pass
 (compute/one_pass.py): every image is decoded once, every crop passes the backbone once and feeds every head that wants
 it. ``linear-sgd-…`` draws new crops in every epoch, as published; ``linear-cached-…`` trains the same heads on the
-features of VIEWS crops per image, extracted once. ``linear-sgd`` and ``linear-cached`` stand for all of a kind.
+features of a few crops per image, extracted once (views_for). ``linear-sgd`` and ``linear-cached`` stand for all of a
+kind.
 
 Settings are those of results/reference/protocols.toml, which names repository, file, the expected number, its spread
 and its cost; a test compares them key by key. Two things are the same for all styles here, whatever the source does:
@@ -37,7 +38,8 @@ ADVICE = {
     "milestones": 'give numbers of completed epochs where schedule is "step", and none otherwise',
     "crop_scale": "give shares of the image's area, 0 < smallest ≤ largest ≤ 1",
 }
-VIEWS = 4  # of linear-cached: a hundred epochs of forward passes become four
+VIEWS = 4  # at least, of linear-cached: on ImageNet a hundred epochs of forward passes become four
+CROPS = 100_000  # at least, of all images together: four crops of 3,000 images cost 2.4 points (docs/classification.md)
 SMALL: dict[str, tuple[float, int]] = {"demo": (10, 8), "smoke": (50, 16)}  # divisors of epochs, and of batch and rate
 IMAGENET_IMAGES, IMAGES_PER_SECOND = 1_281_167, 2500
 
@@ -171,7 +173,7 @@ def settings(name: str, setup: Setup, views: int | None = None) -> Settings:
     profile = PROFILES[setup.profile]
     style = STYLES[name][0].scaled(setup.profile)
     view = {"train_size": profile.view.crop, **dataclasses.asdict(profile.view)}
-    cached = {"views": views} if views else {}
+    cached = {"least_views": views, "least_crops": CROPS} if views else {}
     values = {**dataclasses.asdict(style), **view, **cached, "chunk": profile.chunk}
     return Settings(values=values, precision=fastest_precision())
 
@@ -184,10 +186,15 @@ def together_online(contexts: Sequence[Context]) -> Iterator[tuple[int, Result |
 
 
 def together_cached(contexts: Sequence[Context]) -> Iterator[tuple[int, Result | Exception]]:
-    """Train the heads of ``contexts``, on one data root and seed, on the features of VIEWS crops of each image."""
+    """Train the heads of ``contexts``, on one data root and seed, on the features of a few crops of each image."""
     from benchmarks.tasks.compute.one_pass import train_heads
 
-    return train_heads(contexts, views=VIEWS)
+    return train_heads(contexts, views=views_for(contexts[0].root.section("imagenet")["counts"]["train"]))
+
+
+def views_for(images: int) -> int:
+    """Cached crops of each of ``images`` training images: VIEWS, and of few images as many as make CROPS."""
+    return max(VIEWS, -(-CROPS // images))
 
 
 def style_of(task: str) -> LinearStyle:

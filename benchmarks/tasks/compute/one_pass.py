@@ -41,7 +41,9 @@ SAVE_SECONDS = 60.0
 
 
 def train_heads(contexts: Sequence[Context], views: int | None) -> Iterator[tuple[int, Outcome]]:
-    """(place in ``contexts``, outcome) of each run, on one data root and seed; ``views``: cached crops per image.
+    """(place in ``contexts``, outcome) of each run, on one data root and seed.
+
+    ``views``: cached crops per image, at most one per epoch; None: new ones in every epoch.
 
     Runs that were interrupted at the same place go on together, others by themselves.
     """
@@ -69,12 +71,17 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
     source: Source
     if views:
         folders = {scale: _cache(first, training, scale) for scale in {run.style.crop_scale for run in runs}}
+        views = min(views, max(run.style.epochs for run in runs))
         extract_views(frozen, training, folders, views)
         source = CachedCrops(folders, training, views, device)
     else:
         source = OnlineCrops(frozen, training, dim)
     for group, start in _groups(runs):
-        yield from _pass(group, start, source, training, test, chosen_on, frozen)
+        for place, outcome in _pass(group, start, source, training, test, chosen_on, frozen):
+            if views and isinstance(outcome, Result):
+                used = {"views": min(views, runs[place].style.epochs)}
+                outcome = dataclasses.replace(outcome, config=outcome.config | used)
+            yield place, outcome
 
 
 def _cache(context: Context, training: Training, scale: Scale) -> Path:

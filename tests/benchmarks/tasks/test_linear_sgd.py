@@ -15,7 +15,7 @@ from benchmarks.predictions import load_predictions
 from benchmarks.records import ResultsStore
 from benchmarks.report.published import published, published_settings
 from benchmarks.tasks import TASKS, Setup, named
-from benchmarks.tasks.linear_sgd import STYLES, VIEWS, LinearStyle, register_style, style_of
+from benchmarks.tasks.linear_sgd import CROPS, STYLES, VIEWS, LinearStyle, register_style, style_of, views_for
 from pretrain.common.errors import InputError
 
 PUBLISHED = published_settings()["linear"]
@@ -32,7 +32,7 @@ FIXED = {  # of all styles, in code and not in settings
 }
 LARC = {"larc_trust": 0.001, "larc_clip": False, "larc_eps": 1e-8, "larc_excludes_bias": False}
 ABOUT = {"source", "expected", "cost", "devices", "precision", "larc_weight_decay", "larc_momentum_order"}
-OURS = {"views", "chunk", "learning_rates", "final_share", "reported"}
+OURS = {"chunk", "learning_rates", "final_share", "reported"}
 
 
 @pytest.mark.parametrize("style", [name for name in STYLES if name != "grid"])
@@ -54,7 +54,7 @@ def test_paper_settings_are_the_published_ones(style):
     for key in published.keys() - compared:
         value = found[key]
         assert published[key] == (list(value) if isinstance(value, tuple) else value), key
-    assert found.keys() - published.keys() == OURS - {"views", "reported"}
+    assert found.keys() - published.keys() == OURS - {"reported"}
 
 
 def test_the_order_of_rate_and_momentum_is_the_source_s():
@@ -65,7 +65,12 @@ def test_the_order_of_rate_and_momentum_is_the_source_s():
 def test_cached_tasks_have_the_same_settings_and_their_views():
     for name in STYLES:
         online, cached = (TASKS[f"linear-{kind}-{name}"].settings(Setup(profile="paper")) for kind in ("sgd", "cached"))
-        assert cached.values == online.values | {"views": VIEWS} and cached.digest != online.digest
+        assert cached.values == online.values | {"least_views": VIEWS, "least_crops": CROPS}
+        assert cached.digest != online.digest
+
+
+def test_few_images_have_more_cached_crops():
+    assert [views_for(images) for images in (1_281_167, 50_000, 25_000, 24_999, 3_000)] == [4, 4, 4, 5, 34]
 
 
 def test_groups_stand_for_all_styles_and_published_rows_exist():
@@ -96,7 +101,7 @@ def test_a_style_of_a_plugin_is_a_task_of_both_groups(styles):
     style = LinearStyle(epochs=5, batch=8, learning_rates=(1.5,))
     online, cached = register_style("ours", style, "a colleague", "lr30 100ep")
     assert named("linear-sgd")[-1] is online and named("linear-cached")[-1] is cached
-    assert online.name == "linear-sgd-ours" and cached.settings(Setup(profile="paper")).values["views"] == VIEWS
+    assert online.name == "linear-sgd-ours" and cached.settings(Setup(profile="paper")).values["least_views"] == VIEWS
     assert style_of(online.name) is style is style_of(cached.name)
     assert "a colleague" in online.reference and len(published(online)) == len(published(TASKS["linear-sgd-moco"]))
     smoke = online.settings(Setup(profile="smoke")).values

@@ -275,6 +275,14 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_saves(setting, tmp_path, monk
     assert again.resumed_at and not list((tmp_path / "x").rglob("heads-*.pt"))
 
 
+def test_cached_crops_are_at_most_one_per_epoch_and_the_record_has_their_number(setting, tmp_path):
+    names = ["linear-cached-moco", "linear-cached-pycontrast"]  # of two epochs, and of one
+    many, one = (outcomes(contexts_of(setting, names, tmp_path / str(views)), views=views) for views in (50, 1))
+    assert [result.config["views"] for result in many] == [2, 1]
+    assert [result.config["views"] for result in one] == [1, 1]
+    assert len(list((tmp_path / "results" / "features").glob("*-crops-*/view1-*.npy"))) == 2
+
+
 @pytest.mark.slow
 def test_kill_9_and_the_same_command_again(tmp_path):
     """As a user meets it: records of every style, the weights of an undisturbed run."""
