@@ -313,5 +313,5 @@ def test_the_commands_migrate_first(store, capsys):
     assert main(["tables", "demo"]) == 0
     said = capsys.readouterr().err
     assert "migrated 1 run records" in said and "| mine" in said and "7.0 (1)" in said
-    with pytest.raises(InputError, match="is not a prepared data root"):  # it was found where it is now
+    with pytest.raises(InputError, match="is not there, the data of this run"):  # it was found where it is now
         main(["show", str(path)])
