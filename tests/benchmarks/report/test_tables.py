@@ -56,7 +56,7 @@ def test_caption_names_profile_data_protocol_and_commit(pairs):
         "toy (a toy)",
         "imagenet ffffffff",
         "voc ffffffff",
-        "Tasks: low-shot v2, voc-c4-24k v2.",
+        "Tasks: low-shot v2, voc-c4-24k v3.",
         "c" * 12,
     ):
         assert part in text
