@@ -20,6 +20,7 @@ from benchmarks.data.labels import list_entry, stored_list
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from benchmarks.tasks.linear import TOP1
+from benchmarks.tasks.schedules import Schedule
 from pretrain.common.files import digest
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Style:
     epochs: int
     learning_rate_trunk: float
     learning_rate_head: float
-    schedule: Literal["step", "cosine-epoch", "cosine-step"]
+    schedule: Schedule
     batch: int = 256
     replicas: int = 8
     sync_batchnorm: bool = False

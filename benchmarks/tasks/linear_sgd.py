@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from benchmarks.tasks.linear import TOP1
+from benchmarks.tasks.schedules import Schedule
 from pretrain.common.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
 
 Optimiser = Literal["sgd", "sgd+larc", "lars"]
-Schedule = Literal["step", "cosine-epoch", "cosine-step"]
 ADVICE = {
     "epochs": "give 1 or more",
     "batch": "give 1 or more",

@@ -8,7 +8,6 @@ network is not kept.
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -38,6 +37,7 @@ from benchmarks.tasks.compute.replicas import (
     steps_per_epoch,
 )
 from benchmarks.tasks.finetune import Style
+from benchmarks.tasks.schedules import share_at
 from pretrain.augment.crops import Crop
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.pixels import PixelInput
@@ -74,17 +74,8 @@ class Network(nn.Module):
 
 
 def rate(style: Style, peak: float, step: int, per_epoch: int) -> float:
-    """The learning rate at ``step``, from 0, of a group whose highest is ``peak``.
-
-    Cosine by step as lightly-ai/lightly:lightly/utils/scheduler.py, whose last step has the final rate.
-    """
-    epoch, last = step // per_epoch, style.epochs * per_epoch - 1
-    if style.schedule == "step":
-        return peak * style.gamma ** sum(epoch >= one for one in style.milestones)
-    if style.schedule == "cosine-epoch":
-        return peak * (1 + math.cos(math.pi * epoch / style.epochs)) / 2
-    cosine = (1 + math.cos(math.pi * step / last)) / 2 if last else 0.0
-    return style.final_learning_rate + (peak - style.final_learning_rate) * cosine
+    """The learning rate at ``step``, from 0, of a group whose highest is ``peak``."""
+    return style.final_learning_rate + (peak - style.final_learning_rate) * share_at(style, step, per_epoch)
 
 
 def build_optimizer(network: Network, style: Style) -> SGD:

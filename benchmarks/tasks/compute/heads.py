@@ -16,21 +16,12 @@ from torch import Tensor, nn
 
 from benchmarks.tasks.compute.larc import LARC, LARS
 from benchmarks.tasks.linear_sgd import LinearStyle
+from benchmarks.tasks.schedules import share_at
 
 
 def rate_at(style: LinearStyle, rate: float, epoch: int, step: int, steps: int) -> float:
-    """The learning rate in step ``step`` of ``steps`` of ``epoch`` (both from 0) where the style starts at ``rate``.
-
-    step: ``gamma`` per milestone passed. cosine-epoch: rate·½(1 + cos(π·epoch/epochs)), which never reaches 0
-    (facebookresearch/moco-v3:main_lincls.py; CosineAnnealingLR of swav, barlowtwins, vicreg). cosine-step: from 1 to
-    ``final_share`` of the rate, reached in the last step (lightly-ai/lightly:lightly/utils/scheduler.py).
-    """
-    if style.schedule == "step":
-        return rate * float(style.gamma ** sum(epoch >= one for one in style.milestones))
-    if style.schedule == "cosine-epoch":
-        return rate * 0.5 * (1 + math.cos(math.pi * epoch / style.epochs))
-    last = style.epochs * steps - 1
-    share = 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / last)) if last else 1.0
+    """The learning rate in step ``step`` of ``steps`` of ``epoch`` (both from 0) where the style starts at ``rate``."""
+    share = share_at(style, epoch * steps + step, steps)
     return rate * (style.final_share + (1 - style.final_share) * share)
 
 
