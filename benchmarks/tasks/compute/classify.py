@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.tasks.compute.features import FeatureView, eval_transform
-from pretrain.common.errors import InputError
-from pretrain.common.signals import leave_signals_to_parent
-from pretrain.data import decode
+from benchmarks.tasks.compute import features
+from benchmarks.tasks.compute.features import FeatureView
+from benchmarks.tasks.compute.scoring import best_first, confidence, top1_top5
 from pretrain.runtime.distributed import all_gather_object, rank, world_size
 from transfer.checkpoints.backbone import Backbone
 
@@ -32,23 +30,6 @@ class Classified:
     confidence: Tensor
 
 
-class _Images(Dataset[tuple[Tensor, str]]):
-    """The images at ``paths`` through ``transform``, and "" or why one could not be read: an error raised in a loader
-    process comes wrapped in a traceback."""
-
-    def __init__(self, paths: Sequence[Path], view: FeatureView, backbone: Backbone) -> None:
-        self.paths, self.transform, self.size = paths, eval_transform(view, backbone), view.crop
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        try:
-            return self.transform(decode(self.paths[index])), ""
-        except InputError as error:
-            return torch.zeros(3, self.size, self.size), str(error)
-
-
 def classify(
     network: nn.Module,
     backbone: Backbone,
@@ -64,33 +45,19 @@ def classify(
 
     Each process classifies a part of the images. InputError for the first that cannot be read.
     """
-    own = np.array_split(np.arange(len(images)), world_size())[rank()]
-    loader = DataLoader(
-        _Images([images[place] for place in own], view, backbone),
-        batch_size=BATCH,
-        num_workers=workers,
-        worker_init_fn=leave_signals_to_parent,
-        generator=torch.Generator().manual_seed(0),  # or its processes' seed would be drawn from the global one
-    )
-    device = next(network.parameters()).device
-    found: list[tuple[Tensor, Tensor, Tensor]] = []  # confidence, predicted, best five
+    own = [images[place] for place in np.array_split(np.arange(len(images)), world_size())[rank()]]
+    device, network_input = next(network.parameters()).device, features.network_input(backbone.input)
+    found: list[tuple[Tensor, Tensor]] = []  # confidence, best five
     network.eval()
     with torch.no_grad():
-        for x, reasons in loader:
-            if reason := next(filter(None, reasons), None):
-                raise InputError(reason)
+        for batch in features.byte_batches(own, view, workers, BATCH):
+            x = network_input(batch.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             with autocast:
-                scores = network(x.to(device, memory_format=torch.channels_last)).float()
-            best = scores.topk(min(5, classes)).indices
-            confidence, predicted = scores.softmax(1).max(1)
-            found.append((confidence.cpu(), predicted.cpu(), best.cpu()))
+                scores = network(x).float()
+            best = best_first(scores)
+            found.append((confidence(scores, best[:, 0]).cpu(), best.cpu()))
     network.train()
     parts = all_gather_object([torch.cat(same) for same in zip(*found, strict=True)] if found else [])
-    confidence, predicted, best = (torch.cat(same) for same in zip(*filter(None, parts), strict=True))
-    truth = torch.from_numpy(y)
-    return Classified(
-        top1=100 * (predicted == truth).double().mean().item(),
-        top5=100 * (best == truth[:, None]).any(1).double().mean().item() if classes > 5 else None,
-        predicted=predicted,
-        confidence=confidence,
-    )
+    sure, best = (torch.cat(same) for same in zip(*filter(None, parts), strict=True))
+    top1, top5 = top1_top5(best, torch.from_numpy(y), classes)
+    return Classified(top1=top1, top5=top5, predicted=best[:, 0], confidence=sure)

@@ -267,6 +267,7 @@ def byte_batches(images: Sequence[Path], view: FeatureView, workers: int, batch:
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=AHEAD if workers else None,
+            generator=torch.Generator(),  # or its processes' seed would be drawn from the global one
         ),
     )
 

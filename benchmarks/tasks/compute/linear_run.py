@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Result, Setup
 from benchmarks.tasks.compute.crops import Chunk
 from benchmarks.tasks.compute.heads import Head
+from benchmarks.tasks.compute.scoring import best_first, confidence, top1_top5
 from benchmarks.tasks.linear_sgd import style_of
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.files import replacing
@@ -48,27 +48,20 @@ class Tested:
 
     def top(self, head: Head) -> tuple[float, float | None]:
         """Top-1 and, with more than five classes, top-5 in percent."""
-        hits = [_best_first(one) == y[:, None] for one, y in zip(self.scores(head), self.y.split(ROWS), strict=True)]
-        hit = torch.cat(hits)
-        top5 = 100 * hit.any(1).double().mean().item() if head.layer.out_features > 5 else None
-        return 100 * hit[:, 0].double().mean().item(), top5
+        best = torch.cat([best_first(scores) for scores in self.scores(head)])
+        return top1_top5(best, self.y, head.layer.out_features)
 
     def predictions(self, head: Head) -> Predictions:
         """The predicted class of each image, and its probability."""
-        predicted, confidence = [], []
+        predicted, sure = [], []
         for scores in self.scores(head):
-            predicted.append(_best_first(scores)[:, 0])  # not the softmax's, in which close scores become equal
-            confidence.append(F.softmax(scores, dim=1).gather(1, predicted[-1][:, None])[:, 0])
+            predicted.append(best_first(scores)[:, 0])
+            sure.append(confidence(scores, predicted[-1]))
         return Predictions(
             target=self.y.cpu().numpy(),
             predicted=torch.cat(predicted).cpu().numpy(),
-            confidence=torch.cat(confidence).cpu().numpy(),
+            confidence=torch.cat(sure).cpu().numpy(),
         )
-
-
-def _best_first(scores: Tensor) -> Tensor:
-    """The classes of the five highest of N×C ``scores``: of equal ones the same, whoever asks."""
-    return scores.topk(min(5, scores.shape[1])).indices
 
 
 class Run:

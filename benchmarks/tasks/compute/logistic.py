@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.predictions import Predictions
 from benchmarks.tasks.compute.features import Features
+from benchmarks.tasks.compute.scoring import best_first, confidence, top1_top5
 from benchmarks.tasks.linear import LinearConfig
 from pretrain.common.device import best_device
 from pretrain.common.errors import InputError
@@ -205,21 +206,17 @@ def evaluate(train: Features, test: Features, config: LinearConfig, seed: int) -
     mean, std = standardise(x)
     choice = choose_decay(x, y, len(rows) - int(out.sum()), train.classes, config)
     fitted = fit(x, y, train.classes, choice.decay, config, choice.start)
-    hits, predicted, confidence = [], [], []
+    best, sure = [], []
     for some in np.array_split(np.arange(len(test.y)), -(-len(test.y) // CHUNK)):
         tested = (test.tensor(some, device, torch.float64) - mean) / std
         (scores,) = logits(fitted, tested)
-        best = scores.topk(min(5, train.classes)).indices
-        hits.append(best == torch.tensor(test.y[some], device=device)[:, None])
-        predicted.append(best[:, 0].cpu().numpy())
-        confidence.append(scores.softmax(1).amax(1).cpu().numpy())
-    hit = torch.cat(hits)
-    metrics = {
-        "top1": 100 * hit[:, 0].double().mean().item(),
-        "top5": 100 * hit.any(1).double().mean().item() if train.classes > 5 else None,
-    }
+        top = best_first(scores)
+        best.append(top.cpu())
+        sure.append(confidence(scores, top[:, 0]).cpu())
+    found = torch.cat(best)
+    metrics = dict(zip(("top1", "top5"), top1_top5(found, torch.tensor(test.y), train.classes), strict=True))
     ended = f"not converged: gradient {fitted.gradient:.1e} after {fitted.iterations} iterations"
     notes = (*choice.notes(), *([] if fitted.converged else [ended]))
     settings = {"decay": choice.decay, "fit": fitted.summary(), "tried": choice.tried, "training_rows": len(y)}
-    predictions = Predictions(target=test.y, predicted=np.concatenate(predicted), confidence=np.concatenate(confidence))
+    predictions = Predictions(target=test.y, predicted=found[:, 0].numpy(), confidence=torch.cat(sure).numpy())
     return Evaluated(metrics=metrics, settings=settings, notes=notes, predictions=predictions)
