@@ -3,16 +3,12 @@
 import json
 
 import numpy as np
-import torch
 from PIL import Image
-from torchvision.models import resnet18
 
 from benchmarks import run
-from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
 from tests.benchmarks.tasks.small import spec_of
-from transfer.checkpoints.store import import_checkpoint
 
 
 def tiny_root(folder, *, classes=6, train=12, val=5, size=40):
@@ -31,13 +27,6 @@ def tiny_root(folder, *, classes=6, train=12, val=5, size=40):
     about = {"name": folder.name, "synthetic": True, "description": "a toy", "config": {}, "imagenet": section}
     (folder / "data.json").write_text(json.dumps(about))
     return DataRoot.load(folder)
-
-
-def tiny_checkpoint(folder, seed=0):
-    """A random ResNet-18, imported."""
-    torch.manual_seed(seed)
-    torch.save(resnet18(weights=None).state_dict(), folder / "r18.pth")
-    return EvaluatedCheckpoint(label="r18", stored=import_checkpoint(folder / "r18.pth"))
 
 
 def context_of(root, checkpoint, task, *, seed=0, profile="smoke", processes=0):

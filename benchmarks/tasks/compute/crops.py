@@ -27,7 +27,7 @@ from pretrain.common.errors import InputError
 from pretrain.common.files import locked, replacing
 from pretrain.common.signals import leave_signals_to_parent
 from pretrain.data import decode
-from pretrain.runtime.distributed import any_rank, gather_no_grad, rank, world_size
+from pretrain.runtime.distributed import any_rank, rank, world_size
 
 Scale = tuple[float, float]
 Key = tuple[int, int, tuple[Scale, ...]]  # epoch, image, ranges of areas
@@ -48,8 +48,6 @@ class Chunk:
 
 class Source(Protocol):
     """Feature chunks of an epoch."""
-
-    dim: int
 
     def epoch(self, epoch: int, first: int, scales: Sequence[Scale]) -> Iterator[Chunk]:
         """The chunks of ``epoch`` from the ``first`` on; every process gets all of them."""
@@ -129,8 +127,8 @@ def _forward(frozen: Frozen, training: Training, keys: Sequence[list[Key]]) -> I
 class OnlineCrops:
     """New crops in every epoch; the processes share the chunks and hand their features to each other."""
 
-    def __init__(self, frozen: Frozen, training: Training, dim: int) -> None:
-        self.frozen, self.training, self.dim = frozen, training, dim
+    def __init__(self, frozen: Frozen, training: Training) -> None:
+        self.frozen, self.training = frozen, training
 
     def epoch(self, epoch: int, first: int, scales: Sequence[Scale]) -> Iterator[Chunk]:
         """See Source. RunError after the last chunk if a feature was not finite: to ask earlier, a GPU would wait."""
@@ -148,15 +146,9 @@ class OnlineCrops:
 
     def _of_all(self, mine: list[Tensor], rows: list[np.ndarray], ranges: int) -> list[list[Tensor]]:
         """The features of each process's chunk of ``rows``, on every process."""
-        if world_size() == 1:
-            return [mine]
-        size, found = self.training.chunk, []
-        for place in range(ranges):
-            padded = torch.zeros(size, self.dim, device=self.frozen.device)
-            if mine:
-                padded[: len(mine[place])] = mine[place]
-            found.append(gather_no_grad(padded).split(size))
-        return [[one[process][: len(some)] for one in found] for process, some in enumerate(rows)]
+        counts, size = [len(some) for some in rows], self.training.chunk
+        found = [self.frozen.of_all(mine[place] if mine else None, counts, size) for place in range(ranges)]
+        return [list(same) for same in zip(*found, strict=True)]
 
 
 def _chunk(training: Training, rows: np.ndarray, features: Mapping[Scale, Tensor]) -> Chunk:

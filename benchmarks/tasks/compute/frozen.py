@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from benchmarks.tasks.compute.features import build_backbone
 from pretrain.common.device import best_device, has_bf16
 from pretrain.common.errors import RunError
+from pretrain.runtime.distributed import gather_no_grad, world_size
 from transfer.checkpoints.backbone import Backbone, weights_digest
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,6 +42,25 @@ class Frozen:
         with torch.autocast(self.device.type, AMP.get(self.precision), enabled=self.precision in AMP):
             found: Tensor = self.model(x)
         return found.float()
+
+    @functools.cached_property
+    def dim(self) -> int:
+        """D of its features."""
+        return self.features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
+
+    def of_all(self, mine: Tensor | None, counts: Sequence[int], size: int) -> list[Tensor]:
+        """The features n×D of each process's chunk, on every process.
+
+        ``counts``: rows of each, at most ``size``; the processes beyond them have none (None).
+        """
+        if world_size() == 1:
+            assert mine is not None
+            return [mine]
+        padded = torch.zeros(size, self.dim, device=self.device)
+        if mine is not None:
+            padded[: len(mine)] = mine
+        parts = gather_no_grad(padded).split(size)
+        return [part[:count] for part, count in zip(parts, counts, strict=False)]
 
     def require_unchanged(self) -> str:
         """A sentence for the record. RunError if a tensor is not the checkpoint's any more, statistics included."""

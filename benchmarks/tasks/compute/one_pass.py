@@ -31,7 +31,6 @@ from pretrain.runtime.distributed import (
     all_gather_object,
     any_rank,
     broadcast_object,
-    gather_no_grad,
     local_device,
     rank,
     world_size,
@@ -75,7 +74,7 @@ def _work(contexts: list[Context], views: int | None) -> Iterator[tuple[int, Out
         extract_views(frozen, training, folders, views)
         source = CachedCrops(folders, training, views, device)
     else:
-        source = OnlineCrops(frozen, training, dim)
+        source = OnlineCrops(frozen, training)
     for group, start in _groups(runs):
         for place, outcome in _pass(group, start, source, training, test, chosen_on, frozen):
             if views and isinstance(outcome, Result):
@@ -182,16 +181,7 @@ def _tested(frozen: Frozen, context: Context, split: str, training: Training, ma
     for begun in tqdm(range(0, len(chunks), world), desc=f"{split} images", mininterval=5, disable=rank() > 0):
         some = chunks[begun : begun + world]
         mine = frozen.features(next(batches)) if rank() < len(some) else None
-        if world == 1:
-            assert mine is not None
-            found.append(mine)
-            continue
-        dim = max(all_gather_object(0 if mine is None else mine.shape[1]))
-        padded = torch.zeros(size, dim, device=frozen.device)
-        if mine is not None:
-            padded[: len(mine)] = mine
-        parts = gather_no_grad(padded).split(size)
-        found += [part[: len(numbers)] for part, numbers in zip(parts, some, strict=False)]
+        found += frozen.of_all(mine, [len(numbers) for numbers in some], size)
     x = torch.cat(found)
     require_finite(torch.isfinite(x).all(), frozen.precision)
     return Tested(x=x, y=torch.from_numpy(labels[rows]).to(frozen.device))

@@ -13,7 +13,8 @@ from benchmarks.tasks.compute.features import labelled_images
 from benchmarks.tasks.compute.frozen import Frozen
 from pretrain.common.errors import InputError, RunError
 from pretrain.data import decode
-from tests.benchmarks.contexts import tiny_checkpoint, tiny_root
+from tests.benchmarks.contexts import tiny_root
+from tests.benchmarks.tasks.small import checkpoint
 
 CPU = torch.device("cpu")
 WIDE, NARROW = (0.08, 1.0), (0.2, 1.0)
@@ -28,7 +29,7 @@ def training(tmp_path, monkeypatch):
 
 @pytest.fixture
 def frozen(tmp_path, training):
-    return Frozen(tiny_checkpoint(tmp_path).stored.load(), CPU, "fp32")
+    return Frozen(checkpoint(tmp_path).stored.load(), CPU, "fp32")
 
 
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own(training):
@@ -75,7 +76,7 @@ def test_crops_are_those_of_torchvision_in_distribution(training):
 def test_cached_views_are_the_crops_of_the_first_epochs(training, frozen, tmp_path):
     folders = {scale: tmp_path / name for scale, name in ((WIDE, "wide"), (NARROW, "narrow"))}
     extract_views(frozen, training, folders, 2)
-    cached, online = CachedCrops(folders, training, 2, CPU), OnlineCrops(frozen, training, 512)
+    cached, online = CachedCrops(folders, training, 2, CPU), OnlineCrops(frozen, training)
     assert np.load(shard_files(folders[WIDE], 0, 72)[0]).dtype == np.float16
     for epoch in (0, 1):
         pairs = list(zip(cached.epoch(epoch, 0, [WIDE, NARROW]), online.epoch(epoch, 0, [WIDE, NARROW]), strict=True))
@@ -122,10 +123,10 @@ def test_small_features_are_not_rounded_to_nothing(training, frozen, tmp_path, m
 def test_an_unreadable_image_is_named_in_one_line(training, frozen):
     training.paths[5].write_bytes(b"no image")
     with pytest.raises(InputError, match=r"cannot read image .*class0/05\.png"):
-        list(OnlineCrops(frozen, training, 512).epoch(0, 0, [WIDE]))
+        list(OnlineCrops(frozen, training).epoch(0, 0, [WIDE]))
     workers = dataclasses.replace(training, workers=1)
     with pytest.raises(InputError, match=r"^cannot read image .*class0/05\.png"):
-        list(OnlineCrops(frozen, workers, 512).epoch(0, 0, [WIDE]))
+        list(OnlineCrops(frozen, workers).epoch(0, 0, [WIDE]))
 
 
 def test_a_changed_backbone_is_found(frozen):
@@ -137,7 +138,7 @@ def test_a_changed_backbone_is_found(frozen):
 
 def test_features_that_are_not_finite_end_the_epoch_with_the_reason(training, frozen):
     frozen.model.bn1.running_mean[0] = float("nan")
-    chunks = OnlineCrops(frozen, training, 512).epoch(0, 0, [WIDE])
+    chunks = OnlineCrops(frozen, training).epoch(0, 0, [WIDE])
     for _ in range(training.chunks()):
         next(chunks)
     with pytest.raises(RunError, match="features are not finite in fp32: the checkpoint's weights or statistics"):

@@ -21,7 +21,8 @@ from benchmarks.tasks.compute import linear_run, one_pass
 from benchmarks.tasks.compute.linear_run import held_out
 from benchmarks.tasks.compute.one_pass import train_heads
 from pretrain.common.errors import InputError, RunError
-from tests.benchmarks.contexts import context_of, tiny_checkpoint, tiny_root
+from tests.benchmarks.contexts import context_of, tiny_root
+from tests.benchmarks.tasks.small import checkpoint
 
 TASKS = [task.name for task in named("linear-sgd")]
 
@@ -29,7 +30,7 @@ TASKS = [task.name for task in named("linear-sgd")]
 @pytest.fixture
 def setting(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
-    return tiny_root(tmp_path / "toy"), tiny_checkpoint(tmp_path)
+    return tiny_root(tmp_path / "toy"), checkpoint(tmp_path)
 
 
 def contexts_of(setting, names, folder, **changes):
