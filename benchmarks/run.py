@@ -96,7 +96,7 @@ def execute(
             left = [spec for spec in group if again or not store.has(spec)]
             for spec in left if again else []:
                 shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's: do not continue it
-            for record in _attempts(checkpoint, data, left, num_gpus, log):
+            for record in _attempts(checkpoint, data, left, num_gpus, log) if left else ():
                 saved.append(
                     Saved(
                         path=store.save(record),
@@ -152,14 +152,11 @@ def _outcomes(contexts: Sequence[Context]) -> Iterator[tuple[int, Result | Excep
     """(place, result or error) of every context: an error that ends a shared pass is that of all runs left."""
     left = dict.fromkeys(range(len(contexts)))
     try:
-        task = TASKS[contexts[0].spec.task] if contexts else None
-        for place, outcome in task.together(contexts) if task and task.together else ():
+        task = TASKS[contexts[0].spec.task]
+        alone = ((place, task.run(context)) for place, context in enumerate(contexts))
+        for place, outcome in task.together(contexts) if task.together else alone:
             left.pop(place)
             yield place, outcome
-        for place in list(left) if task and not task.together else ():
-            result = task.run(contexts[place])  # type: ignore[union-attr]  # there is a task where there is a context
-            left.pop(place)
-            yield place, result
     except Exception as error:
         for place in left:
             yield place, error
