@@ -16,6 +16,7 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 
 from benchmarks.data.registration import Registered, register
+from benchmarks.executors.process import fork_loaders
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
 from benchmarks.tasks import TASKS, Result, Settings, Setup
@@ -100,6 +101,7 @@ def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder
 
 
 def _work_of_several(context: Context) -> None:
+    fork_loaders()
     if result := _work(context):
         write_json(context.folder / OUTCOME, dataclasses.asdict(result))
 
