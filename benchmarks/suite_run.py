@@ -194,7 +194,7 @@ def _own_roots(suite: Suite, data: tuple[Path, ...]) -> dict[str, DataRoot] | No
         if not read:
             raise InputError(f"suite {suite.name} has no task that reads data set {root.name}: leave it out")
         if twice := [layout for layout in read if layout in found]:
-            raise InputError(f"{root.name} and {found[twice[0]].name} both have a {twice[0]} layout: give one of them")
+            raise InputError(f"{found[twice[0]].name} and {root.name} both have layout {twice[0]}: give one of them")
         found |= dict.fromkeys(read, root)
     if "imagenet" not in found and any(row.preset for row in suite.rows):
         raise InputError(f"suite {suite.name} pretrains on an imagenet layout: give a root that has one with --data")
