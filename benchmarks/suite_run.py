@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.budget import say_budget
@@ -16,7 +17,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
-from benchmarks.suites import Row, Suite
+from benchmarks.suites import Row, Suite, SuiteColumn
 from benchmarks.tasks import named
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, results_dir
@@ -196,9 +197,15 @@ def _own_roots(suite: Suite, data: tuple[Path, ...]) -> dict[str, DataRoot] | No
         if twice := [layout for layout in read if layout in found]:
             raise InputError(f"{found[twice[0]].name} and {root.name} both have layout {twice[0]}: give one of them")
         found |= dict.fromkeys(read, root)
+    if idle := [column.task for column in suite.columns if _lacks_data(column, found)]:
+        print(f"left out, no data with their layout: {', '.join(idle)}", file=sys.stderr)
     if "imagenet" not in found and any(row.preset for row in suite.rows):
         raise InputError(f"suite {suite.name} pretrains on an imagenet layout: give a root that has one with --data")
     return found
+
+
+def _lacks_data(column: SuiteColumn, roots: Mapping[str, DataRoot]) -> bool:
+    return not column.data and not any(task.layout in roots for task in named(column.task))
 
 
 def _prepared(path: str | Path) -> DataRoot:

@@ -73,10 +73,11 @@ def test_a_preset_that_there_is_not_and_flags_that_it_lacks_are_named(preset, fl
     assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")
 
 
-def test_a_suite_on_ones_own_data_takes_a_root_per_layout(root, tmp_path):
+def test_a_suite_on_ones_own_data_takes_a_root_per_layout(root, tmp_path, capsys):
     add_layout(root, "voc")
     suite = SUITES["small"]
     assert _own_roots(suite, (root,)) == dict.fromkeys(("imagenet", "voc"), DataRoot.load(root))
+    assert capsys.readouterr().err == "left out, no data with their layout: coco-det-fpn-1x\n"
     assert _own_roots(SUITES["smoke"], ()) is None
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data.json").write_text((root / "data.json").read_text().replace('"toy"', '"other"'))
