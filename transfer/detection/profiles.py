@@ -14,6 +14,7 @@ from transfer.detection.fitted import BATCH, DataFacts, fitted
 
 Profile = Literal["smoke", "demo", "small", "paper"]
 FITTED: Profile = "small"  # the profile that depends on the data
+LOADERS = 4  # its processes that load images for a GPU; a CPU has no core to spare for one
 Overlay = dict[str, Any]
 
 _SMALL: Overlay = {

@@ -99,6 +99,7 @@ def test_every_protocol_takes_the_values_and_keeps_its_number_of_anchors(protoco
     assert (small.SOLVER.MAX_ITER, small.SOLVER.WARMUP_ITERS, small.SOLVER.IMS_PER_BATCH) == (240, 24, 4)
     assert (small.SOLVER.CHECKPOINT_PERIOD, small.TEST.PRECISE_BN.NUM_ITER) == (30, 25)
     assert small.TRANSFER.RESUME and not small.TRANSFER.KEEP_FILES
+    assert small.DATALOADER.NUM_WORKERS == 0
 
 
 def test_other_data_are_other_settings_and_the_same_data_the_same():
@@ -120,3 +121,9 @@ def test_a_config_that_runs_has_facts_and_only_where_they_are_used(converted, sc
     for profile, found in ((FITTED, None), ("demo", facts())):
         with pytest.raises(AssertionError):
             cfg_of(converted, scratch, profile=profile, facts=found)
+
+
+def test_a_gpu_has_loaders_which_are_no_part_of_the_identity():
+    cpu, gpu = (resolved_protocol("voc_fpn_24k", FITTED, number, [], facts()) for number in (0, 1))
+    assert (cpu.DATALOADER.NUM_WORKERS, gpu.DATALOADER.NUM_WORKERS) == (0, 4)
+    assert "NUM_WORKERS" not in identity(gpu)["DATALOADER"]
