@@ -8,12 +8,18 @@ factors-image   factors of any image: a random crop's place and size, JPEG quali
 A number is R² of ridge regression, a category accuracy above chance (compute/factors.py), in percent. The record has
 95 % intervals of a bootstrap over the test images, and the score of each probe fitted on permutations of its factor,
 which must be near 0. A high score says that the factor can be read off, not that it is used.
+
+Of a pretraining run of this project, whose folder has the head, ``z …`` are the same probes of the embedding z that the
+loss compares; all else is of the features h that transfer.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from benchmarks.data.factors import SPLITS, check_factors, factors_digest, factors_of
 from benchmarks.data.root import DataRoot
@@ -36,6 +42,7 @@ KNOWN = {  # factor of the embedded set → label; the class is no nuisance
     "drawing": "drawing",
     "class": "class",
 }
+Z = "z "  # before the name of a factor, of the embedding
 IMAGE = ("position", "crop size", "JPEG quality", "brightness", "contrast", "colour", "sharpness")
 IMAGES = {"smoke": (200, 100), "demo": (2000, 1000), "paper": (10_000, 5_000)}  # fitted and tested on
 
@@ -71,7 +78,12 @@ def run(context: Context) -> Result:
     names = {split: names_below(labelled_images(context.root, split)[0], folder / split) for split in SPLITS}
     factors, groups = factors_of(context.root, names)
     found = context.features()
-    scores = probe(found["train"].x, found["val"].x, factors, groups)
+    fit, test = found["train"].x, found["val"].x
+    scores = {
+        prefix + name: score
+        for prefix, change in _layers(context)
+        for name, score in probe(change(fit), change(test), factors, groups).items()
+    }
     return _result(scores, len(names["val"]), settings(Setup(profile=context.spec.profile)))
 
 
@@ -91,8 +103,26 @@ def image_run(context: Context) -> Result:
         )
         x.append(found)
         parts.append(factors)
-    scores = probe(x[0], x[1], as_factors(parts), None, seed)
+    scores = {
+        prefix + name: score
+        for prefix, change in _layers(context)
+        for name, score in probe(change(x[0]), change(x[1]), as_factors(parts), None, seed).items()
+    }
     return _result(scores, len(x[1]), resolved)
+
+
+def _layers(context: Context) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
+    """Prefix and layer of features N×D: the features themselves, and the run's embedding where there is a head."""
+    import torch
+
+    from pretrain.embedding import load_embedding
+    from transfer.checkpoints.families.superinfo import FAMILY
+
+    stored = context.checkpoint.stored
+    embed = load_embedding(stored.source.parent) if stored.family == FAMILY.name else None
+    if embed is None:
+        return [("", lambda x: x)]
+    return [("", lambda x: x), (Z, lambda x: embed(torch.from_numpy(np.array(x))).numpy())]
 
 
 def _result(scores: dict[str, Score], tested: int, resolved: Settings) -> Result:
@@ -106,7 +136,8 @@ def _result(scores: dict[str, Score], tested: int, resolved: Settings) -> Result
 
 def _metric(key: str, label: str) -> Metric:
     """Neither high nor low is better: whether a factor is a nuisance depends on the task."""
-    return Metric(key=key, label=label, unit="percent above chance: R², or accuracy", higher_is_better=None)
+    unit = "percent above chance: R², or accuracy"
+    return Metric(key=key, label=label, unit=unit, higher_is_better=None, shown=not key.startswith(Z))
 
 
 HOW = "of the probes not measured; 2,048 × 4 bytes per image"
@@ -117,7 +148,7 @@ TASKS = (
         kind="frozen",
         layout="imagenet",
         version=1,
-        metrics=tuple(_metric(key, label) for key, label in KNOWN.items()),
+        metrics=tuple(_metric(before + key, before + label) for before in ("", Z) for key, label in KNOWN.items()),
         deterministic=True,
         reference="ridge probes of known factors: R² or accuracy above chance, on images of other drawings",
         settings=settings,
@@ -134,11 +165,12 @@ TASKS = (
         kind="frozen",
         layout="imagenet",
         version=1,
-        metrics=tuple(_metric(key, key) for key in IMAGE),
+        metrics=tuple(_metric(before + key, before + key) for before in ("", Z) for key in IMAGE),
         deterministic=False,
         reference="ridge probes of drawn distortions and of the pixels' own statistics: R²",
         settings=image_settings,
         run=image_run,
+        open_metrics=True,
         data="any ImageFolder; ImageNet-1k for paper, of which 15,000 images are drawn",
         cost=Cost(gpu_hours=0.1, disk_gb=0.2, how=f"15,000 forward passes; cost {HOW}"),
     ),

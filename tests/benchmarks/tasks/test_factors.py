@@ -1,18 +1,29 @@
 """The tasks factors and factors-image, end to end on a tiny set with a random network, and their columns."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
+from torch import nn
 
 from benchmarks.__main__ import main
+from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
+from benchmarks.records import ResultsStore
 from benchmarks.report.cells import best_cells, collect
+from benchmarks.run import execute
 from benchmarks.tasks import TASKS, Setup
 from benchmarks.tasks.factors import IMAGE, KNOWN
+from pretrain.checkpoint import save_checkpoint
 from pretrain.common.errors import InputError
-from tests.benchmarks.tasks.small import executed
+from pretrain.methods import Sizes
+from pretrain.methods.simclr import SimCLR, SimCLRConfig
+from tests.benchmarks.tasks.small import executed, spec_of
+from transfer.checkpoints.store import import_checkpoint
 
 
 @pytest.fixture
@@ -54,7 +65,8 @@ def test_settings_and_metrics():
     for name in ("factors", "factors-image"):
         digests = {TASKS[name].settings(Setup(profile=one)).digest for one in ("smoke", "demo", "paper")}
         assert len(digests) == 3 and not any(metric.higher_is_better for metric in TASKS[name].metrics)
-    assert {metric.key for metric in TASKS["factors"].metrics} == set(KNOWN)
+    shown = [metric.key for metric in TASKS["factors"].metrics if metric.shown]
+    assert shown == list(KNOWN)
 
 
 def test_a_root_whose_factors_have_one_value(grey_root, tmp_path, capsys):
@@ -65,3 +77,24 @@ def test_a_root_whose_factors_have_one_value(grey_root, tmp_path, capsys):
     root = DataRoot.load(capsys.readouterr().out.strip())
     with pytest.raises(InputError, match="have one value each: give a column that varies"):
         TASKS["factors"].check(root, "smoke")
+
+
+def test_the_embedding_of_our_own_runs_is_probed_too(grey_root, tmp_path):
+    torch.manual_seed(0)
+    config = SimCLRConfig(dim=8, hidden_dim=16)
+    method = SimCLR(config, nn.Identity(), Sizes(feature_dim=512, num_classes=0, num_images=2))
+    network = torchvision.models.resnet18(weights=None)
+    network.fc = nn.Identity()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    about = {"epoch": 1.0, "images_seen": 2, "dataset": {}, "git": None, "versions": {}, "created": "now"}
+    raw = {"raw": {"method": dataclasses.asdict(config)}, "resolved": {}}
+    save_checkpoint(
+        folder, network.state_dict(), method.head.state_dict(),
+        architecture="resnet18", method="simclr", config=raw, **about,
+    )  # fmt: skip
+    one = EvaluatedCheckpoint(label="ours", stored=import_checkpoint(folder))
+    saved = execute(one, grey_root.path, [spec_of(grey_root, one, "factors")], 0, tmp_path / "log.txt", False)
+    record = ResultsStore().load(saved[0].path)
+    assert set(record.metrics) == {"grey", "x", "z grey", "z x"}
+    assert record.metrics["grey"] > 95 and record.metrics["z grey"] > 50 and record.metrics["z x"] < 30
