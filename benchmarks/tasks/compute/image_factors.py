@@ -71,8 +71,8 @@ def image_features(
     drawn = draw(len(images), count, seed, part)
     asked = {"seed": seed, "part": part, "images": len(drawn), "size": size, "version": 1}
     key = digest([backbone.sha256, backbone.input.identity(), data, asked])[:16]
-    folder = results_dir() / "features" / "image-factors"
-    target, found = folder / f"{key}.npy", dict[str, list[list[float]]]()
+    folder = results_dir() / "features" / f"image-factors-{key}"
+    target, found = folder / "features.npy", dict[str, list[list[float]]]()
 
     def batches() -> Iterator[Tensor]:
         for begun in range(0, len(drawn), BATCH):
