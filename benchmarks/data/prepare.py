@@ -194,11 +194,13 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Callable[[Path],
     }
     if kind != "imagenet":
         with warnings.catch_warnings(action="ignore"):  # from detectron2's own code, which also takes seconds to import
+            from benchmarks.data.facts import facts_of_records
             from benchmarks.data.registration import object_sides, read_as_run
 
         section["written"] = written_digest(folder)
-        records = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
-        section["validation"]["median object side"] = object_sides(records)
+        splits = read_as_run(DataRoot(path=target, sections={kind: section}, **about), kind)
+        facts = facts_of_records(splits["train"], name)
+        section["validation"]["median object side"] = object_sides([*splits["train"], *splits["test"]], facts)
     write_json(target / "data.json", about | {kind: section})
 
 

@@ -51,11 +51,15 @@ class Published:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
-    """The inputs of a task's settings: profile, GPUs (0: the CPU), detectron2 options KEY VALUE …"""
+    """The inputs of a task's settings: profile, GPUs (0: the CPU), detectron2 options KEY VALUE …, the data.
+
+    Detectors of profile small are fitted to the data; with ``root`` None such settings say so instead of a value.
+    """
 
     profile: str
     num_gpus: int = 0
     opts: tuple[str, ...] = ()
+    root: DataRoot | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

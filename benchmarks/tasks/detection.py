@@ -31,7 +31,7 @@ def detection_task(path: Path) -> Task:
         """The config as it will run, without the keys that checkpoint, data and seed set."""
         from benchmarks.tasks.compute import detector
 
-        return detector.settings(path, setup)
+        return detector.settings(path, block["LAYOUT"], setup)
 
     return Task(
         name=path.stem.replace("_", "-"),
