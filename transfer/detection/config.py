@@ -127,7 +127,8 @@ def build_cfg(
 def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
     """The protocol as it will run: ``build_cfg`` before the checkpoint, the data and the seed set FIXED_KEYS."""
     cfg = protocol_cfg(protocol)
-    changes = profiles.overlay(profile, fpn=_is_fpn(cfg), conv_head=cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0)
+    heads_of = {"conv_head": cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    changes = profiles.overlay(profile, fpn=_is_fpn(cfg), **heads_of)
     for key, value in changes.items():
         if key not in NORM_KEYS or _get(cfg, key) in SYNCHRONISED:  # a frozen norm, or none, is the protocol's point
             cfg.merge_from_list([key, value])

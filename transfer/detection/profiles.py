@@ -44,6 +44,7 @@ _SMALL_FPN: Overlay = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 128,
 }
 _SMALL_CONV_HEAD: Overlay = {"MODEL.ROI_BOX_HEAD.CONV_DIM": 128}
+_SMALL_KEYPOINT_HEAD: Overlay = {"MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": (128, 128)}  # for eight of 512 channels
 _SMALL_C4: Overlay = {
     # Each proposal costs a pass through res5, and the map of a 128-pixel image is 8×8: 14×14 samples gain nothing.
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
@@ -65,14 +66,15 @@ _SMOKE: Overlay = {
 _DEMO_ITERATIONS = {"fpn": 300, "c4": 450}
 
 
-def overlay(profile: Profile, *, fpn: bool, conv_head: bool = False) -> Overlay:
+def overlay(profile: Profile, *, fpn: bool, conv_head: bool = False, keypoints: bool = False) -> Overlay:
     """detectron2 key → the profile's value, which replaces the protocol's; of norms, only synchronised ones.
 
-    ``conv_head``: the box head has convolutions.
+    ``conv_head``: the box head has convolutions; ``keypoints``: there is a keypoint head.
     """
     if profile == "paper":
         return {}
     small = _SMALL | (_SMALL_FPN if fpn else _SMALL_C4) | (_SMALL_CONV_HEAD if conv_head else {})
+    small |= _SMALL_KEYPOINT_HEAD if keypoints else {}
     if profile == "smoke":
         return small | _SMOKE
     iterations = _DEMO_ITERATIONS["fpn" if fpn else "c4"]

@@ -27,7 +27,6 @@ LEFT_OUT = {  # keys that the tables do not have
     "MODEL.DEVICE": "the machine",
     "MODEL.SEM_SEG_HEAD.": "no such head here",
     "MODEL.PANOPTIC_FPN.": "no such head here",
-    "MODEL.ROI_KEYPOINT_HEAD.": "no such head here",
     "DATALOADER.NUM_WORKERS": "each worker draws its own augmentations, as another seed does",
     "GLOBAL.": "no number depends on it",
     "OUTPUT_DIR": "a folder",
@@ -81,6 +80,7 @@ DIFFERENCES = {
     "voc_fpn_144k": ONE_GPU | MASK_HEAD_UNUSED,
     "voc_fpn_144k_freeze4": ONE_GPU | MASK_HEAD_UNUSED,
     "coco_c4_1x": WORLD | NAIVE,
+    "coco_keypoint_fpn_2x": WORLD | MASK_HEAD_UNUSED,
     "voc_fpn_24k": WORLD | VOC_SCHEDULE | BOXES | MASK_HEAD_UNUSED,
     # All of the ResNet is frozen, so its norms are constants whatever they are called.
     "voc_fpn_24k_frozen": WORLD
@@ -159,6 +159,7 @@ def test_layout_and_header_name_the_tables_data_and_source(protocol):
     published = {
         "voc": (["voc_2007_trainval", "voc_2012_trainval"], ["voc_2007_test"]),
         "coco": (["coco_2017_train"], ["coco_2017_val"]),
+        "keypoints": (["keypoints_coco_2017_train"], ["keypoints_coco_2017_val"]),
     }
     assert (train, test) == published[protocol_block(PROTOCOLS / f"{protocol}.yaml")["LAYOUT"]]
     source, header = table["source"], (PROTOCOLS / f"{protocol}.yaml").read_text().split("_BASE_")[0]
