@@ -44,7 +44,12 @@ KNOWN = {  # factor of the embedded set → label; the class is no nuisance
 }
 Z = "z "  # before the name of a factor, of the embedding
 IMAGE = ("position", "crop size", "JPEG quality", "brightness", "contrast", "colour", "sharpness")
-IMAGES = {"smoke": (200, 100), "demo": (2000, 1000), "paper": (10_000, 5_000)}  # fitted and tested on
+IMAGES = {
+    "smoke": (200, 100),
+    "demo": (2000, 1000),
+    "small": (2000, 1000),
+    "paper": (10_000, 5_000),
+}  # fitted and tested on
 
 
 def check(root: DataRoot, profile: str) -> None:
@@ -59,7 +64,7 @@ def settings(setup: Setup) -> Settings:
 
 def image_settings(setup: Setup) -> Settings:
     """The distortions, the number of images and the probe."""
-    fitted, tested = IMAGES.get(setup.profile, IMAGES["demo"])
+    fitted, tested = IMAGES[setup.profile]
     values = {"size": PROFILES[setup.profile].view.crop, "fit_images": fitted, "test_images": tested}
     return Settings(values={**_probe_values(), **values, "distortions": 1}, precision="fp32")
 
