@@ -44,12 +44,8 @@ KNOWN = {  # factor of the embedded set → label; the class is no nuisance
 }
 Z = "z "  # before the name of a factor, of the embedding
 IMAGE = ("position", "crop size", "JPEG quality", "brightness", "contrast", "colour", "sharpness")
-IMAGES = {
-    "smoke": (200, 100),
-    "demo": (2000, 1000),
-    "small": (2000, 1000),
-    "paper": (10_000, 5_000),
-}  # fitted and tested on
+# Images fitted on and tested on.
+IMAGES = {"smoke": (200, 100), "demo": (2000, 1000), "small": (2000, 1000), "paper": (10_000, 5_000)}
 
 
 def check(root: DataRoot, profile: str) -> None:
