@@ -13,12 +13,13 @@ from pathlib import Path
 
 from benchmarks.budget import say_budget
 from benchmarks.checkpoints import EvaluatedCheckpoint, evaluated, import_all, parse_checkpoints
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
 from benchmarks.suites import Row, Suite, SuiteColumn
-from benchmarks.tasks import named
+from benchmarks.tasks import Task, named
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, results_dir
 from pretrain.common.shell import command
@@ -52,7 +53,7 @@ def run_suite(
         columns=tuple(
             Column(
                 task=task.name,
-                root=_prepared(column.data) if column.data else roots[task.layout],
+                root=_prepared(column.data) if column.data else _root_for(task, roots),
                 seeds=column.seeds,
             )
             for column in suite.columns
@@ -173,7 +174,16 @@ def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
         root = DataRoot.load(generate(EMOJI_SETS[profile], f"emoji-{profile}", workers))
     else:
         root = _prepared(data)
-    return {"imagenet": root, "voc": root, "coco": root}
+    return dict.fromkeys(LAYOUTS, root)
+
+
+def _root_for(task: Task, roots: dict[str, DataRoot]) -> DataRoot:
+    """The root of the task's layout, or one of the same source, which says so if it lacks the layout. InputError."""
+    root = roots.get(task.layout) or roots.get(LAYOUTS[task.layout].prepare)
+    if root is None:
+        advice = f"give its column `data`, the path of a root that `prepare {LAYOUTS[task.layout].prepare}` wrote"
+        raise InputError(f"{task.name}: the standard data have no {task.layout} layout: {advice}")
+    return root
 
 
 def _own_roots(suite: Suite, data: tuple[Path, ...]) -> dict[str, DataRoot] | None:

@@ -136,6 +136,7 @@ def resolved_protocol(
         profile,
         fpn=_is_fpn(cfg),
         conv_head=cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0,
+        keypoints=cfg.MODEL.KEYPOINT_ON,
         facts=facts,
         anchors=[len(sizes) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES],
     )

@@ -51,6 +51,7 @@ _SMALL_FPN: Overlay = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 128,
 }
 _SMALL_CONV_HEAD: Overlay = {"MODEL.ROI_BOX_HEAD.CONV_DIM": 128}
+_SMALL_KEYPOINT_HEAD: Overlay = {"MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": (128, 128)}  # for eight of 512 channels
 _SMALL_C4: Overlay = {
     # Each proposal costs a pass through res5, and the map of a 128-pixel image is 8×8: 14×14 samples gain nothing.
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
@@ -86,17 +87,20 @@ def overlay(
     *,
     fpn: bool,
     conv_head: bool = False,
+    keypoints: bool = False,
     facts: DataFacts | None = None,
     anchors: Sequence[int] = (1,) * 5,
 ) -> Overlay:
     """detectron2 key → the profile's value, which replaces the protocol's; of norms, only synchronised ones.
 
-    ``conv_head``: the box head has convolutions. Of FITTED, ``facts`` of the training set, without which the keys of
-    fitted.py stay as they are, and ``anchors``, the protocol's number of anchor sizes on each level.
+    ``conv_head``: the box head has convolutions; ``keypoints``: there is a keypoint head. Of FITTED, ``facts`` of the
+    training set, without which the keys of fitted.py stay as they are, and ``anchors``, the protocol's number of anchor
+    sizes on each level.
     """
     if profile == "paper":
         return {}
     small = _SMALL | (_SMALL_FPN if fpn else _SMALL_C4) | (_SMALL_CONV_HEAD if conv_head else {})
+    small |= _SMALL_KEYPOINT_HEAD if keypoints else {}
     if profile == "smoke":
         return small | _SMOKE
     if profile == FITTED:

@@ -53,7 +53,9 @@ class Trainer(DefaultTrainer):
         if precision(cfg) == "bf16":
             # Around forward, not around the step: the backward pass must not run under autocast.
             model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
-        return model.to(memory_format=torch.channels_last) if cfg.MODEL.DEVICE == "cpu" else model
+        # detectron2's loss of keypoints wants their maps in the order of contiguous tensors.
+        fits = cfg.MODEL.DEVICE == "cpu" and not cfg.MODEL.KEYPOINT_ON
+        return model.to(memory_format=torch.channels_last) if fits else model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

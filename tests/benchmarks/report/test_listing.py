@@ -44,7 +44,7 @@ def test_every_task_is_there_with_all_its_text_and_no_line_is_too_long(width):
         assert task.reference.replace(" ", "") in plain and task.metrics[0].label.split()[0] in own_text
         assert ("none" in own_text.splitlines()[0].split()) == (task.published is None)
     for task in TASKS.values():
-        data = f"data:{task.data or listing.LAYOUTS[task.layout]}".replace(" ", "")
+        data = f"data:{listing.data_of(task)}".replace(" ", "")
         assert data in "".join(text.split())
 
 

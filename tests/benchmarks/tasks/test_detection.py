@@ -123,7 +123,7 @@ def test_a_task_is_as_its_block_says():
         ({"METRICS": ["bbox/AP"]}, r"TRANSFER.METRICS is \['bbox/AP'\], not of type dict"),
         ({"REFERENCE": ...}, "TRANSFER.REFERENCE is missing"),
         ({"SEEDS": 3}, "TRANSFER.SEEDS is unknown: use TITLE, LAYOUT"),
-        ({"LAYOUT": "lvis"}, "needs a LAYOUT of imagenet, voc, coco"),
+        ({"LAYOUT": "visdrone"}, "needs a LAYOUT of imagenet, voc, coco"),
         ({"METRICS": {}}, "one of METRICS"),
         ({"PUBLISHED": {"DETECTOR": "x", "SCHEDULE": "1x"}}, "needs DETECTOR, SCHEDULE and HEADINGS"),
         ({"PUBLISHED": {"DETECTOR": "x", "SCHEDULE": "1x", "HEADINGS": {"AP": "AP"}}}, "COLUMN: TASK METRIC"),
