@@ -78,8 +78,8 @@ def _highest(count: int, row: np.ndarray, column: np.ndarray, value: np.ndarray)
 def finders(matches: Matches, overlap: Overlap) -> np.ndarray:
     """(M,) the true detection that found each object at IoU 0.5, NONE where none did.
 
-    ValueError where the matches' first threshold is not 0.5. As the evaluators match: by descending score, each detection has the object of its class that it overlaps most; of
-    COCO, among those still free, and of equal overlaps the last.
+    As the evaluators match: by descending score, each detection has the object of its class that it overlaps most; of
+    COCO, among those still free, and of equal overlaps the last. ValueError as of ``kinds``.
     """
     _check(matches)
     objects = np.flatnonzero(matches.object_counts[:, 0])
