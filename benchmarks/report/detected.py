@@ -129,12 +129,12 @@ def test_images(root: DataRoot, layout: str) -> list[dict[str, Any]]:
     Of COCO with every annotation in its file, in its order. InputError where they cannot be read.
     """
     try:
-        return _voc_images(root) if layout == "voc" else _coco_images(root)
+        return _voc_images(root) if layout == "voc" else _coco_images(root.folder(layout))
     except (InputError, MemoryError):
         raise
     except Exception as error:  # any, on an edited file
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise InputError(f"{root.folder('coco')} cannot be read ({reason:.200}): prepare it again") from None
+        raise InputError(f"{root.folder(layout)} cannot be read ({reason:.200}): prepare it again") from None
 
 
 def _voc_images(root: DataRoot) -> list[dict[str, Any]]:
@@ -143,9 +143,9 @@ def _voc_images(root: DataRoot) -> list[dict[str, Any]]:
     return [one for part in parts for one in load_voc(*part, list(section["classes"]))]
 
 
-def _coco_images(root: DataRoot) -> list[dict[str, Any]]:
-    folder = root.folder("coco")
-    stored = json.loads((folder / "annotations" / "instances_val2017.json").read_text(encoding="utf-8"))
+def _coco_images(folder: Path) -> list[dict[str, Any]]:
+    (file,) = (folder / "annotations").glob("*_val2017.json")
+    stored = json.loads(file.read_text(encoding="utf-8"))
     number = {one: place for place, one in enumerate(sorted(one["id"] for one in stored["categories"]))}
     images = {
         one["id"]: {

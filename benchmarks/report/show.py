@@ -3,19 +3,21 @@
     python -m benchmarks show results/runs/<spec>/<attempt>.json [--output PLACE] [--count 6] [--class NAME]
 
 Of a detector a folder of pictures beside the record (show_detection.py), of a classifier one picture of confused
-classes, worst images and nearest neighbours (show_classification.py), from the predictions that the run has left there.
+classes, worst images and nearest neighbours (show_classification.py), from the predictions that the run has left there;
+of probes of factors their scores (show_factors.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from benchmarks.data.pictures import heading, save, stack
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore, RunRecord, files_of
-from benchmarks.report import show_classification, show_detection
+from benchmarks.report import show_classification, show_detection, show_factors
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir
@@ -38,7 +40,8 @@ def show(record_path: Path, output: Path | None, count: int, class_name: str | N
     if class_name is not None:
         raise InputError(f"--class is for detectors, and {record.spec.task} is none: leave it out")
     output = output or record_path.with_suffix(".png")
-    save(stack([*title(record), *show_classification.bands(record, root, folder, count)]), output)
+    drawer: Any = show_factors if "factors" in record.config else show_classification
+    save(stack([*title(record), *drawer.bands(record, root, folder, count)]), output)
     return [str(output)]
 
 

@@ -15,7 +15,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 
+from benchmarks.data.facts import training_facts
 from benchmarks.data.registration import Registered, register
+from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
 from benchmarks.tasks import TASKS, Result, Settings, Setup
@@ -26,15 +28,33 @@ from transfer.checkpoints import converted as proofs
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
 from transfer.detection.evaluation.coco import engine
+from transfer.detection.fitted import FROM_DATA, KEYS, DataFacts
+from transfer.detection.profiles import FITTED
 from transfer.detection.trainer import precision, require_buildable, train_and_test
 
 OUTCOME = "outcome.json"  # from the first of several processes to the one that started them
 
 
-def settings(protocol: Path, setup: Setup) -> Settings:
-    """The protocol's config as it will run, without the keys that checkpoint, data and seed set."""
-    cfg = resolved_protocol(protocol, setup.profile, setup.num_gpus, list(setup.opts))  # type: ignore[arg-type]
-    return settings_of(cfg)
+def settings(protocol: Path, layout: str, setup: Setup) -> Settings:
+    """The protocol's config as it will run, without the keys that checkpoint, data and seed set.
+
+    Where they are fitted to data and ``setup`` names none, FROM_DATA stands for the values of KEYS.
+    """
+    facts = facts_for(setup.profile, setup.root, layout) if setup.root else None
+    cfg = resolved_protocol(protocol, setup.profile, setup.num_gpus, list(setup.opts), facts)  # type: ignore[arg-type]
+    found = settings_of(cfg)
+    for key in KEYS if setup.profile == FITTED and facts is None else ():
+        *parents, last = key.split(".")
+        node = found.values
+        for part in parents:
+            node = node[part]
+        node[last] = FROM_DATA
+    return found
+
+
+def facts_for(profile: str, root: DataRoot, layout: str) -> DataFacts | None:
+    """The facts about the training objects of ``root`` where ``profile`` is fitted to them."""
+    return training_facts(root, layout) if profile == FITTED else None
 
 
 def settings_of(cfg: CfgNode) -> Settings:
@@ -60,20 +80,24 @@ def notes(tested: int, classes: int) -> list[str]:
     return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
 
 
-def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
-    """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, classes) cannot use."""
+def check(detectors: list[tuple[Path, RunSpec, DataRoot]], num_gpus: int) -> None:
+    """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, data) cannot use."""
     if any(TASKS[spec.task].layout == "coco" for _, spec, _ in detectors):
         engine()
-    for converted, spec, classes in detectors:
+    for converted, spec, root in detectors:
+        layout = TASKS[spec.task].layout
+        classes = len(root.section(layout)["classes"])
         data = Registered(
             train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0
         )
-        cfg = _config(spec, _converted(converted), data, ResultsStore().path_for(spec), num_gpus)
+        facts = facts_for(spec.profile, root, layout)
+        cfg = config_of(spec, converted_at(converted), data, ResultsStore().path_for(spec), num_gpus, facts)
         if spec.overrides:
             require_buildable(cfg)
 
 
-def _converted(pkl: Path | None) -> ConvertedWeights:
+def converted_at(pkl: Path | None) -> ConvertedWeights:
+    """The converted weights at ``pkl``. RunError if their proof is gone."""
     assert pkl is not None  # a plan without it has no detectors
     converted = proofs.load(pkl)
     if converted is None:
@@ -81,12 +105,20 @@ def _converted(pkl: Path | None) -> ConvertedWeights:
     return converted
 
 
-def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder: Path, num_gpus: int) -> CfgNode:
+def config_of(
+    spec: RunSpec,
+    converted: ConvertedWeights,
+    data: Registered,
+    folder: Path,
+    num_gpus: int,
+    facts: DataFacts | None,
+) -> CfgNode:
+    """detectron2's config of the run ``spec``, with its files in ``folder``."""
     protocol = TASKS[spec.task].protocol
     assert protocol is not None
     return build_cfg(
         protocol=protocol,
-        profile=spec.profile,  # type: ignore[arg-type]  # the same three words
+        profile=spec.profile,  # type: ignore[arg-type]  # the same words
         converted=converted,
         train=data.train,
         test=data.test,
@@ -96,6 +128,7 @@ def _config(spec: RunSpec, converted: ConvertedWeights, data: Registered, folder
         output_dir=folder,
         num_gpus=num_gpus,
         opts=list(spec.overrides),
+        facts=facts,
     )
 
 
@@ -107,9 +140,10 @@ def _work_of_several(context: Context) -> None:
 def _work(context: Context) -> Result | None:
     """The result in the first process, None in others."""
     load_plugins()  # in a process of its own where there are several GPUs
-    converted = _converted(context.checkpoint.detectron2)
-    data = register(context.root, TASKS[context.spec.task].layout)
-    cfg = _config(context.spec, converted, data, context.folder, context.num_gpus)
+    converted = converted_at(context.checkpoint.detectron2)
+    layout = TASKS[context.spec.task].layout
+    data, fitted_to = register(context.root, layout), facts_for(context.spec.profile, context.root, layout)
+    cfg = config_of(context.spec, converted, data, context.folder, context.num_gpus, fitted_to)
     found = settings_of(cfg)
     if (found.digest, found.precision) != (context.spec.protocol_digest, context.spec.precision):
         raise RunError(f"{context.spec.task} has changed since this run was planned: run it again")
