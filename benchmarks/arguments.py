@@ -107,18 +107,21 @@ class ListArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowArguments:
-    """A run's test images as a PNG.
+    """A run's test images as PNGs.
 
-    Of a detector the best and the worst, predictions beside the truth; of a classifier the classes it confuses, its
-    worst images, and nearest neighbours among the training images.
+    Of a detector a folder: the best and the worst images, truth beside predictions; mistakes by kind and class;
+    precision-recall curves; contact sheets of the classes. Of a classifier one PNG: the classes it confuses, its worst
+    images, and nearest neighbours among the training images.
     """
 
     record: tyro.conf.Positional[Path]
     """A run record, results/runs/<spec>/<attempt>.json."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """PNG to write; default beside the record."""
+    """PNG to write, of a detector the folder for its PNGs; default beside the record."""
     count: int = 6
     """Of a detector the number of best images and of worst ones; of a classifier that of confused pairs."""
+    class_name: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Of a detector only a contact sheet of this class, larger."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
