@@ -37,7 +37,7 @@ def sentences(records: Sequence[RunRecord]) -> str:
 
 
 def _range(sizes: set[int]) -> str:
-    return "" if not sizes else str(min(sizes)) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+    return "some" if not sizes else str(min(sizes)) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
 
 
 def _searched(record: RunRecord) -> dict[str, object]:
