@@ -3,10 +3,10 @@
 python -m benchmarks prepare emoji|voc|coco|…              write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
-python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
+python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: a picture of its test images
-python -m benchmarks suite smoke|demo|paper|FILE.toml      all of it, what `make benchmark` runs
+python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
@@ -71,6 +71,7 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
+    from benchmarks.budget import say_budget
     from benchmarks.checkpoints import import_all, parse_checkpoints
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
@@ -102,6 +103,7 @@ def run_main(argv: list[str]) -> int:
     if idle := [one.label for one in ready if not plan.specs(one)]:
         raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; give --task linear low-shot knn")
     check_detectors(plan, ready, executor)
+    say_budget(plan, ready, executor, arguments.workers)
     saved: list[Path] = []
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:
@@ -161,7 +163,7 @@ def suite_main(argv: list[str]) -> int:
     executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
     opts = _opts(arguments.opts, arguments.search)
     checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
-    return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts)
+    return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)
 
 
 def tables_main(argv: list[str]) -> int:

@@ -44,9 +44,11 @@ class SuiteArguments:
     """Data, pretraining, conversion, the suite's tasks, the table; done work is skipped."""
 
     suite: tyro.conf.Positional[str]
-    """smoke, demo, paper, a suite that a plugin registers, or the path of a .toml file."""
+    """smoke, demo, small, paper, a suite that a plugin registers, or the path of a .toml file."""
     checkpoint: tuple[str, ...] = ()
     """Your own checkpoints as further rows, each NAME=PATH or PATH."""
+    data: tuple[Path, ...] = ()
+    """Your data roots, made by `python -m benchmarks prepare`, for a suite that reads yours, as small does."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
@@ -70,7 +72,8 @@ class RunArguments:
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
     profile: ProfileName = "paper"
-    """Sizes and iterations: paper is the published protocol; demo and smoke fit a CPU."""
+    """Sizes and iterations: paper is the published protocol; small is for your photographs on one GPU or a CPU; demo
+    and smoke fit a CPU."""
     rerun: Rerun = "missing"
     """Whether to run again where a record exists; failed runs count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)

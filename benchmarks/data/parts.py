@@ -102,13 +102,8 @@ def _held_coco(root: DataRoot, name: str, data: Registered, ids: list[int], fold
         content["annotations"] = [one for one in content["annotations"] if one["image_id"] in wanted]
         write_json(file, content)
     DatasetCatalog.register(name, lambda: load_coco_json(str(file), meta.image_root, name))
-    MetadataCatalog.get(name).set(
-        evaluator_type="coco",
-        json_file=str(file),
-        image_root=meta.image_root,
-        thing_classes=meta.thing_classes,
-        thing_dataset_id_to_contiguous_id=meta.thing_dataset_id_to_contiguous_id,
-    )
+    about = {key: value for key, value in meta.as_dict().items() if key not in ("name", "json_file")}
+    MetadataCatalog.get(name).set(json_file=str(file), **about)
 
 
 def _held_voc(root: DataRoot, name: str, data: Registered, ids: list[str], folder: Path, write: bool) -> None:

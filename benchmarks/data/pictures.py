@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 from skimage.color import lab2rgb
 
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.registration import records_of, register
 from benchmarks.data.root import DataRoot
 from pretrain.common.errors import InputError
@@ -60,14 +61,14 @@ class Marked:
 
 
 def truths(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
-    """detectron2's dataset dicts of the layout ``kind`` ("voc" or "coco") by split, under the split's own name.
+    """detectron2's dataset dicts of the detection layout ``kind`` by split, under the split's own name.
 
     InputError if the root is not as ``prepare`` wrote it.
     """
     root.check_unchanged()
     try:
         data = register(root, kind)
-        return {"train": records_of(data.train), "test" if kind == "voc" else "val": records_of(data.test)}
+        return {"train": records_of(data.train), LAYOUTS[kind].test: records_of(data.test)}
     except (InputError, MemoryError):
         raise
     except Exception as error:  # the readers raise any error on an edited file

@@ -55,7 +55,8 @@ class SuiteColumn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite:
-    """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO) or a prepared root.
+    """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO), "own" (prepared roots
+    that the command names, on which the columns of their layouts run) or a prepared root.
 
     ``title`` is one line for ``suite --help``.
     """

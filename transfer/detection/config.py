@@ -18,6 +18,7 @@ from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection import heads, profiles
+from transfer.detection.fitted import DataFacts
 from transfer.detection.options import FIXED_KEYS, RETINANET_CLASSES, WITHOUT_EFFECT, get_key, merge_opts, set_key
 from transfer.detection.protocol_files import FAULTS, protocol_file, protocol_keys, protocol_subset
 
@@ -47,7 +48,7 @@ def protocol_cfg(protocol: str | Path) -> CfgNode:
             "NUM_GPUS": 8,
             "CPU_BF16": False,  # autocast on CPUs that have the instructions
             "RESUME": True,  # continue from the last checkpoint in OUTPUT_DIR
-            "KEEP_FILES": True,  # checkpoints and predictions
+            "KEEP_FILES": True,  # checkpoints, after the run too
             "FROM_CHECKPOINT": [],  # keys whose value in the protocol the checkpoint replaced
             "UNSCALED": {},  # values before they were fitted to NUM_GPUS
         }
@@ -76,16 +77,18 @@ def build_cfg(
     output_dir: Path,
     num_gpus: int,
     opts: list[str],
+    facts: DataFacts | None = None,
 ) -> CfgNode:
     """The frozen config of one run.
 
     Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the
     protocol's: batch, rate and iterations rescaled; TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
     as detectron2 takes them, used unscaled), then FIXED_KEYS from the checkpoint and the data. ``train`` and
-    ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one
-    that opts may not set.
+    ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. ``facts`` of the training set are for
+    profile small alone. InputError for an unknown key, or one that opts may not set.
     """
-    cfg = resolved_protocol(protocol, profile, num_gpus, opts)
+    assert (facts is not None) == (profile == profiles.FITTED)
+    cfg = resolved_protocol(protocol, profile, num_gpus, opts, facts)
     network = _input(converted) | resnet_keys(converted.architecture, converted.input.stride_in_1x1)
     fixed = network | {
         "MODEL.WEIGHTS": str(converted.path),
@@ -107,10 +110,19 @@ def build_cfg(
     return cfg
 
 
-def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
+def resolved_protocol(
+    protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str], facts: DataFacts | None = None
+) -> CfgNode:
     """The protocol as it will run: ``build_cfg`` before the checkpoint, the data and the seed set FIXED_KEYS."""
     cfg = protocol_cfg(protocol)
-    changes = profiles.overlay(profile, fpn=_is_fpn(cfg), conv_head=cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0)
+    changes = profiles.overlay(
+        profile,
+        fpn=_is_fpn(cfg),
+        conv_head=cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0,
+        keypoints=cfg.MODEL.KEYPOINT_ON,
+        facts=facts,
+        anchors=[len(sizes) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES],
+    )
     for key, value in changes.items():
         if key not in NORM_KEYS or get_key(cfg, key) in SYNCHRONISED:  # a frozen norm, or none, is the protocol's point
             cfg.merge_from_list([key, value])

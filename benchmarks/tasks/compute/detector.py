@@ -17,7 +17,9 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 
 from benchmarks.data import parts
+from benchmarks.data.facts import training_facts
 from benchmarks.data.registration import Registered, register
+from benchmarks.data.root import DataRoot
 from benchmarks.data.subsets import hold_out, ids_digest
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
@@ -29,16 +31,34 @@ from transfer.checkpoints import converted as proofs
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
 from transfer.detection.evaluation.coco import engine
+from transfer.detection.fitted import FROM_DATA, KEYS, DataFacts
+from transfer.detection.profiles import FITTED
 from transfer.detection.search import search_of
 from transfer.detection.trainer import Diverged, precision, require_buildable, train_and_test
 
 OUTCOME = "outcome.json"  # from the first of several processes to the one that started them
 
 
-def settings(protocol: Path, setup: Setup) -> Settings:
-    """The protocol's config as it will run, without the keys that checkpoint, data and seed set."""
-    cfg = resolved_protocol(protocol, setup.profile, setup.num_gpus, list(setup.opts))  # type: ignore[arg-type]
-    return settings_of(cfg)
+def settings(protocol: Path, layout: str, setup: Setup) -> Settings:
+    """The protocol's config as it will run, without the keys that checkpoint, data and seed set.
+
+    Where they are fitted to data and ``setup`` names none, FROM_DATA stands for the values of KEYS.
+    """
+    facts = facts_for(setup.profile, setup.root, layout) if setup.root else None
+    cfg = resolved_protocol(protocol, setup.profile, setup.num_gpus, list(setup.opts), facts)  # type: ignore[arg-type]
+    found = settings_of(cfg)
+    for key in KEYS if setup.profile == FITTED and facts is None else ():
+        *parents, last = key.split(".")
+        node = found.values
+        for part in parents:
+            node = node[part]
+        node[last] = FROM_DATA
+    return found
+
+
+def facts_for(profile: str, root: DataRoot, layout: str) -> DataFacts | None:
+    """The facts about the training objects of ``root`` where ``profile`` is fitted to them."""
+    return training_facts(root, layout) if profile == FITTED else None
 
 
 def settings_of(cfg: CfgNode) -> Settings:
@@ -90,22 +110,26 @@ def notes(tested: int, classes: int) -> list[str]:
     return [f"AP is the mean over the {tested} of {classes} classes with a test object"] if tested < classes else []
 
 
-def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
-    """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, classes) cannot use."""
+def check(detectors: list[tuple[Path, RunSpec, DataRoot]], num_gpus: int) -> None:
+    """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, data) cannot use."""
     if any(TASKS[spec.task].layout == "coco" for _, spec, _ in detectors):
         engine()
-    for converted, spec, classes in detectors:
+    for converted, spec, root in detectors:
+        layout = TASKS[spec.task].layout
+        classes = len(root.section(layout)["classes"])
         data = Registered(
             train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0
         )
-        search = search_of(spec.overrides)
+        facts, search = facts_for(spec.profile, root, layout), search_of(spec.overrides)
         for candidate in search.candidates() if search else [()]:
-            cfg = _config(spec, _converted(converted), data, ResultsStore().path_for(spec), num_gpus, candidate)
+            folder = ResultsStore().path_for(spec)
+            cfg = config_of(spec, converted_at(converted), data, folder, num_gpus, facts, candidate)
             if spec.overrides:
                 require_buildable(cfg)
 
 
-def _converted(pkl: Path | None) -> ConvertedWeights:
+def converted_at(pkl: Path | None) -> ConvertedWeights:
+    """The converted weights at ``pkl``. RunError if their proof is gone."""
     assert pkl is not None  # a plan without it has no detectors
     converted = proofs.load(pkl)
     if converted is None:
@@ -113,20 +137,21 @@ def _converted(pkl: Path | None) -> ConvertedWeights:
     return converted
 
 
-def _config(
+def config_of(
     spec: RunSpec,
     converted: ConvertedWeights,
     data: Registered,
     folder: Path,
     num_gpus: int,
+    facts: DataFacts | None,
     more: tuple[str, ...] = (),
 ) -> CfgNode:
-    """The config of a run, with ``more`` options than the spec's."""
+    """detectron2's config of the run ``spec``, with its files in ``folder``, and ``more`` options than the spec's."""
     protocol = TASKS[spec.task].protocol
     assert protocol is not None
     return build_cfg(
         protocol=protocol,
-        profile=spec.profile,  # type: ignore[arg-type]  # the same three words
+        profile=spec.profile,  # type: ignore[arg-type]  # the same words
         converted=converted,
         train=data.train,
         test=data.test,
@@ -136,6 +161,7 @@ def _config(
         output_dir=folder,
         num_gpus=num_gpus,
         opts=[*spec.overrides, *more],
+        facts=facts,
     )
 
 
@@ -153,14 +179,15 @@ def _work_of_several(context: Context, training: Training) -> None:
 def _work(context: Context, training: Training) -> Result | None:
     """The result in the first process, None in others."""
     load_plugins()  # in a process of its own where there are several GPUs
-    converted = _converted(context.checkpoint.detectron2)
-    data = register(context.root, TASKS[context.spec.task].layout)
-    planned = _config(context.spec, converted, data, training.folder, context.num_gpus)
+    converted = converted_at(context.checkpoint.detectron2)
+    layout = TASKS[context.spec.task].layout
+    data, fitted_to = register(context.root, layout), facts_for(context.spec.profile, context.root, layout)
+    planned = config_of(context.spec, converted, data, training.folder, context.num_gpus, fitted_to)
     found = settings_of(planned)
     if (found.digest, found.precision) != (context.spec.protocol_digest, context.spec.precision):
         raise RunError(f"{context.spec.task} has changed since this run was planned: run it again")
     data, drawn = training_part(context, planned, data, training)
-    cfg = _config(context.spec, converted, data, training.folder, context.num_gpus, training.opts)
+    cfg = config_of(context.spec, converted, data, training.folder, context.num_gpus, fitted_to, training.opts)
     metrics, facts = train_and_test(cfg, converted)
     if not comm.is_main_process():
         return None

@@ -78,6 +78,7 @@ def test_our_norms_are_read_from_the_protocols_and_are_in_the_vocabulary():
         "coco-c4-1x": "naiveSyncBN (backbone)",
         "coco-c4-2x": "naiveSyncBN (backbone)",
         "coco-c4-2x-syncbn": "SyncBN (backbone)",
+        "coco-keypoint-fpn-2x": "SyncBN (backbone, FPN)",
         **{f"coco-det-fpn-{percent}pct": "SyncBN (backbone, FPN)" for percent in (5, 10)},
     }
     assert set(ours.values()) <= set(VOCABULARY["norm"])

@@ -16,7 +16,7 @@ def norms(cfg):
 @pytest.mark.parametrize("profile", ["smoke", "demo"])
 def test_small_profiles_replace_synchronised_norms_alone(protocol, profile):
     paper, small = protocol_cfg(protocol), resolved_protocol(protocol, profile, 1, [])
-    plain = {"SyncBN": "BN", "naiveSyncBN": "BN", "FrozenBN": "FrozenBN", "": ""}
+    plain = {"SyncBN": "BN", "naiveSyncBN": "BN", "FrozenBN": "FrozenBN", "GN": "GN", "": ""}
     assert norms(small) == [plain[norm] for norm in norms(paper)]
     assert small.MODEL.BACKBONE.FREEZE_AT == paper.MODEL.BACKBONE.FREEZE_AT
     assert small.MODEL.ROI_HEADS.NAME == paper.MODEL.ROI_HEADS.NAME

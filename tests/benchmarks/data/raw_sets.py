@@ -1,0 +1,92 @@
+"""Miniatures of published data sets as they are downloaded: generated images under the real names, with all fields.
+
+``coco_with_keypoints(folder)``; each returns the folder to give to `prepare`.
+"""
+
+import json
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+POINTS = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
+    *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
+    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+COCO_CLASSES = {1: "person", 2: "bicycle", 3: "car", 18: "dog", 90: "toothbrush"}
+
+
+def scene(path, rng, boxes, size):
+    """A noisy picture with a bright rectangle per box (left, top, width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(0, 90, (size[1], size[0], 3), np.uint8)
+    for left, top, width, height in boxes:
+        pixels[top : top + height, left : left + width] = rng.integers(120, 255, 3)
+    Image.fromarray(pixels).save(path)
+
+
+def random_box(rng, size, smallest=16):
+    width, height = (int(rng.integers(smallest, side // 2)) for side in size)
+    return [int(rng.integers(0, size[0] - width)), int(rng.integers(0, size[1] - height)), width, height]
+
+
+def outline(box):
+    left, top, width, height = box
+    return [[left, top, left + width, top, left + width, top + height, left, top + height]]
+
+
+def crowd_mask(box, size):
+    """COCO's uncompressed RLE of a crowd."""
+    mask = np.zeros(size[::-1], np.uint8, order="F")
+    left, top, width, height = box
+    mask[top : top + height, left : left + width] = 1
+    runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[2], mask.ravel("F"), [2]]))))
+    counts = runs.tolist() if not mask.ravel("F")[0] else [0, *runs.tolist()]
+    assert rle.area(rle.frPyObjects({"size": list(mask.shape), "counts": counts}, *mask.shape)) == width * height
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def pose(rng, box):
+    """51 numbers x, y, visibility of points in the box; points that are not labelled are zeros."""
+    left, top, width, height = box
+    seen = rng.integers(0, 3, len(POINTS))
+    seen[0] = 2
+    x, y = left + rng.integers(0, width, len(POINTS)), top + rng.integers(0, height, len(POINTS))
+    return (np.column_stack([x, y, seen]) * (seen > 0)[:, None]).ravel().tolist()
+
+
+def coco_with_keypoints(folder, train=8, val=4, size=(120, 90), seed=0):
+    """COCO 2017 with both kinds of annotations; some images show nobody, some people no point, one is a crowd."""
+    rng = np.random.default_rng(seed)
+    for split, count, first in (("train2017", train, 9), ("val2017", val, 139)):
+        images, entries, people = [], [], []
+        for number in range(count):
+            key, name = first + 7 * number, f"{first + 7 * number:012d}.jpg"
+            boxes = [random_box(rng, size) for _ in range(3)]
+            scene(folder / split / name, rng, boxes, size)
+            images.append({"id": key, "file_name": name, "width": size[0], "height": size[1], "license": 3})
+            for place, box in enumerate(boxes):
+                crowd = number == 1 and place == 2
+                kind = 1 if (place < 2 or crowd) and number % 4 != 3 else int(rng.choice([2, 3, 18, 90]))
+                one = {"id": 100 * key + place, "image_id": key, "category_id": kind, "iscrowd": int(crowd)}
+                one |= {"bbox": box, "area": float(box[2] * box[3])}
+                one["segmentation"] = crowd_mask(box, size) if crowd else outline(box)
+                entries.append(one)
+                if kind == 1:
+                    hidden = crowd or (number == 2 and place == 1)
+                    points = [0] * 51 if hidden else pose(rng, box)
+                    people.append(one | {"keypoints": points, "num_keypoints": sum(v > 0 for v in points[2::3])})
+        person = {"supercategory": "person", "id": 1, "name": "person", "keypoints": POINTS, "skeleton": [[16, 14]]}
+        categories = [{"id": key, "name": name} for key, name in COCO_CLASSES.items()]
+        for stem, what in (
+            ("instances", {"images": images, "annotations": entries, "categories": categories}),
+            ("person_keypoints", {"images": images, "annotations": people, "categories": [person]}),
+        ):
+            write(folder / "annotations" / f"{stem}_{split}.json", what)
+    return folder
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"info": {}, "licenses": []} | content))
