@@ -164,6 +164,8 @@ class ImagenetArguments(SourceArguments):
     """Training images, one name per line, for fine-tuning on 1 % of the labels; default a draw by class."""
     labels_10percent: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Likewise for 10 %."""
+    factors: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None
+    """Known factors of the images, for the task factors: column image, and a column per factor."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
     python -m benchmarks prepare torchvision DTD SOURCE [--download]
-    python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE
+    python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE --factors CSV
 
 Prints the root's path. The user's images are linked, never copied; nothing is written if a check fails. Preparing
 the same source with the same options again returns the existing root.
@@ -31,7 +31,7 @@ from benchmarks.arguments import (
     TorchvisionArguments,
     VocArguments,
 )
-from benchmarks.data import from_coco, from_folders, from_keypoints, from_torchvision, from_voc, labels
+from benchmarks.data import factors, from_coco, from_folders, from_keypoints, from_torchvision, from_voc, labels
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
@@ -160,10 +160,14 @@ def builder(arguments: SourceArguments, source: Path, paths: dict[str, Path]) ->
 
     if absent := [path for key, path in paths.items() if key in labels.FLAGS and not path.is_file()]:
         raise InputError(f"{absent[0]} is not a file: give a text file with an image's name per line")
+    if "factors" in paths and not paths["factors"].is_file():
+        raise InputError(f"{paths['factors']} is not a file: give a CSV with a column image and a line per image")
 
     def folders(target: Path) -> dict[str, dict[str, Any]]:
         found = from_folders.build(source, target, *options)
         lists = labels.write_lists(paths, target)
+        if "factors" in paths:
+            factors.write_factors(paths["factors"], target)
         return {"imagenet": found | ({"labels": lists} if lists else {})}
 
     return folders

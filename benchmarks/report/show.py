@@ -3,19 +3,21 @@
     python -m benchmarks show results/runs/<spec>/<attempt>.json [-o PNG] [--count 6]
 
 Of a detector predictions beside the truth (show_detection.py), of a classifier confused classes, worst images and
-nearest neighbours (show_classification.py), from the predictions that the run has left beside its record.
+nearest neighbours (show_classification.py), from the predictions that the run has left beside its record; of probes of
+factors their scores (show_factors.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from benchmarks.data.pictures import heading, save, stack
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore, RunRecord, files_of
-from benchmarks.report import show_classification, show_detection
+from benchmarks.report import show_classification, show_detection, show_factors
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir
@@ -29,7 +31,10 @@ def show(record_path: Path, output: Path | None, count: int) -> Path:
     if record.status != "ok":
         raise InputError(f"{record_path} is of a run that failed ({record.error}): show one that finished")
     root, output = root_of(record), output or record_path.with_suffix(".png")
-    drawer = show_detection if TASKS[record.spec.task].detects else show_classification
+    task = TASKS[record.spec.task]
+    drawer: Any = (
+        show_detection if task.detects else show_factors if "factors" in record.config else show_classification
+    )
     save(stack([*title(record), *drawer.bands(record, root, files_of(record_path), count)]), output)
     return output
 
