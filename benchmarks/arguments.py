@@ -55,6 +55,8 @@ class SuiteArguments:
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
+    search: tuple[str, ...] = ()
+    """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class RunArguments:
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
+    search: tuple[str, ...] = ()
+    """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

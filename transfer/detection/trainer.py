@@ -43,6 +43,10 @@ from transfer.detection.resume import clear, clear_checkpoints, latest_readable
 Metrics = dict[str, float | None]
 
 
+class Diverged(RunError):
+    """The loss is not finite: a search counts the candidate as the worst."""
+
+
 class Trainer(DefaultTrainer):
     """detectron2's trainer with the config's optimiser and precision, and without evaluation during training."""
 
@@ -125,9 +129,9 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
     tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object),
     coco_engine (None on VOC).
     Both are empty on ranks other than 0. InputError when the converted file was replaced.
-    RunError when a backbone tensor was not loaded bit for bit, when other parameters train than FREEZE_AT says, or when
-    the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2 restarts
-    the data order then), which is deleted after the test without KEEP_FILES; others start anew.
+    RunError when a backbone tensor was not loaded bit for bit or when other parameters train than FREEZE_AT says;
+    Diverged when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint
+    (detectron2 restarts the data order then), which is deleted after the test without KEEP_FILES; others start anew.
     """
     if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
@@ -211,7 +215,7 @@ def _train(trainer: Trainer) -> None:
         trainer.train()
     except FloatingPointError as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
+        raise Diverged(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
 
 
 @contextlib.contextmanager
