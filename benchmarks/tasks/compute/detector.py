@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.registration import Registered, register
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
@@ -25,7 +26,7 @@ from pretrain.common.plugins import load_plugins
 from transfer.checkpoints import converted as proofs
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
-from transfer.detection.evaluation.coco import engine
+from transfer.detection.evaluation import choose
 from transfer.detection.trainer import precision, require_buildable, train_and_test
 
 OUTCOME = "outcome.json"  # from the first of several processes to the one that started them
@@ -62,8 +63,8 @@ def notes(tested: int, classes: int) -> list[str]:
 
 def check(detectors: list[tuple[Path, RunSpec, int]], num_gpus: int) -> None:
     """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, classes) cannot use."""
-    if any(TASKS[spec.task].layout == "coco" for _, spec, _ in detectors):
-        engine()
+    for kind in {LAYOUTS[TASKS[spec.task].layout].evaluator for _, spec, _ in detectors}:
+        choose.engine(kind)
     for converted, spec, classes in detectors:
         data = Registered(
             train=("train",), test=("test",), num_classes=classes, classes=(), mask_format="polygon", test_images=0

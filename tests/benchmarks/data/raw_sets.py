@@ -1,6 +1,6 @@
 """Miniatures of published data sets as they are downloaded: generated images under the real names, with all fields.
 
-``coco_with_keypoints(folder)``; each returns the folder to give to `prepare`.
+``coco_with_keypoints(folder)``, ``lvis(folder)``; each returns the folder to give to `prepare`.
 """
 
 import json
@@ -90,3 +90,35 @@ def coco_with_keypoints(folder, train=8, val=4, size=(120, 90), seed=0):
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"info": {}, "licenses": []} | content))
+
+
+LVIS_CLASSES = {1: ("aerosol_can", "c"), 3: ("airplane", "f"), 4: ("alarm_clock", "f"), 8: ("amplifier", "r")}
+
+
+def lvis(folder, train=8, val=4, size=(120, 90), seed=0):
+    """LVIS v1 beside COCO's images, as detectron2's datasets folder has them; val also has an image of train2017."""
+    rng = np.random.default_rng(seed)
+    for split, count, first in (("train", train, 9), ("val", val, 139)):
+        images, entries = [], []
+        for number in range(count):
+            key = first + 7 * number
+            part = "val2017" if split == "val" and number else "train2017"
+            boxes = [random_box(rng, size) for _ in range(3)]
+            scene(folder / "coco" / part / f"{key:012d}.jpg", rng, boxes, size)
+            kinds = [int(one) for one in rng.choice(list(LVIS_CLASSES)[: 4 if number % 4 == 0 else 3], 3)]
+            absent = [kind for kind in LVIS_CLASSES if kind not in kinds]
+            images.append({
+                "id": key, "width": size[0], "height": size[1], "license": 3, "date_captured": "2013-11-15",
+                "coco_url": f"http://images.cocodataset.org/{part}/{key:012d}.jpg",
+                "neg_category_ids": absent[:2], "not_exhaustive_category_ids": kinds[:1] if number % 3 == 0 else [],
+            })  # fmt: skip
+            for box, kind in zip(boxes, kinds, strict=True):
+                one = {"id": len(entries) + 1, "image_id": key, "category_id": kind, "bbox": [float(v) for v in box]}
+                entries.append(one | {"area": float(box[2] * box[3]), "segmentation": outline(box)})
+        categories = [
+            {"id": key, "name": name, "frequency": frequency, "synonyms": [name], "synset": f"{name}.n.01"}
+            for key, (name, frequency) in LVIS_CLASSES.items()
+        ]
+        what = {"images": images, "annotations": entries, "categories": categories}
+        write(folder / "lvis" / f"lvis_v1_{split}.json", what)
+    return folder
