@@ -180,6 +180,11 @@ class CocoArguments(SourceArguments):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CityscapesArguments(FolderArguments):
+    """Cityscapes: the folder with leftImg8bit/ and gtFine/."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LvisArguments(FolderArguments):
     """LVIS v1: the folder with lvis_v1_train.json and lvis_v1_val.json."""
 
@@ -220,6 +225,7 @@ PrepareArguments = (
     Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
     | Annotated[VocArguments, tyro.conf.subcommand("voc")]
     | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[CityscapesArguments, tyro.conf.subcommand("cityscapes")]
     | Annotated[LvisArguments, tyro.conf.subcommand("lvis")]
     | Annotated[TorchvisionArguments, tyro.conf.subcommand("torchvision")]
     | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]

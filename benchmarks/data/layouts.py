@@ -51,5 +51,11 @@ LAYOUTS = {
         needs="person_keypoints_train2017.json and person_keypoints_val2017.json beside COCO's instances",
         evaluator="coco",
     ),
+    "cityscapes": Layout(
+        folder="cityscapes",
+        about="Cityscapes, fine annotations",
+        prepare="cityscapes",
+        evaluator="cityscapes",
+    ),
     "lvis": Layout(folder="lvis", about="LVIS v1 on the images of COCO 2017", prepare="lvis", evaluator="lvis"),
 }

@@ -2,6 +2,7 @@
 
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+    python -m benchmarks prepare cityscapes SOURCE
     python -m benchmarks prepare lvis SOURCE [--images COCO]
     python -m benchmarks prepare torchvision DTD SOURCE [--download]
     python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE
@@ -24,6 +25,7 @@ from typing import Any, cast
 import tyro
 
 from benchmarks.arguments import (
+    CityscapesArguments,
     CocoArguments,
     EmojiArguments,
     FolderArguments,
@@ -34,7 +36,16 @@ from benchmarks.arguments import (
     TorchvisionArguments,
     VocArguments,
 )
-from benchmarks.data import from_coco, from_folders, from_keypoints, from_lvis, from_torchvision, from_voc, labels
+from benchmarks.data import (
+    from_cityscapes,
+    from_coco,
+    from_folders,
+    from_keypoints,
+    from_lvis,
+    from_torchvision,
+    from_voc,
+    labels,
+)
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
@@ -66,8 +77,8 @@ def main(argv: list[str]) -> int:
         print(prepare_emoji(arguments))
     elif isinstance(arguments, TorchvisionArguments):
         print(prepare_torchvision(arguments))
-    elif isinstance(arguments, LvisArguments):
-        print(prepare_lvis(arguments))
+    elif isinstance(arguments, LvisArguments | CityscapesArguments):
+        print(prepare_published(arguments))
     else:
         print(prepare_source(arguments))
     return 0
@@ -101,13 +112,22 @@ def prepare_source(arguments: SourceArguments) -> Path:
     return prepared(name, config, builder(arguments, source, paths))
 
 
-def prepare_lvis(arguments: LvisArguments) -> Path:
-    """Check LVIS v1 and link it, or return the existing root."""
-    source, name = folder_and_name(arguments, "lvis")
-    images = absolute(from_lvis.image_folder(source, arguments.images and absolute(arguments.images)))
-    config: dict[str, Any] = {"kind": "lvis", "source": str(source), "version": VERSION, "images": str(images)}
+def prepare_published(arguments: LvisArguments | CityscapesArguments) -> Path:
+    """Check a set that has its own split and link it, or return the existing root."""
+    kind = "lvis" if isinstance(arguments, LvisArguments) else "cityscapes"
+    source, name = folder_and_name(arguments, kind)
+    config: dict[str, Any] = {"kind": kind, "source": str(source), "version": VERSION}
+    if isinstance(arguments, LvisArguments):
+        images = absolute(from_lvis.image_folder(source, arguments.images and absolute(arguments.images)))
+        config["images"] = str(images)
+
+    def build(target: Path) -> dict[str, dict[str, Any]]:
+        if kind == "lvis":
+            return {kind: from_lvis.build(source, target, images)}
+        return {kind: from_cityscapes.build(source, target)}
+
     config["state"] = source_state(config)
-    return prepared(name, config, lambda target: {"lvis": from_lvis.build(source, target, images)})
+    return prepared(name, config, build)
 
 
 def folder_and_name(arguments: FolderArguments, kind: str) -> tuple[Path, str]:

@@ -29,6 +29,7 @@ from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from benchmarks.data import from_cityscapes
 from benchmarks.data.checks import fatal, header
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.lvis import load_lvis
@@ -213,6 +214,25 @@ def _json_files(root: DataRoot, prefix: str, kind: str, stem: str, about: dict[s
     return names
 
 
+def _cityscapes(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    folder = root.folder("cityscapes")
+    for split, part in (("train", "train"), ("test", "val")):
+        name, file = f"{prefix}_cityscapes_{part}", folder / "annotations" / f"instances_{part}.json"
+        names[split] = (name,)
+        _add(
+            name,
+            partial(load_coco_json, str(file), str(folder / from_cityscapes.IMAGES), name),
+            kind="cityscapes",
+            json_file=str(file),
+            thing_classes=list(from_cityscapes.CLASSES.values()),
+            thing_dataset_id_to_contiguous_id={key: index for index, key in enumerate(from_cityscapes.CLASSES)},
+            label_ids=tuple(from_cityscapes.CLASSES),
+            instances_file=partial(from_cityscapes.instances_file, folder / from_cityscapes.TRUTH),
+        )
+    return names
+
+
 def _lvis(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
     folder = root.folder("lvis")
@@ -255,6 +275,7 @@ READERS: dict[str, Callable[[DataRoot, str], dict[str, tuple[str, ...]]]] = {
     "voc": _voc,
     "coco": _coco,
     "keypoints": _keypoints,
+    "cityscapes": _cityscapes,
     "lvis": _lvis,
 }
 """Of each detection layout, the function that registers a root's data under names with a prefix: "train", "test"."""

@@ -170,6 +170,7 @@ def test_layout_and_header_name_the_tables_data_and_source(protocol):
     published = {
         "voc": (["voc_2007_trainval", "voc_2012_trainval"], ["voc_2007_test"]),
         "coco": (["coco_2017_train"], ["coco_2017_val"]),
+        "cityscapes": (["cityscapes_fine_instance_seg_train"], ["cityscapes_fine_instance_seg_val"]),
         "lvis": (["lvis_v1_train"], ["lvis_v1_val"]),
         "keypoints": (["keypoints_coco_2017_train"], ["keypoints_coco_2017_val"]),
     }

@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from pretrain.common.errors import InputError
-from transfer.detection.evaluation import coco, lvis, voc
+from transfer.detection.evaluation import cityscapes, coco, lvis, voc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ EVALUATORS = {
         build=lambda cfg, name, folder: coco.COCOEvaluator(name, _tasks(cfg), folder, cfg.TEST.KEYPOINT_OKS_SIGMAS),
         engine=coco.engine_and_version,
     ),
+    "cityscapes": Kind(build=lambda _, name, folder: cityscapes.CityscapesEvaluator(name, folder)),
     "lvis": Kind(
         build=lambda cfg, name, folder: lvis.LVISEvaluator(name, _tasks(cfg), folder),
         engine=lvis.engine_and_version,
