@@ -52,8 +52,8 @@ MASKS_FROM_BOXES = 0.1  # at most, of the objects; if more have no mask, the set
 
 def build(
     source: Path, target: Path, val_fraction: float, seed: int, drop_unreadable: bool, named: dict[str, Path]
-) -> dict[str, Any]:
-    """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint.
+) -> tuple[dict[str, Any], dict[str, Part]]:
+    """Write ``target/coco`` from ``source``; the section of data.json without its fingerprint, and the checked splits.
 
     ``named`` are the files and folders given by options, under the options' names.
     """
@@ -80,7 +80,7 @@ def build(
         (target / "coco" / f"{split}2017").symlink_to(part.images.resolve(), target_is_directory=True)
         file = target / "coco" / "annotations" / f"instances_{split}2017.json"
         file.write_text(json.dumps(part.content), encoding="utf-8")
-    return about
+    return about, parts
 
 
 def split_images(part: Part, val_fraction: float, seed: int) -> dict[str, Coco]:

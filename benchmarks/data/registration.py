@@ -1,4 +1,4 @@
-"""Register a data root's VOC or COCO layout in detectron2's catalogues under names of its own.
+"""Register a data root's detection layouts in detectron2's catalogues under names of its own.
 
     python -c "from benchmarks.data.root import DataRoot; from benchmarks.data.registration import register;
     print(register(DataRoot.load('results/data/emoji-smoke'), 'voc'))"
@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import statistics
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,14 +24,19 @@ from typing import Any, get_args
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_FLIP_MAP, COCO_PERSON_KEYPOINT_NAMES
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from benchmarks.data import from_cityscapes
 from benchmarks.data.checks import fatal, header
+from benchmarks.data.layouts import LAYOUTS
+from benchmarks.data.lvis import load_lvis
 from benchmarks.data.root import DataRoot
 from benchmarks.data.vocxml import read_xml
 from pretrain.common.errors import InputError
+from transfer.detection.fitted import DataFacts
 from transfer.detection.profiles import Profile, overlay
 
 MASKS_CHECKED = 10_000  # images; a COCO mask takes 0.1 ms and more
@@ -50,26 +56,25 @@ class Registered:
 
 
 def register(root: DataRoot, kind: str) -> Registered:
-    """Register the layout ``kind`` ("voc" or "coco") of ``root``, replacing the same data at another path.
+    """Register the detection layout ``kind`` of ``root``, replacing the same data at another path.
 
     InputError if the layout is absent.
     """
     section = root.section(kind)
     prefix = f"{root.name}-{section['fingerprint'][:8]}"
-    names = _register_voc(root, prefix) if kind == "voc" else _register_coco(root, prefix)
-    split = "test" if kind == "voc" else "val"
+    names = READERS[kind](root, prefix)
     return Registered(
         train=names["train"],
         test=names["test"],
         num_classes=len(section["classes"]),
         classes=tuple(section["classes"]),
         mask_format={"polygon": "polygon", "rle": "bitmask"}.get(section.get("masks", ""), "none"),
-        test_images=section["counts"][split]["images"],
+        test_images=section["counts"][LAYOUTS[kind].test]["images"],
     )
 
 
-def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
-    """detectron2's records of both splits, read, filtered and checked as a run does it.
+def read_as_run(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
+    """detectron2's records of the splits "train" and "test", read, filtered and checked as a run does it.
 
     InputError if that fails: wrong image sizes, objects or masks that detectron2 does not accept.
     """
@@ -96,7 +101,14 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
         logging.disable(level)
         for name in (*data.train, *data.test):
             _forget(name)
-    return records
+    return splits
+
+
+def _add(name: str, read: Callable[[], list[dict[str, Any]]], kind: str, **metadata: Any) -> None:
+    """Register ``name``, of the layout ``kind``, whose records ``read`` returns; ``metadata`` has its classes."""
+    _forget(name)
+    DatasetCatalog.register(name, read)
+    MetadataCatalog.get(name).set(evaluator_type=LAYOUTS[kind].evaluator, **metadata)
 
 
 def _forget(name: str) -> None:
@@ -114,8 +126,8 @@ def records_of(names: tuple[str, ...]) -> list[dict[str, Any]]:
 def _check_objects(splits: dict[str, list[dict[str, Any]]], counts: dict[str, dict[str, int]], kind: str) -> None:
     """InputError if detectron2 sees another number of images or objects than were counted."""
     for split, records in splits.items():
-        counted = counts[{"coco": {"test": "val"}}.get(kind, {}).get(split, split)]
-        expected = (counted["images"], counted["annotations" if kind == "coco" else "objects"])
+        counted = counts[split if split == "train" else LAYOUTS[kind].test]
+        expected = (counted["images"], counted[LAYOUTS[kind].objects])
         seen = (len(records), sum(len(one["annotations"]) for one in records))
         if seen != expected:
             text = "{} images with {} objects".format
@@ -138,12 +150,15 @@ def _check_sizes(records: list[dict[str, Any]]) -> None:
     fatal("image that detectron2 shows in another size than recorded", found, "save it anew, without EXIF")
 
 
-def object_sides(records: list[dict[str, Any]]) -> dict[str, float]:
-    """The median side, √(width · height) in pixels, of the objects at the input size of each profile."""
+def object_sides(records: list[dict[str, Any]], facts: DataFacts) -> dict[str, float]:
+    """The median side, √(width · height) in pixels, of the objects at the input size of each profile.
+
+    ``facts`` are those of the training objects.
+    """
     default = get_cfg().INPUT
     sides: dict[str, float] = {}
     for profile in get_args(Profile):
-        changes = overlay(profile, fpn=True)
+        changes = overlay(profile, fpn=True, facts=facts)
         shortest = changes.get("INPUT.MIN_SIZE_TEST", default.MIN_SIZE_TEST)
         longest = changes.get("INPUT.MAX_SIZE_TEST", default.MAX_SIZE_TEST)
         found = []
@@ -158,7 +173,7 @@ def object_sides(records: list[dict[str, Any]]) -> dict[str, float]:
     return sides
 
 
-def _register_voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+def _voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
     section, classes = root.section("voc"), list(root.section("voc")["classes"])
     names: dict[str, tuple[str, ...]] = {}
     for split in ("train", "test"):
@@ -166,32 +181,70 @@ def _register_voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
             # The evaluator splits nothing off the name, but asks the metadata for a year to choose the metric.
             name = f"{prefix}_voc_{folder.removeprefix('VOC')}_{image_set}"
             names[split] = (*names.get(split, ()), name)
-            _forget(name)
             path = root.folder("voc") / folder
-            DatasetCatalog.register(name, partial(load_voc, path, image_set, classes))
             about = {"thing_classes": classes, "dirname": str(path), "split": image_set, "year": 2007}
-            MetadataCatalog.get(name).set(evaluator_type="pascal_voc", **about)
+            _add(name, partial(load_voc, path, image_set, classes), kind="voc", **about)
     return names
 
 
-def _register_coco(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+def _coco(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    return _json_files(root, prefix, "coco", "instances", {})
+
+
+def _keypoints(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    points = {"keypoint_names": COCO_PERSON_KEYPOINT_NAMES, "keypoint_flip_map": COCO_PERSON_KEYPOINT_FLIP_MAP}
+    return _json_files(root, prefix, "keypoints", "person_keypoints", points)
+
+
+def _json_files(root: DataRoot, prefix: str, kind: str, stem: str, about: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Register COCO's two files ``stem``_*2017.json of the layout ``kind``."""
     names: dict[str, tuple[str, ...]] = {}
     for split, part in (("train", "train2017"), ("test", "val2017")):
-        name = f"{prefix}_coco_{part}"
+        name = f"{prefix}_{kind}_{part}"
         names[split] = (name,)
-        _forget(name)
-        file, images = root.folder("coco") / "annotations" / f"instances_{part}.json", root.folder("coco") / part
-        DatasetCatalog.register(name, partial(load_coco_json, str(file), str(images), name))
+        file, images = root.folder(kind) / "annotations" / f"{stem}_{part}.json", root.folder(kind) / part
         # Loading sets these too, but only in the loading process and only then.
         categories = sorted(json.loads(file.read_text(encoding="utf-8"))["categories"], key=lambda one: one["id"])
-        ids = {one["id"]: index for index, one in enumerate(categories)}
-        MetadataCatalog.get(name).set(
-            evaluator_type="coco",
+        _add(
+            name,
+            partial(load_coco_json, str(file), str(images), name),
+            kind=kind,
             json_file=str(file),
             image_root=str(images),
             thing_classes=[one["name"] for one in categories],
-            thing_dataset_id_to_contiguous_id=ids,
+            thing_dataset_id_to_contiguous_id={one["id"]: index for index, one in enumerate(categories)},
+            **about,
         )
+    return names
+
+
+def _cityscapes(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    folder = root.folder("cityscapes")
+    for split, part in (("train", "train"), ("test", "val")):
+        name, file = f"{prefix}_cityscapes_{part}", folder / "annotations" / f"instances_{part}.json"
+        names[split] = (name,)
+        _add(
+            name,
+            partial(load_coco_json, str(file), str(folder / from_cityscapes.IMAGES), name),
+            kind="cityscapes",
+            json_file=str(file),
+            thing_classes=list(from_cityscapes.CLASSES.values()),
+            thing_dataset_id_to_contiguous_id={key: index for index, key in enumerate(from_cityscapes.CLASSES)},
+            label_ids=tuple(from_cityscapes.CLASSES),
+            instances_file=partial(from_cityscapes.instances_file, folder / from_cityscapes.TRUTH),
+        )
+    return names
+
+
+def _lvis(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    folder = root.folder("lvis")
+    for split, part in (("train", "train"), ("test", "val")):
+        name, file = f"{prefix}_lvis_{part}", folder / "annotations" / f"lvis_v1_{part}.json"
+        names[split] = (name,)
+        about = {"thing_classes": list(root.section("lvis")["classes"]), "json_file": str(file)}
+        _add(name, partial(load_lvis, file, folder), kind="lvis", **about)
     return names
 
 
@@ -220,3 +273,13 @@ def load_voc(folder: Path, image_set: str, classes: list[str]) -> list[dict[str,
         about = {"file_name": file, "image_id": name, "height": image.height, "width": image.width}
         records.append(about | {"annotations": annotations})
     return records
+
+
+READERS: dict[str, Callable[[DataRoot, str], dict[str, tuple[str, ...]]]] = {
+    "voc": _voc,
+    "coco": _coco,
+    "keypoints": _keypoints,
+    "cityscapes": _cityscapes,
+    "lvis": _lvis,
+}
+"""Of each detection layout, the function that registers a root's data under names with a prefix: "train", "test"."""

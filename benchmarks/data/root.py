@@ -7,6 +7,9 @@
     <root>/imagenet/{train,val}/<class>/*.jpg                             (`prepare torchvision`: held_out.txt beside)
     <root>/VOCdevkit/VOC2007/{Annotations,ImageSets/Main,JPEGImages}      (VOC2012 beside it, where there is one)
     <root>/coco/{train2017,val2017,annotations/instances_{train,val}2017.json}
+    <root>/cityscapes/{leftImg8bit,gtFine,annotations/instances_{train,val}.json}
+    <root>/lvis/{train2017,val2017,annotations/lvis_v1_{train,val}.json}
+    <root>/keypoints/{train2017,val2017,annotations/person_keypoints_{train,val}2017.json}
     <root>/data.json                                                     (written last: a root without it is incomplete)
 """
 
@@ -22,16 +25,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from benchmarks.data.layouts import LAYOUTS
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, file_sha256, results_dir
 from pretrain.common.shell import command
 from pretrain.data import visible
 
 DEEPEST = 50  # levels of nesting in JSON: more is an attack that would break copying and printing
-KINDS = ("imagenet", "voc", "coco")
 NAMED = (  # files beside the source: of `prepare coco`, then of `prepare imagenet`
     *("annotations", "images", "val_annotations", "val_images"),
-    *("labels_1percent", "labels_10percent"),
+    *("labels_1percent", "labels_10percent", "factors"),
 )
 
 
@@ -71,7 +74,7 @@ class DataRoot:
                 raise TypeError("no file")  # a pipe would be waited for
             stored = json.loads((path / "data.json").read_text(encoding="utf-8"))
             _check_shape(stored)
-            sections = {kind: stored[kind] for kind in KINDS if kind in stored}
+            sections = {kind: stored[kind] for kind in LAYOUTS if kind in stored}
             about = {key: stored[key] for key in ("name", "synthetic", "description", "config")}
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
@@ -83,18 +86,20 @@ class DataRoot:
         return cls(path=path, sections=sections, **about)
 
     def section(self, kind: str) -> Section:
-        """The section ``kind`` ("imagenet", "voc" or "coco") of data.json; InputError if the root lacks it."""
+        """The section ``kind``, one of LAYOUTS, of data.json; InputError if the root lacks it."""
         if kind not in self.sections:
+            layout = LAYOUTS[kind]
             raise InputError(
                 f"data set {self.name} has no {kind} layout (only {', '.join(self.sections) or 'an empty root'}): "
-                f"prepare one with `python -m benchmarks prepare {kind} SOURCE`"
+                f"prepare one with `python -m benchmarks prepare {layout.prepare} SOURCE`"
+                + (f", with {layout.needs}" if layout.needs else "")
             )
         return self.sections[kind]
 
     def folder(self, kind: str) -> Path:
-        """Folder of the section ``kind``: ``imagenet``, ``VOCdevkit`` or ``coco`` under the root."""
+        """Folder of the section ``kind``, such as ``VOCdevkit``, under the root."""
         self.section(kind)
-        return self.path / ("VOCdevkit" if kind == "voc" else kind)
+        return self.path / LAYOUTS[kind].folder
 
     def check_unchanged(self) -> None:
         """InputError if the user's files, or the root's own, have changed since its preparation.
@@ -128,7 +133,7 @@ def _check_shape(stored: Any) -> None:
     """TypeError or KeyError if a data.json is not as `prepare` writes it."""
     if depth(stored) > DEEPEST:
         raise TypeError(f"nested more than {DEEPEST} levels deep")
-    sections = {kind: stored[kind] for kind in KINDS if kind in stored}
+    sections = {kind: stored[kind] for kind in LAYOUTS if kind in stored}
     texts = [stored["name"], stored["description"], *(one["fingerprint"] for one in sections.values())]
     texts += [name for one in sections.values() for name in one["classes"]]
     texts += [one[key] for one in sections.values() for key in ("held_out", "score") if key in one]

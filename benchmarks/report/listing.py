@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.profiles import PROFILES
 from benchmarks.report.published import gpus, published, published_settings
 from benchmarks.report.text import for_markdown
@@ -25,11 +26,6 @@ from benchmarks.tasks import TASKS, Setup, Task
 from pretrain.common.errors import printable
 
 NARROWEST, WIDEST = 100, 180  # characters of a table on a terminal
-LAYOUTS = {
-    "imagenet": "images in a folder per class, split into train and val (prepare imagenet)",
-    "voc": "PASCAL VOC, or any set in its layout (prepare voc)",
-    "coco": "COCO, or any set in its layout (prepare coco)",
-}
 KINDS = {"frozen": "frozen features", "finetune": "fine-tuning", "detection": "detection"}
 FAMILIAR = ("MoCo v2", "MoCo v1", "SimCLR", "BYOL", "SimSiam", "supervised")  # methods that most papers compare with
 EPOCHS = "200"  # of pretraining, the usual number in such comparisons
@@ -53,7 +49,7 @@ def summary(task: Task) -> dict[str, Any]:
         "kind": task.kind,
         "layout": task.layout,
         "protocol": task.reference,
-        "data": task.data or LAYOUTS[task.layout],
+        "data": data_of(task),
         "metrics": [dataclasses.asdict(metric) for metric in task.metrics],
         "deterministic": task.deterministic,
         "published": known and {"rows": len(rows), "best_known": known},
@@ -61,6 +57,12 @@ def summary(task: Task) -> dict[str, Any]:
         "disk_gb": task.cost.disk_gb if task.cost else None,
         "cost_how": task.cost.how if task.cost else None,
     }
+
+
+def data_of(task: Task) -> str:
+    """The data that the task needs, in words."""
+    layout = LAYOUTS[task.layout]
+    return task.data or f"{layout.about} (prepare {layout.prepare})"
 
 
 def best_known(rows: pd.DataFrame, task: Task) -> dict[str, Any] | None:
@@ -227,8 +229,8 @@ def _published_settings(task: Task) -> list[str]:
 
 
 def _metric(metric: Mapping[str, Any]) -> str:
-    better = "higher" if metric["higher_is_better"] else "lower"
-    return f"{metric['label']} ({metric['unit']}, {better} is better{'' if metric['shown'] else ', only in the CSV'})"
+    better = {True: ", higher is better", False: ", lower is better", None: ""}[metric["higher_is_better"]]
+    return f"{metric['label']} ({metric['unit']}{better}{'' if metric['shown'] else ', only in the CSV'})"
 
 
 def _settings_table(found: Mapping[str, Mapping[str, Any]]) -> str:

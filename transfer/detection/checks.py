@@ -31,8 +31,8 @@ from transfer.detection.config import detector_cfg
 # A detector's parts outside the backbone: RPN, heads, FPN layers, the batch norm after res5 of the C4 head; RetinaNet's
 # head and the two layers above its FPN.
 OWN_PARTS = (
-    *("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.res5.norm.", "backbone.fpn_"),
-    *("head.", "backbone.top_block."),
+    *("proposal_generator.", "roi_heads.box_", "roi_heads.mask_", "roi_heads.keypoint_", "roi_heads.res5.norm."),
+    *("backbone.fpn_", "head.", "backbone.top_block."),
 )
 
 

@@ -44,7 +44,7 @@ def test_every_task_is_there_with_all_its_text_and_no_line_is_too_long(width):
         assert task.reference.replace(" ", "") in plain and task.metrics[0].label.split()[0] in own_text
         assert ("none" in own_text.splitlines()[0].split()) == (task.published is None)
     for task in TASKS.values():
-        data = f"data:{task.data or listing.LAYOUTS[task.layout]}".replace(" ", "")
+        data = f"data:{listing.data_of(task)}".replace(" ", "")
         assert data in "".join(text.split())
 
 
@@ -130,7 +130,7 @@ def test_the_command_prints_json_for_machines_and_markdown(capsys):
 def test_one_task_has_its_settings_and_every_published_row(capsys):
     assert main(["list", "knn"]) == 0
     text = capsys.readouterr().out
-    assert "| k           | 200     | 20      | 20     |" in text and "runs once" in text
+    assert "| k           | 200     | 20      | 20     | 20      |" in text and "runs once" in text
     assert text.count("lightly-ai/lightly:README.md") == 10
     assert main(["list", "knn", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -151,7 +151,8 @@ def test_a_detector_shows_its_config_of_eight_gpus(capsys):
 
 def test_settings_of_the_small_profiles_are_shown_where_they_differ():
     text = listing.details(own("one"))
-    assert '| p.q       | "paper" | "smoke" | "demo" |' in text and "| p.r       | 1       |         |        |" in text
+    assert '| p.q       | "paper" | "smoke" | "demo" | "small" |' in text
+    assert "| p.r       | 1       |         |        |         |" in text
     assert "no rows" in text and "not estimated" in text and "one run for each --seed" in text
 
 

@@ -27,6 +27,8 @@ PREDICTOR = {
 TRAINED = {
     "voc_c4_24k_frozen": None,
     "voc_fpn_24k_frozen": None,
+    "voc_probe": None,
+    "coco_probe": None,
     "voc_fpn_144k": (1, False),
     "voc_fpn_144k_freeze4": (5, False),
 }
@@ -67,8 +69,9 @@ def test_a_frozen_c4_detector_trains_rpn_predictor_and_the_extra_norm_alone():
     assert trained(model) == RPN | PREDICTOR | {"roi_heads.res5.norm.weight", "roi_heads.res5.norm.bias"}
 
 
-def test_a_frozen_fpn_detector_trains_fpn_rpn_and_box_head_alone():
-    model, _ = built("voc_fpn_24k_frozen")
+@pytest.mark.parametrize("protocol", ["voc_fpn_24k_frozen", "voc_probe", "coco_probe"])
+def test_a_frozen_fpn_detector_trains_fpn_rpn_and_box_head_alone(protocol):
+    model, _ = built(protocol)
     fpn = {f"backbone.fpn_{kind}{level}" for kind in ("lateral", "output") for level in (2, 3, 4, 5)}
     parts = {name.rsplit(".norm", 1)[0].removesuffix(".weight") for name in trained(model) if "fpn_" in name}
     head = {f"roi_heads.box_head.fc{layer}.{kind}" for layer in (1, 2) for kind in ("weight", "bias")}
@@ -95,7 +98,7 @@ def test_a_frozen_head_over_trained_stages_is_refused(converted, scratch):
         cfg_of(converted, scratch, protocol="voc_c4_24k_frozen", opts=["MODEL.BACKBONE.FREEZE_AT", "4"])
 
 
-@pytest.mark.parametrize("protocol", ["voc_c4_24k_frozen", "voc_fpn_24k_frozen"])
+@pytest.mark.parametrize("protocol", ["voc_c4_24k_frozen", "voc_fpn_24k_frozen", "voc_probe"])
 def test_a_training_step_leaves_a_frozen_resnet_bit_for_bit(protocol, converted, scratch):
     cfg = cfg_of(converted, scratch, protocol=protocol)
     model = trainer.Trainer.build_model(cfg)

@@ -27,7 +27,6 @@ LEFT_OUT = {  # keys that the tables do not have
     "MODEL.DEVICE": "the machine",
     "MODEL.SEM_SEG_HEAD.": "no such head here",
     "MODEL.PANOPTIC_FPN.": "no such head here",
-    "MODEL.ROI_KEYPOINT_HEAD.": "no such head here",
     "DATALOADER.NUM_WORKERS": "each worker draws its own augmentations, as another seed does",
     "GLOBAL.": "no number depends on it",
     "OUTPUT_DIR": "a folder",
@@ -46,6 +45,10 @@ BUILT_ON = {  # protocols of our own
     "voc_c4_24k_frozen": "voc_c4_24k",
     "coco_det_c4_1x": "coco_c4_1x",
     "coco_det_fpn_1x": "coco_fpn_1x",
+    "coco_det_fpn_1pct": "coco_det_fpn_5pct",
+    "coco_det_fpn_2pct": "coco_det_fpn_5pct",
+    "voc_probe": "coco_fpn_1x",
+    "coco_probe": "coco_fpn_1x",
 }
 WORLD = {"SOLVER.REFERENCE_WORLD_SIZE": 8}  # fewer GPUs rescale batch, rate and iterations; the authors' files do not
 NAIVE = {"MODEL.RESNETS.NORM": "naiveSyncBN"}  # MoCo's since d00ef73; the word SyncBN meant it when these were measured
@@ -59,11 +62,47 @@ VOC_SCHEDULE = {  # the table voc_c4_24k has the same values
 }
 MASK_HEAD_UNUSED = {"MODEL.ROI_MASK_HEAD.NUM_CONV": 0}  # detectron2's default, where no mask is predicted
 ONE_GPU = {"SOLVER.REFERENCE_WORLD_SIZE": 1}  # as WORLD
+SSL = {  # the keys in which the authors' files for self-supervised weights differ from detectron2's own
+    "INPUT.FORMAT": "RGB",
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.NORM": "SyncBN",
+    "MODEL.FPN.NORM": "SyncBN",
+    "TEST.PRECISE_BN.ENABLED": True,
+}
+TRAINED_WHOLE = {  # MoCo's kind of detector, where the source keeps the norms' statistics and the first layers fixed
+    key: SSL[key]
+    for key in ("MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "TEST.PRECISE_BN.ENABLED")
+}
+FROM_BACKBONE = SSL | {  # few-shot detection starts from a detector of other classes, a ResNet-101
+    "MODEL.RESNETS.DEPTH": 50,
+    "SOLVER.BASE_LR": 0.02,
+    "SOLVER.WARMUP_ITERS": 100,
+}
+PROBE = {  # base/probe.yaml
+    "MODEL.BACKBONE.FREEZE_AT": 5,
+    "MODEL.RESNETS.NORM": "FrozenBN",
+    "MODEL.FPN.OUT_CHANNELS": 128,
+    "MODEL.FPN.NORM": "GN",
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 512,
+    "INPUT.MIN_SIZE_TRAIN": [480],
+    "INPUT.MAX_SIZE_TRAIN": 800,
+    "INPUT.MIN_SIZE_TEST": 480,
+    "INPUT.MAX_SIZE_TEST": 800,
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR",
+    "SOLVER.STEPS": [],
+    "SOLVER.WARMUP_ITERS": 100,
+    "TEST.PRECISE_BN.ENABLED": False,
+}
 DIFFERENCES = {
     **dict.fromkeys(TABLES, WORLD),
     "voc_fpn_144k": ONE_GPU | MASK_HEAD_UNUSED,
     "voc_fpn_144k_freeze4": ONE_GPU | MASK_HEAD_UNUSED,
     "coco_c4_1x": WORLD | NAIVE,
+    "lvis_v1_fpn_1x": WORLD | SSL,
+    "coco_keypoint_fpn_2x": WORLD | MASK_HEAD_UNUSED,
     "voc_fpn_24k": WORLD | VOC_SCHEDULE | BOXES | MASK_HEAD_UNUSED,
     # All of the ResNet is frozen, so its norms are constants whatever they are called.
     "voc_fpn_24k_frozen": WORLD
@@ -74,6 +113,10 @@ DIFFERENCES = {
     "voc_c4_24k_frozen": WORLD | {"MODEL.BACKBONE.FREEZE_AT": 5, "MODEL.ROI_HEADS.NAME": "FrozenRes5ROIHeadsExtraNorm"},
     "coco_det_c4_1x": WORLD | NAIVE | BOXES,
     "coco_det_fpn_1x": WORLD | BOXES,
+    **{f"coco_det_fpn_{percent}pct": WORLD | TRAINED_WHOLE for percent in (1, 2, 5, 10)},
+    **{f"voc_fpn_{shots}shot": WORLD | FROM_BACKBONE for shots in (1, 5, 10)},
+    "voc_probe": BOXES | MASK_HEAD_UNUSED | PROBE | {"MODEL.ROI_HEADS.NUM_CLASSES": 20, "SOLVER.MAX_ITER": 1000},
+    "coco_probe": BOXES | MASK_HEAD_UNUSED | PROBE | {"SOLVER.MAX_ITER": 2000},
 }
 
 
@@ -140,11 +183,20 @@ def test_layout_and_header_name_the_tables_data_and_source(protocol):
     published = {
         "voc": (["voc_2007_trainval", "voc_2012_trainval"], ["voc_2007_test"]),
         "coco": (["coco_2017_train"], ["coco_2017_val"]),
+        "cityscapes": (["cityscapes_fine_instance_seg_train"], ["cityscapes_fine_instance_seg_val"]),
+        "lvis": (["lvis_v1_train"], ["lvis_v1_val"]),
+        "keypoints": (["keypoints_coco_2017_train"], ["keypoints_coco_2017_val"]),
     }
-    assert (train, test) == published[protocol_block(PROTOCOLS / f"{protocol}.yaml")["LAYOUT"]]
+    block = protocol_block(PROTOCOLS / f"{protocol}.yaml")
+    if "SUBSET" in block:  # the source draws its images once, under a name of its own
+        ((_, amount),) = block["SUBSET"].items()
+        assert train[0].endswith((f"@{amount}", f"_{amount}shot")) and len(train) == 1
+        assert test[0].startswith(published[block["LAYOUT"]][1][0])
+    else:
+        assert (train, test) == published[block["LAYOUT"]]
     source, header = table["source"], (PROTOCOLS / f"{protocol}.yaml").read_text().split("_BASE_")[0]
     repository, file = source.split("@")[0], source.rsplit("/", 1)[1]
-    assert len(source.split("@")[1].split(":")[0]) == 7 and file.endswith(".yaml")
+    assert len(source.split("@")[1].split(":")[0]) == 7 and file.endswith((".yaml", ".yml"))
     assert repository in header
     assert all(isinstance(table[key], str) for key in ("expected", "spread", "cost")) and table["expected"]
 
@@ -164,3 +216,10 @@ def test_a_table_of_one_gpu_runs_on_eight_by_the_linear_rule():
     assert solver.STEPS == (12000, 16000)
     with pytest.raises(InputError):
         resolved_protocol("voc_fpn_144k_freeze4", "paper", 8, ["SOLVER.REFERENCE_WORLD_SIZE", "0"])
+
+
+@pytest.mark.parametrize("protocol", ["voc_probe", "coco_probe"])
+def test_a_probe_is_the_same_on_any_number_of_gpus(protocol):
+    configs = [dict(flat(resolved_protocol(protocol, "paper", gpus, []))) for gpus in (0, 1, 2, 8)]
+    apart = ("TRANSFER.NUM_GPUS", "MODEL.DEVICE")
+    assert len({str({key: value for key, value in cfg.items() if key not in apart}) for cfg in configs}) == 1
