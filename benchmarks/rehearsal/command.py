@@ -102,7 +102,7 @@ def prepare(stage: Stage, tasks: Sequence[Task]) -> tuple[dict[str, Path], list[
             continue
         begun, raw = time.monotonic(), stage.data.parent / "raw" / one.name
         one.write(raw)
-        status, log, last = stage.command(f"prepare {one.name}", "prepare", *one.prepare, raw, "--name", one.name)
+        status, log, last = stage.command(f"prepare {one.name}", "prepare", *one.words(raw))
         reason = f"prepare ended with status {status}: {last}" if status else ""
         seconds = time.monotonic() - begun
         lines.append(Line(f"prepare {one.title}", Outcome(seconds=seconds, reason=reason, log=log)))

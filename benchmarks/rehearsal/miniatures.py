@@ -21,9 +21,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.data.drawing import CLASSES, RECIPE, Placed, ground, paint, place, visible
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.vocxml import VocImage, VocObject, write_xml
+from benchmarks.rehearsal import raw_sets
 from pretrain.common.errors import InputError
 
+RAW = "RAW"
 SIDE = 160  # pixels of a scene; the detectors' own resizing makes 800 of it
 IMAGENET_CLASSES, FEW_CLASSES = 1000, 10
 COCO_IDS = tuple(one for one in range(1, 91) if one not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
@@ -32,16 +35,20 @@ COCO_IDS = tuple(one for one in range(1, 91) if one not in {12, 26, 29, 30, 45, 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Miniature:
-    """A raw data set: ``write(folder)`` makes it, `prepare` with the words ``prepare`` before the folder reads it.
+    """A raw data set: ``write(folder)`` makes it, `prepare` with the words ``prepare`` and the folder reads it.
 
-    ``layouts`` are the sections of the data root that it becomes.
+    ``layouts`` are the sections of the data root that it becomes; RAW in a word stands for the folder.
     """
 
     name: str
     title: str
     layouts: tuple[str, ...]
     prepare: tuple[str, ...]
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
+
+    def words(self, raw: Path) -> list[str]:
+        """The words after `python -m benchmarks prepare`."""
+        return [*(word.replace(RAW, str(raw)) for word in self.prepare), str(raw), "--name", self.name]
 
 
 MINIATURES: dict[str, Miniature] = {}
@@ -179,14 +186,24 @@ def write_imagenet(folder: Path) -> None:
 
 
 def write_few_classes(folder: Path) -> None:
-    """Ten classes with 16 training images and five of val each, for the tasks that need more images per class."""
+    """Ten classes with 16 training images and five of val each, for the tasks that need more of them; factors.csv."""
     write_folders(folder, FEW_CLASSES, train=16, val=5)
+    lines = ["image,brightness,place"]
+    for number, path in enumerate(sorted(folder.glob("*/*/*.JPEG"))):
+        with Image.open(path) as picture:
+            level = float(np.asarray(picture).mean())
+        lines.append(f"{path.relative_to(folder).as_posix()},{level:.2f},{'indoors' if number % 2 else 'outdoors'}")
+    (folder / "factors.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-for _name, _title, _layout, _write in (
-    ("imagenet", "ImageNet, 1,000 folders", "imagenet", write_imagenet),
-    ("folders", "ten folders of 16 images", "imagenet", write_few_classes),
-    ("voc", "VOC2007 and VOC2012, 20 classes", "voc", write_voc),
-    ("coco", "COCO 2017, 80 categories", "coco", write_coco),
+for _name, _title, _layouts, _write, _more in (
+    ("imagenet", "ImageNet, 1,000 folders", ("imagenet",), write_imagenet, ()),
+    ("folders", "ten folders of 16 images", ("imagenet",), write_few_classes, ("--factors", f"{RAW}/factors.csv")),
+    ("voc", "VOC2007 and VOC2012, 20 classes", ("voc",), write_voc, ()),
+    ("coco", "COCO 2017, 80 categories", ("coco",), write_coco, ()),
+    ("keypoints", "COCO 2017 with its person keypoints", ("coco", "keypoints"), raw_sets.coco_with_keypoints, ()),
+    ("cityscapes", "Cityscapes, fine annotations", ("cityscapes",), raw_sets.cityscapes, ()),
+    ("lvis", "LVIS v1 on COCO's images", ("lvis",), raw_sets.lvis, ()),
 ):
-    add(Miniature(name=_name, title=_title, layouts=(_layout,), prepare=(_layout,), write=_write))
+    _words = (LAYOUTS[_layouts[0]].prepare, *_more)
+    add(Miniature(name=_name, title=_title, layouts=_layouts, prepare=_words, write=_write))

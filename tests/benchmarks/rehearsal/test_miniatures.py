@@ -23,7 +23,7 @@ def roots(tmp_path_factory):
         patch.setenv("RESULTS_DIR", str(folder / "results"))
         for name, one in MINIATURES.items():
             one.write(folder / "raw" / name)
-            assert main([*one.prepare, str(folder / "raw" / name), "--name", name]) == 0
+            assert main(one.words(folder / "raw" / name)) == 0
         yield {name: DataRoot.load(folder / "data" / name) for name in MINIATURES}
 
 
