@@ -5,7 +5,7 @@ python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
-python -m benchmarks show RECORD                           a run's mistakes: a picture of its test images
+python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
@@ -216,7 +216,7 @@ def show_main(argv: list[str]) -> int:
         record = next(ResultsStore().root.glob(f"*/{glob.escape(record.name)}"), record)
     if not record.is_file():
         raise InputError(f"{record} is not a file")
-    print(show(record, arguments.output, arguments.count))
+    print(*show(record, arguments.output, arguments.count, arguments.class_name), sep="\n")
     return 0
 
 

@@ -111,18 +111,21 @@ class ListArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowArguments:
-    """A run's test images as a PNG.
+    """A run's test images as PNGs.
 
-    Of a detector the best and the worst, predictions beside the truth; of a classifier the classes it confuses, its
-    worst images, and nearest neighbours among the training images.
+    Of a detector a folder: the best and the worst images, truth beside predictions; mistakes by kind and class;
+    precision-recall curves; contact sheets of the classes. Of a classifier one PNG: the classes it confuses, its worst
+    images, and nearest neighbours among the training images.
     """
 
     record: tyro.conf.Positional[Path]
     """A run record, results/runs/<spec>/<attempt>.json."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """PNG to write; default beside the record."""
+    """PNG to write, of a detector the folder for its PNGs; default beside the record."""
     count: int = 6
     """Of a detector the number of best images and of worst ones; of a classifier that of confused pairs."""
+    class_name: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Of a detector only a contact sheet of this class, larger."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,13 +139,19 @@ class EmojiArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceArguments:
-    """Your own data."""
+class FolderArguments:
+    """Data in a folder."""
 
     source: tyro.conf.Positional[Path]
     """Folder of the data."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the root; default <kind>-<folder's name>."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceArguments(FolderArguments):
+    """Your own data."""
+
     val_fraction: float = 0.2
     """Fraction held out if the source has no split."""
     seed: int = 0
@@ -182,6 +191,19 @@ class CocoArguments(SourceArguments):
     """The folder of its images; default --images."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CityscapesArguments(FolderArguments):
+    """Cityscapes: the folder with leftImg8bit/ and gtFine/."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LvisArguments(FolderArguments):
+    """LVIS v1: the folder with lvis_v1_train.json and lvis_v1_val.json."""
+
+    images: Annotated[Path | None, tyro.conf.arg(metavar="COCO")] = None
+    """The folder with COCO's train2017 and val2017; default SOURCE, SOURCE/coco or the coco beside it."""
+
+
 TorchvisionName = Literal[
     "FGVCAircraft",
     "Caltech101",
@@ -215,6 +237,8 @@ PrepareArguments = (
     Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
     | Annotated[VocArguments, tyro.conf.subcommand("voc")]
     | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[CityscapesArguments, tyro.conf.subcommand("cityscapes")]
+    | Annotated[LvisArguments, tyro.conf.subcommand("lvis")]
     | Annotated[TorchvisionArguments, tyro.conf.subcommand("torchvision")]
     | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]
 )

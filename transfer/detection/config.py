@@ -126,6 +126,8 @@ def resolved_protocol(
     for key, value in changes.items():
         if key not in NORM_KEYS or get_key(cfg, key) in SYNCHRONISED:  # a frozen norm, or none, is the protocol's point
             cfg.merge_from_list([key, value])
+    if profile == profiles.FITTED and num_gpus:
+        cfg.DATALOADER.NUM_WORKERS = profiles.LOADERS
     cfg = _fit_to_gpus(cfg, num_gpus)
     merge_opts(cfg, opts)
     cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus

@@ -18,6 +18,7 @@ from detectron2.utils import comm
 
 from benchmarks.data import parts
 from benchmarks.data.facts import training_facts
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.registration import Registered, register
 from benchmarks.data.root import DataRoot
 from benchmarks.data.subsets import hold_out, ids_digest
@@ -30,7 +31,7 @@ from pretrain.common.plugins import load_plugins
 from transfer.checkpoints import converted as proofs
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.config import build_cfg, identity, resolved_protocol
-from transfer.detection.evaluation.coco import engine
+from transfer.detection.evaluation import choose
 from transfer.detection.fitted import FROM_DATA, KEYS, DataFacts
 from transfer.detection.profiles import FITTED
 from transfer.detection.search import search_of
@@ -112,8 +113,8 @@ def notes(tested: int, classes: int) -> list[str]:
 
 def check(detectors: list[tuple[Path, RunSpec, DataRoot]], num_gpus: int) -> None:
     """InputError for a network, options or COCO_EVAL that a detector (converted weights, spec, data) cannot use."""
-    if any(TASKS[spec.task].layout == "coco" for _, spec, _ in detectors):
-        engine()
+    for kind in {LAYOUTS[TASKS[spec.task].layout].evaluator for _, spec, _ in detectors}:
+        choose.engine(kind)
     for converted, spec, root in detectors:
         layout = TASKS[spec.task].layout
         classes = len(root.section(layout)["classes"])

@@ -62,18 +62,22 @@ VOC_SCHEDULE = {  # the table voc_c4_24k has the same values
 }
 MASK_HEAD_UNUSED = {"MODEL.ROI_MASK_HEAD.NUM_CONV": 0}  # detectron2's default, where no mask is predicted
 ONE_GPU = {"SOLVER.REFERENCE_WORLD_SIZE": 1}  # as WORLD
-TRAINED_WHOLE = {  # MoCo's kind of detector, where the source keeps the norms' statistics and the first layers fixed
+SSL = {  # the keys in which the authors' files for self-supervised weights differ from detectron2's own
+    "INPUT.FORMAT": "RGB",
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
     "MODEL.BACKBONE.FREEZE_AT": 0,
     "MODEL.RESNETS.NORM": "SyncBN",
     "MODEL.FPN.NORM": "SyncBN",
     "TEST.PRECISE_BN.ENABLED": True,
 }
-FROM_BACKBONE = TRAINED_WHOLE | {  # few-shot detection starts from a detector of other classes, a ResNet-101
+TRAINED_WHOLE = {  # MoCo's kind of detector, where the source keeps the norms' statistics and the first layers fixed
+    key: SSL[key]
+    for key in ("MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "TEST.PRECISE_BN.ENABLED")
+}
+FROM_BACKBONE = SSL | {  # few-shot detection starts from a detector of other classes, a ResNet-101
     "MODEL.RESNETS.DEPTH": 50,
-    "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
-    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
-    "INPUT.FORMAT": "RGB",
     "SOLVER.BASE_LR": 0.02,
     "SOLVER.WARMUP_ITERS": 100,
 }
@@ -97,6 +101,7 @@ DIFFERENCES = {
     "voc_fpn_144k": ONE_GPU | MASK_HEAD_UNUSED,
     "voc_fpn_144k_freeze4": ONE_GPU | MASK_HEAD_UNUSED,
     "coco_c4_1x": WORLD | NAIVE,
+    "lvis_v1_fpn_1x": WORLD | SSL,
     "coco_keypoint_fpn_2x": WORLD | MASK_HEAD_UNUSED,
     "voc_fpn_24k": WORLD | VOC_SCHEDULE | BOXES | MASK_HEAD_UNUSED,
     # All of the ResNet is frozen, so its norms are constants whatever they are called.
@@ -178,6 +183,8 @@ def test_layout_and_header_name_the_tables_data_and_source(protocol):
     published = {
         "voc": (["voc_2007_trainval", "voc_2012_trainval"], ["voc_2007_test"]),
         "coco": (["coco_2017_train"], ["coco_2017_val"]),
+        "cityscapes": (["cityscapes_fine_instance_seg_train"], ["cityscapes_fine_instance_seg_val"]),
+        "lvis": (["lvis_v1_train"], ["lvis_v1_val"]),
         "keypoints": (["keypoints_coco_2017_train"], ["keypoints_coco_2017_val"]),
     }
     block = protocol_block(PROTOCOLS / f"{protocol}.yaml")
