@@ -60,13 +60,14 @@ def draw_shots(images: Mapping[Image, Sequence[int]], shots: int, seed: int, cla
     prepare_voc_few_shot.py). That project then removes all other objects of the chosen images; here an image keeps all
     its labels, as an annotator gives them, so that a class has ``shots`` objects or more.
     """
+    shown: dict[int, list[Image]] = {}
+    for image, kinds in images.items():
+        for kind in set(kinds):
+            shown.setdefault(kind, []).append(image)
     chosen: set[Image] = set()
     notes = []
     for kind, name in enumerate(classes):
-        order = sorted(
-            (image for image, kinds in images.items() if kind in kinds),
-            key=lambda image: (_uniform(seed, "shots", kind, image), image),
-        )
+        order = sorted(shown.get(kind, ()), key=lambda image: (_uniform(seed, "shots", kind, image), image))
         found = 0
         for image in order:
             if found >= shots:
