@@ -40,6 +40,7 @@ from pretrain.common.errors import InputError, printable, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
+from transfer.detection.search import with_search
 
 if TYPE_CHECKING:
     from benchmarks.executors.base import Executor
@@ -81,9 +82,11 @@ def run_main(argv: list[str]) -> int:
     given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
     if empty := [flag for flag, values in given.items() if not values]:
         raise InputError(f"{empty[0]} has no value: give one or more")
-    executor, opts, columns = _executor(arguments.workers), _opts(arguments.opts), _columns(arguments)
+    executor, columns = _executor(arguments.workers), _columns(arguments)
+    opts = _opts(arguments.opts, arguments.search)
     if opts and not any(TASKS[column.task].detects for column in columns):
-        raise InputError("--opts apply only to detectors, and none of these tasks trains a detector: leave them out")
+        given_for = "--search applies" if arguments.search else "--opts apply"
+        raise InputError(f"{given_for} only to detectors, and none of these tasks trains a detector: leave them out")
     plan = Plan(
         profile=arguments.profile,
         columns=columns,
@@ -137,15 +140,15 @@ def _executor(workers: int) -> Executor:
     return LocalExecutor(workers=workers, gpus=visible_gpus())
 
 
-def _opts(words: tuple[str, ...]) -> tuple[str, ...]:
-    """KEY VALUE pairs in the order of their keys, so that the same options are the same run."""
+def _opts(words: tuple[str, ...], search: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """KEY VALUE pairs in the order of their keys, so that the same options are the same run; the search is one more."""
     if len(words) % 2:
         raise InputError(f"--opts takes KEY VALUE pairs, got {len(words)} words: {' '.join(words)}")
     pairs = sorted(zip(words[::2], words[1::2], strict=True))
     keys = [key for key, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise InputError(f"--opts {twice[0]} is given twice")
-    return tuple(word for pair in pairs for word in pair)
+    return with_search(tuple(word for pair in pairs for word in pair), search)
 
 
 def suite_main(argv: list[str]) -> int:
@@ -157,7 +160,8 @@ def suite_main(argv: list[str]) -> int:
     known = "\n\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
-    executor, opts, suite = _executor(arguments.workers), _opts(arguments.opts), find_suite(arguments.suite)
+    executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
+    opts = _opts(arguments.opts, arguments.search)
     checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
     return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)
 

@@ -55,6 +55,8 @@ class SuiteArguments:
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
+    search: tuple[str, ...] = ()
+    """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class RunArguments:
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
+    search: tuple[str, ...] = ()
+    """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,13 +139,19 @@ class EmojiArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceArguments:
-    """Your own data."""
+class FolderArguments:
+    """Data in a folder."""
 
     source: tyro.conf.Positional[Path]
     """Folder of the data."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Name of the root; default <kind>-<folder's name>."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceArguments(FolderArguments):
+    """Your own data."""
+
     val_fraction: float = 0.2
     """Fraction held out if the source has no split."""
     seed: int = 0
@@ -181,6 +191,19 @@ class CocoArguments(SourceArguments):
     """The folder of its images; default --images."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CityscapesArguments(FolderArguments):
+    """Cityscapes: the folder with leftImg8bit/ and gtFine/."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LvisArguments(FolderArguments):
+    """LVIS v1: the folder with lvis_v1_train.json and lvis_v1_val.json."""
+
+    images: Annotated[Path | None, tyro.conf.arg(metavar="COCO")] = None
+    """The folder with COCO's train2017 and val2017; default SOURCE, SOURCE/coco or the coco beside it."""
+
+
 TorchvisionName = Literal[
     "FGVCAircraft",
     "Caltech101",
@@ -214,6 +237,8 @@ PrepareArguments = (
     Annotated[EmojiArguments, tyro.conf.subcommand("emoji")]
     | Annotated[VocArguments, tyro.conf.subcommand("voc")]
     | Annotated[CocoArguments, tyro.conf.subcommand("coco")]
+    | Annotated[CityscapesArguments, tyro.conf.subcommand("cityscapes")]
+    | Annotated[LvisArguments, tyro.conf.subcommand("lvis")]
     | Annotated[TorchvisionArguments, tyro.conf.subcommand("torchvision")]
     | Annotated[ImagenetArguments, tyro.conf.subcommand("imagenet")]
 )

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.budget import say_budget
@@ -18,7 +18,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
-from benchmarks.suites import Row, Suite, SuiteColumn
+from benchmarks.suites import AFTER, Row, Suite, SuiteColumn
 from benchmarks.tasks import Task, named
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, results_dir
@@ -70,8 +70,8 @@ def run_suite(
     saved: list[Path] = []
     jobs = []
     for row in suite.rows:
-        if row.preset:
-            jobs += _pretraining_jobs(plan, row, roots["imagenet"], ready, saved)
+        if row.preset and not row.after:
+            jobs += _pretraining_jobs(plan, suite, row, roots["imagenet"], ready, saved)
     jobs += [job for label in given for job in plan.jobs(ready[label], saved)]
     ran = executor.run(jobs)
     ran = dataclasses.replace(ran, seconds={"data": [prepared], **ran.seconds})
@@ -118,10 +118,23 @@ def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> None:
 
 
 def _pretraining_jobs(
-    plan: Plan, row: Row, data: DataRoot, ready: dict[str, EvaluatedCheckpoint], saved: list[Path]
+    plan: Plan, suite: Suite, row: Row, data: DataRoot, ready: dict[str, EvaluatedCheckpoint], saved: list[Path]
 ) -> list[Job]:
-    """Pretrain and import each run of a row (at once if done), then evaluate it."""
-    return [_pretraining_job(plan, row.preset, *member, data, ready, saved) for member in row.members()]
+    """Pretrain and import each run of a row (at once if done), then evaluate it and begin the runs that wait for it."""
+
+    def job(row: Row, label: str, flags: tuple[str, ...]) -> Job:
+        def following(folder: Path) -> list[Job]:
+            return [
+                job(one, name, tuple(flag.replace(AFTER, str(folder)) for flag in given))
+                for one in suite.rows
+                if one.after == row.label
+                for name, given in one.members()
+                if not row.seeds or name.removeprefix(one.label) == label.removeprefix(row.label)
+            ]
+
+        return _pretraining_job(plan, row.preset, label, flags, data, ready, saved, following)
+
+    return [job(row, *member) for member in row.members()]
 
 
 def _pretraining_job(
@@ -132,13 +145,15 @@ def _pretraining_job(
     data: DataRoot,
     ready: dict[str, EvaluatedCheckpoint],
     saved: list[Path],
+    following: Callable[[Path], list[Job]],
 ) -> Job:
     def then(value: tuple[Path, str]) -> list[Job]:
         found = evaluated(label, value[0])
         assert found is not None
         ready[label] = found
-        return plan.jobs(found, saved)
+        return [*following(value[0].parent), *plan.jobs(found, saved)]
 
+    waiting = len(following(Path()))
     name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")[:100]
     return Job(
         name=f"{label} pretrain",
@@ -148,7 +163,7 @@ def _pretraining_job(
         log=results_dir() / "logs" / f"pretrain-{name}.log",
         then=then,
         report=lambda value: f"{value[0].parent.name}; imported, {value[1]}",
-        follows=plan.jobs_per_row(),
+        follows=plan.jobs_per_row() + waiting * (1 + plan.jobs_per_row()),
         gpus=1,
     )
 

@@ -9,8 +9,8 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
-    "benchmarks suite": "checkpoint num-gpus opts workers",
-    "benchmarks run": "checkpoint data num-gpus opts profile rerun seed task workers",
+    "benchmarks suite": "checkpoint num-gpus opts search workers",
+    "benchmarks run": "checkpoint data num-gpus opts search profile rerun seed task workers",
     "benchmarks tables": "data name",
     "benchmarks show": "count output",
     "benchmarks sheet": "output",

@@ -18,7 +18,7 @@ from transfer.detection.fitted import DataFacts, facts_of
 
 
 def training_facts(root: DataRoot, kind: str) -> DataFacts:
-    """The facts about the training split of the layout ``kind`` ("voc" or "coco"), read from its annotations.
+    """The facts about the training split of the detection layout ``kind``, read from its annotations.
 
     InputError where it has no object.
     """

@@ -25,6 +25,8 @@ class Layout:
     """The split that is tested on, as ``counts`` calls it."""
     objects: str = "annotations"
     """The name of a split's number of objects in ``counts``."""
+    evaluator: str = ""
+    """The kind of its evaluator, one of EVALUATORS (transfer/detection/evaluation/choose.py); a detection layout's."""
 
 
 LAYOUTS = {
@@ -39,12 +41,21 @@ LAYOUTS = {
         prepare="voc",
         test="test",
         objects="objects",
+        evaluator="pascal_voc",
     ),
-    "coco": Layout(folder="coco", about="COCO, or any set in its layout", prepare="coco"),
+    "coco": Layout(folder="coco", about="COCO, or any set in its layout", prepare="coco", evaluator="coco"),
     "keypoints": Layout(
         folder="keypoints",
         about="COCO with its person keypoints",
         prepare="coco",
         needs="person_keypoints_train2017.json and person_keypoints_val2017.json beside COCO's instances",
+        evaluator="coco",
     ),
+    "cityscapes": Layout(
+        folder="cityscapes",
+        about="Cityscapes, fine annotations",
+        prepare="cityscapes",
+        evaluator="cityscapes",
+    ),
+    "lvis": Layout(folder="lvis", about="LVIS v1 on the images of COCO 2017", prepare="lvis", evaluator="lvis"),
 }

@@ -2,6 +2,8 @@
 
     python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
+    python -m benchmarks prepare cityscapes SOURCE
+    python -m benchmarks prepare lvis SOURCE [--images COCO]
     python -m benchmarks prepare torchvision DTD SOURCE [--download]
     python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE --factors CSV
 
@@ -23,15 +25,28 @@ from typing import Any, cast
 import tyro
 
 from benchmarks.arguments import (
+    CityscapesArguments,
     CocoArguments,
     EmojiArguments,
+    FolderArguments,
     ImagenetArguments,
+    LvisArguments,
     PrepareArguments,
     SourceArguments,
     TorchvisionArguments,
     VocArguments,
 )
-from benchmarks.data import factors, from_coco, from_folders, from_keypoints, from_torchvision, from_voc, labels
+from benchmarks.data import (
+    factors,
+    from_cityscapes,
+    from_coco,
+    from_folders,
+    from_keypoints,
+    from_lvis,
+    from_torchvision,
+    from_voc,
+    labels,
+)
 from benchmarks.data.checks import AWAY, IN_TRAIN, LACKING
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import NAMED, DataRoot, Section, building, source_state, written_digest
@@ -63,6 +78,8 @@ def main(argv: list[str]) -> int:
         print(prepare_emoji(arguments))
     elif isinstance(arguments, TorchvisionArguments):
         print(prepare_torchvision(arguments))
+    elif isinstance(arguments, LvisArguments | CityscapesArguments):
+        print(prepare_published(arguments))
     else:
         print(prepare_source(arguments))
     return 0
@@ -79,15 +96,12 @@ def prepare_emoji(arguments: EmojiArguments) -> Path:
 
 def prepare_source(arguments: SourceArguments) -> Path:
     """Check the user's data and write its standard layout, or return the existing one."""
-    kind, source = KINDS[type(arguments)], absolute(arguments.source)
-    if not source.is_dir():
-        raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
+    kind = KINDS[type(arguments)]
+    source, name = folder_and_name(arguments, kind)
     if not 0 < arguments.val_fraction < 1:
         raise InputError(f"--val-fraction {arguments.val_fraction} is not between 0 and 1")
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed} is negative: give 0 or more")
-    name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
-    check_name(name)
     config: dict[str, Any] = {"kind": kind, "source": str(source), "version": VERSIONS.get(kind, VERSION)}
     config |= {"val_fraction": arguments.val_fraction, "seed": arguments.seed}
     if arguments.drop_unreadable:
@@ -97,6 +111,34 @@ def prepare_source(arguments: SourceArguments) -> Path:
     config |= {key: str(path) for key, path in paths.items()}
     config["state"] = source_state(config)
     return prepared(name, config, builder(arguments, source, paths))
+
+
+def prepare_published(arguments: LvisArguments | CityscapesArguments) -> Path:
+    """Check a set that has its own split and link it, or return the existing root."""
+    kind = "lvis" if isinstance(arguments, LvisArguments) else "cityscapes"
+    source, name = folder_and_name(arguments, kind)
+    config: dict[str, Any] = {"kind": kind, "source": str(source), "version": VERSION}
+    if isinstance(arguments, LvisArguments):
+        images = absolute(from_lvis.image_folder(source, arguments.images and absolute(arguments.images)))
+        config["images"] = str(images)
+
+    def build(target: Path) -> dict[str, dict[str, Any]]:
+        if kind == "lvis":
+            return {kind: from_lvis.build(source, target, images)}
+        return {kind: from_cityscapes.build(source, target)}
+
+    config["state"] = source_state(config)
+    return prepared(name, config, build)
+
+
+def folder_and_name(arguments: FolderArguments, kind: str) -> tuple[Path, str]:
+    """The folder of the data and the name of their root. InputError for one that cannot be used."""
+    source = absolute(arguments.source)
+    if not source.is_dir():
+        raise InputError(f"{arguments.source} is not a folder: give the folder that holds the {kind} data")
+    name = arguments.name or f"{kind}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', source.name)}"
+    check_name(name)
+    return source, name
 
 
 def prepare_torchvision(arguments: TorchvisionArguments) -> Path:

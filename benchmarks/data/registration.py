@@ -29,8 +29,10 @@ from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from benchmarks.data import from_cityscapes
 from benchmarks.data.checks import fatal, header
 from benchmarks.data.layouts import LAYOUTS
+from benchmarks.data.lvis import load_lvis
 from benchmarks.data.root import DataRoot
 from benchmarks.data.vocxml import read_xml
 from pretrain.common.errors import InputError
@@ -102,11 +104,11 @@ def read_as_run(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
     return splits
 
 
-def _add(name: str, read: Callable[[], list[dict[str, Any]]], **metadata: Any) -> None:
-    """Register ``name``, whose records ``read`` returns; its evaluator_type and classes are in ``metadata``."""
+def _add(name: str, read: Callable[[], list[dict[str, Any]]], kind: str, **metadata: Any) -> None:
+    """Register ``name``, of the layout ``kind``, whose records ``read`` returns; ``metadata`` has its classes."""
     _forget(name)
     DatasetCatalog.register(name, read)
-    MetadataCatalog.get(name).set(**metadata)
+    MetadataCatalog.get(name).set(evaluator_type=LAYOUTS[kind].evaluator, **metadata)
 
 
 def _forget(name: str) -> None:
@@ -181,7 +183,7 @@ def _voc(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
             names[split] = (*names.get(split, ()), name)
             path = root.folder("voc") / folder
             about = {"thing_classes": classes, "dirname": str(path), "split": image_set, "year": 2007}
-            _add(name, partial(load_voc, path, image_set, classes), evaluator_type="pascal_voc", **about)
+            _add(name, partial(load_voc, path, image_set, classes), kind="voc", **about)
     return names
 
 
@@ -206,13 +208,43 @@ def _json_files(root: DataRoot, prefix: str, kind: str, stem: str, about: dict[s
         _add(
             name,
             partial(load_coco_json, str(file), str(images), name),
-            evaluator_type="coco",
+            kind=kind,
             json_file=str(file),
             image_root=str(images),
             thing_classes=[one["name"] for one in categories],
             thing_dataset_id_to_contiguous_id={one["id"]: index for index, one in enumerate(categories)},
             **about,
         )
+    return names
+
+
+def _cityscapes(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    folder = root.folder("cityscapes")
+    for split, part in (("train", "train"), ("test", "val")):
+        name, file = f"{prefix}_cityscapes_{part}", folder / "annotations" / f"instances_{part}.json"
+        names[split] = (name,)
+        _add(
+            name,
+            partial(load_coco_json, str(file), str(folder / from_cityscapes.IMAGES), name),
+            kind="cityscapes",
+            json_file=str(file),
+            thing_classes=list(from_cityscapes.CLASSES.values()),
+            thing_dataset_id_to_contiguous_id={key: index for index, key in enumerate(from_cityscapes.CLASSES)},
+            label_ids=tuple(from_cityscapes.CLASSES),
+            instances_file=partial(from_cityscapes.instances_file, folder / from_cityscapes.TRUTH),
+        )
+    return names
+
+
+def _lvis(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = {}
+    folder = root.folder("lvis")
+    for split, part in (("train", "train"), ("test", "val")):
+        name, file = f"{prefix}_lvis_{part}", folder / "annotations" / f"lvis_v1_{part}.json"
+        names[split] = (name,)
+        about = {"thing_classes": list(root.section("lvis")["classes"]), "json_file": str(file)}
+        _add(name, partial(load_lvis, file, folder), kind="lvis", **about)
     return names
 
 
@@ -247,5 +279,7 @@ READERS: dict[str, Callable[[DataRoot, str], dict[str, tuple[str, ...]]]] = {
     "voc": _voc,
     "coco": _coco,
     "keypoints": _keypoints,
+    "cityscapes": _cityscapes,
+    "lvis": _lvis,
 }
 """Of each detection layout, the function that registers a root's data under names with a prefix: "train", "test"."""

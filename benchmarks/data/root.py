@@ -7,6 +7,8 @@
     <root>/imagenet/{train,val}/<class>/*.jpg                             (`prepare torchvision`: held_out.txt beside)
     <root>/VOCdevkit/VOC2007/{Annotations,ImageSets/Main,JPEGImages}      (VOC2012 beside it, where there is one)
     <root>/coco/{train2017,val2017,annotations/instances_{train,val}2017.json}
+    <root>/cityscapes/{leftImg8bit,gtFine,annotations/instances_{train,val}.json}
+    <root>/lvis/{train2017,val2017,annotations/lvis_v1_{train,val}.json}
     <root>/keypoints/{train2017,val2017,annotations/person_keypoints_{train,val}2017.json}
     <root>/data.json                                                     (written last: a root without it is incomplete)
 """

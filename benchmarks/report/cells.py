@@ -15,6 +15,7 @@ from benchmarks.report.text import shortened
 from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import printable
 from pretrain.common.pixels import PixelInput
+from transfer.detection.search import title_of, without_search
 
 K = TypeVar("K")
 LONGEST = 300  # characters of a row's or column's name
@@ -169,11 +170,13 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     headings = {}
     for spec in variants:
         same = [other for other in variants if other.task == spec.task]
+        fixed = {without_search(other.overrides) for other in same}
         parts = [
             TASKS[spec.task].title,
             spec.data_name if several else "",
             f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
-            " ".join(spec.overrides) if len({other.overrides for other in same}) > 1 else "",
+            f"({searched})" if (searched := title_of(spec.overrides)) else "",
+            " ".join(without_search(spec.overrides)) if len(fixed) > 1 else "",
             f"{spec.num_gpus} GPUs" if len({other.num_gpus for other in same}) > 1 else "",
             spec.precision if len({other.precision for other in same}) > 1 else "",
             f"settings {spec.protocol_digest[:6]}" if _edited(spec, same) else "",

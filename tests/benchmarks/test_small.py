@@ -18,7 +18,7 @@ from benchmarks.records import ResultsStore, files_of
 from benchmarks.run import execute
 from benchmarks.tasks import TASKS, Setup
 from pretrain.common.errors import InputError
-from tests.benchmarks.tasks.small import checkpoint
+from tests.benchmarks.tasks.small import checkpoint, executed, image_root
 from tests.benchmarks.test_plan import InProcess
 from transfer.detection.fitted import FROM_DATA, anchor_sizes, iterations, shorter_side
 
@@ -79,6 +79,14 @@ def test_only_training_objects_that_are_trained_on_count(roots):
     empty = [{"width": 9, "height": 9, "annotations": [{"bbox": [0, 0, 3, 3], "bbox_mode": 1, "iscrowd": 1}]}]
     with pytest.raises(InputError, match="data set mine has no training object"):
         facts_of_records(empty, "mine")
+
+
+def test_frozen_tasks_run_at_its_size(tmp_path, monkeypatch):
+    root = image_root(tmp_path, monkeypatch, {"dark": 60, "light": 190}, train=25, val=3)
+    found = executed(root, "linear", "knn", profile="small")
+    for record in found.values():
+        assert record.metrics["top1"] == 100 and (record.config["resize"], record.config["crop"]) == (183, 160)
+    assert found["knn"].config["k"] == 20 and found["linear"].spec.profile == "small"
 
 
 @pytest.mark.slow

@@ -17,12 +17,12 @@ import numpy as np
 
 BATCH = 4  # images; at these sizes the batch norms still see thousands of positions
 TARGET = 64.0  # pixels of the median object: two of FPN's finest RoI cells per side of a 7 × 7 grid
-SHORTEST, LONGEST = 224, 512  # pixels of an image's shorter side; the longest bounds the cost of an image
+SHORTEST, LONGEST = 224, 448  # pixels of an image's shorter side; the longest bounds the cost of an image
 STEP = 32  # the coarsest stride of the network
 ASPECT = 5 / 3  # the longer side at most, in shorter sides, as the protocols' 1333 and 800
 SCALES = (7 / 8, 1.0, 9 / 8)  # of the shorter side in training
 EPOCHS = 8
-FEWEST, MOST = 240, 12_000  # iterations: of a set of a few images, and of a large one
+FEWEST, MOST = 240, 8_000  # iterations: of a set of a few images, and of a large one
 WARMUP = 0.1  # of the iterations
 CHECKPOINTS = 8  # per run: a killed one loses an eighth
 PRECISE_BN = 40  # batches at most

@@ -14,6 +14,7 @@ from transfer.detection.fitted import BATCH, DataFacts, fitted
 
 Profile = Literal["smoke", "demo", "small", "paper"]
 FITTED: Profile = "small"  # the profile that depends on the data
+LOADERS = 4  # its processes that load images for a GPU; a CPU has no core to spare for one
 Overlay = dict[str, Any]
 
 _SMALL: Overlay = {
@@ -74,6 +75,8 @@ _PHOTOGRAPHS: Overlay = {
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
     "MODEL.RPN.POST_NMS_TOPK_TEST": 300,
     "SOLVER.IMS_PER_BATCH": BATCH,
+    "SOLVER.BASE_LR": 2.5e-4,  # between 1.5e-4 and 5e-4, which gave equal AP (docs/photographs.md)
+    "SOLVER.WEIGHT_DECAY": 0.05,
     "TRANSFER.RESUME": True,  # from checkpoints that are deleted at the end
 }
 _PHOTOGRAPHS_C4: Overlay = {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32, "MODEL.RPN.POST_NMS_TOPK_TEST": 100}

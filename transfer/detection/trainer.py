@@ -34,13 +34,16 @@ from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError, RunError, in_one_line
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection.checks import assert_backbone_loaded, assert_trainable
-from transfer.detection.evaluation import coco
-from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
+from transfer.detection.evaluation import choose
 from transfer.detection.predictions import KeepPredictions
 from transfer.detection.progress import Progress
 from transfer.detection.resume import clear, clear_checkpoints, latest_readable
 
 Metrics = dict[str, float | None]
+
+
+class Diverged(RunError):
+    """The loss is not finite: a search counts the candidate as the worst."""
 
 
 class Trainer(DefaultTrainer):
@@ -72,17 +75,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """COCO's evaluator or VOC's; and KeepPredictions."""
-        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-        if kind not in ("pascal_voc", "coco"):
-            raise InputError(f"data set {dataset_name}: evaluator_type is {kind}, expected pascal_voc or coco")
+        """The data set's evaluator, and KeepPredictions."""
         folder = Path(cfg.OUTPUT_DIR)
-        if kind == "pascal_voc":
-            evaluator: DatasetEvaluator = VOCEvaluator(dataset_name, folder)
-        else:
-            switches = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
-            tasks = [task for task, on in switches.items() if on]
-            evaluator = coco.COCOEvaluator(dataset_name, tasks, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS)
+        evaluator = choose.evaluator(cfg, dataset_name, folder)
         return DatasetEvaluators([evaluator, KeepPredictions(folder / "predictions.json")])
 
     def build_hooks(self) -> list[hooks.HookBase]:
@@ -123,18 +118,17 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
 
     Returns the metrics, {"bbox/AP": percent or None, …}, and the facts of the run: precision, resumed_at,
     tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object),
-    coco_engine (None on VOC).
+    coco_engine (the evaluating package and its version; None on VOC).
     Both are empty on ranks other than 0. InputError when the converted file was replaced.
-    RunError when a backbone tensor was not loaded bit for bit, when other parameters train than FREEZE_AT says, or when
-    the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2 restarts
-    the data order then), which is deleted after the test without KEEP_FILES; others start anew.
+    RunError when a backbone tensor was not loaded bit for bit or when other parameters train than FREEZE_AT says;
+    Diverged when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint
+    (detectron2 restarts the data order then), which is deleted after the test without KEEP_FILES; others start anew.
     """
     if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
     output = Path(cfg.OUTPUT_DIR)
     output.mkdir(parents=True, exist_ok=True)
-    of_coco = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("evaluator_type") == "coco"
-    engine = coco.engine_and_version() if of_coco else None  # InputError now, not after the training
+    engine = choose.engine(MetadataCatalog.get(cfg.DATASETS.TEST[0]).evaluator_type)  # InputError before the training
     with _logging_to(output / "log.txt"):
         seed_all_rng(cfg.SEED + comm.get_rank() if cfg.SEED >= 0 else None)
         started = time.perf_counter()
@@ -155,7 +149,7 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
     if not cfg.TRANSFER.KEEP_FILES:
         clear_checkpoints(output)
     facts |= {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
-    facts |= {"classes_tested": classes_tested(cfg.DATASETS.TEST[0]), "coco_engine": engine}
+    facts |= {"classes_tested": choose.classes_tested(cfg.DATASETS.TEST[0]), "coco_engine": engine}
     return flat_metrics(results), facts
 
 
@@ -211,7 +205,7 @@ def _train(trainer: Trainer) -> None:
         trainer.train()
     except FloatingPointError as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
+        raise Diverged(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.compute.detector import config_of, converted_at
 from transfer.detection.fitted import BATCH, EPOCHS, DataFacts
+from transfer.detection.search import search_of
 from transfer.detection.trainer import Trainer
 
 TIMED = 2  # iterations, after one that warms up
@@ -44,7 +45,11 @@ def _budget(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int) -> Budget:
     pace = seconds_per_iteration(cfg)
     forward = cfg.TEST.PRECISE_BN.NUM_ITER + data.test_images / cfg.SOLVER.IMS_PER_BATCH
     seconds = pace * (cfg.SOLVER.MAX_ITER + FORWARD * forward)
-    return Budget(task=spec.task, text=f"{spec.task} on {root.name}: {described(cfg, facts, pace)}", seconds=seconds)
+    search = search_of(spec.overrides)
+    trainings = 1 + len(search.candidates()) if search else 1
+    text = f"{spec.task} on {root.name}: {described(cfg, facts, pace)}"
+    text += f", {trainings} trainings ({search.title})" if search else ""
+    return Budget(task=spec.task, text=text, seconds=trainings * seconds)
 
 
 def described(cfg: CfgNode, facts: DataFacts, pace: float) -> str:

@@ -1,6 +1,6 @@
 """Miniatures of published data sets as they are downloaded: generated images under the real names, with all fields.
 
-``coco_with_keypoints(folder)``; each returns the folder to give to `prepare`.
+``coco_with_keypoints(folder)``, ``lvis(folder)``, ``cityscapes(folder)``; each returns the folder to give to `prepare`.
 """
 
 import json
@@ -90,3 +90,71 @@ def coco_with_keypoints(folder, train=8, val=4, size=(120, 90), seed=0):
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"info": {}, "licenses": []} | content))
+
+
+LVIS_CLASSES = {1: ("aerosol_can", "c"), 3: ("airplane", "f"), 4: ("alarm_clock", "f"), 8: ("amplifier", "r")}
+
+
+def lvis(folder, train=8, val=4, size=(120, 90), seed=0):
+    """LVIS v1 beside COCO's images, as detectron2's datasets folder has them; val also has an image of train2017."""
+    rng = np.random.default_rng(seed)
+    for split, count, first in (("train", train, 9), ("val", val, 139)):
+        images, entries = [], []
+        for number in range(count):
+            key = first + 7 * number
+            part = "val2017" if split == "val" and number else "train2017"
+            boxes = [random_box(rng, size) for _ in range(3)]
+            scene(folder / "coco" / part / f"{key:012d}.jpg", rng, boxes, size)
+            kinds = [int(one) for one in rng.choice(list(LVIS_CLASSES)[: 4 if number % 4 == 0 else 3], 3)]
+            absent = [kind for kind in LVIS_CLASSES if kind not in kinds]
+            images.append({
+                "id": key, "width": size[0], "height": size[1], "license": 3, "date_captured": "2013-11-15",
+                "coco_url": f"http://images.cocodataset.org/{part}/{key:012d}.jpg",
+                "neg_category_ids": absent[:2], "not_exhaustive_category_ids": kinds[:1] if number % 3 == 0 else [],
+            })  # fmt: skip
+            for box, kind in zip(boxes, kinds, strict=True):
+                one = {"id": len(entries) + 1, "image_id": key, "category_id": kind, "bbox": [float(v) for v in box]}
+                entries.append(one | {"area": float(box[2] * box[3]), "segmentation": outline(box)})
+        categories = [
+            {"id": key, "name": name, "frequency": frequency, "synonyms": [name], "synset": f"{name}.n.01"}
+            for key, (name, frequency) in LVIS_CLASSES.items()
+        ]
+        what = {"images": images, "annotations": entries, "categories": categories}
+        write(folder / "lvis" / f"lvis_v1_{split}.json", what)
+    return folder
+
+
+CITIES = {"train": ("aachen", "zurich"), "val": ("frankfurt",)}
+ROAD, STATIC, CARAVAN = 7, 4, 29  # label ids: stuff, void, things that are not evaluated
+THINGS = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
+
+
+def cityscapes(folder, each=3, size=(128, 64), seed=0):
+    """Cityscapes' fine annotations; later objects hide earlier ones, some are groups, some small."""
+    rng = np.random.default_rng(seed)
+    for split, cities in CITIES.items():
+        for city in cities:
+            for number in range(each):
+                stem = f"{city}_{number:06d}_000019"
+                ids = np.full(size[::-1], ROAD, np.int32)
+                ids[-6:] = STATIC
+                counted, boxes, polygons = {}, [], []
+                for kind in [*rng.choice(list(THINGS), 5), CARAVAN]:
+                    kind, box = int(kind), random_box(rng, size, smallest=9)
+                    group = number == 1 and len(boxes) % 3 == 2
+                    counted[kind] = counted.get(kind, -1) + 1
+                    left, top, width, height = box
+                    ids[top : top + height, left : left + width] = kind if group else 1000 * kind + counted[kind]
+                    boxes.append(box)
+                    label = THINGS.get(kind, "caravan") + ("group" if group else "")
+                    points = np.array(outline(box)[0]).reshape(4, 2).tolist()
+                    polygons.append({"label": label, "polygon": points})
+                scene(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", rng, boxes, size)
+                truth = folder / "gtFine" / split / city
+                truth.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(ids.astype(np.uint16)).save(truth / f"{stem}_gtFine_instanceIds.png")
+                labels = np.where(ids >= 1000, ids // 1000, ids).astype(np.uint8)
+                Image.fromarray(labels).save(truth / f"{stem}_gtFine_labelIds.png")
+                about = {"imgWidth": size[0], "imgHeight": size[1], "objects": polygons}
+                (truth / f"{stem}_gtFine_polygons.json").write_text(json.dumps(about))
+    return folder

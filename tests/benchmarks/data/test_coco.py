@@ -583,10 +583,10 @@ def test_the_median_side_at_each_input_size_is_told_and_small_objects_warned_of(
     expected = {"smoke": 3 * side, "demo": 4 * side, "small": 7 * side, "paper": 25 * side}
     assert validation["median object side"] == pytest.approx(expected, abs=0.1)
     assert f"{validation['median object side']['smoke']:g} px in profile smoke" in text and "smaller" not in text
-    # The longer side decides here: 1,600 pixels become 160, 213, 853 of 512 and 1,333.
+    # The longer side decides here: 1,600 pixels become 160, 213, 747 of 448 and 1,333.
     record = {"width": 1600, "height": 100, "annotations": [{"bbox": [0, 0, 90, 40], "bbox_mode": 1, "iscrowd": 0}]}
     facts = facts_of_records([record], "one")
-    assert object_sides([record], facts) == {"smoke": 6.0, "demo": 8.0, "small": 32.0, "paper": 50.0}
+    assert object_sides([record], facts) == {"smoke": 6.0, "demo": 8.0, "small": 28.0, "paper": 50.0}
     assert prepare_module.SMALL == 16
 
 

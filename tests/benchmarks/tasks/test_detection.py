@@ -80,7 +80,7 @@ def test_a_protocol_that_was_edited_since_the_plan_is_not_trained(monkeypatch, t
     assert len(trained) == 1 and "1 of 2 classes" in result.notes[0] and result.config["facts"] == facts
     context.spec = dataclasses.replace(spec, **change)
     with pytest.raises(RunError, match="voc-fpn-24k has changed since this run was planned"):
-        detector._work(context)
+        detector.run(context)
     assert len(trained) == 1
 
 

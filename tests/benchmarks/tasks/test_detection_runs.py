@@ -8,7 +8,7 @@ from benchmarks.data.prepare import main
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
 from benchmarks.tasks import TASKS
-from tests.benchmarks.data.raw_sets import coco_with_keypoints
+from tests.benchmarks.data.raw_sets import cityscapes, coco_with_keypoints, lvis
 from tests.benchmarks.tasks.small import executed
 from transfer.detection.evaluation.store import load_detections
 
@@ -53,3 +53,24 @@ def test_keypoints_run_end_to_end_and_keep_points_and_matches(tmp_path):
     kept = load_detections(files_of(record))
     assert kept.keypoints.shape == (len(kept), 17, 3) and len(kept) > 0
     assert {"matches-bbox.npz", "matches-keypoints.npz"} <= set(record.files)
+
+
+def test_lvis_runs_end_to_end_with_300_detections_and_rare_classes(tmp_path):
+    root = prepared("lvis", lvis(tmp_path / "datasets"), tmp_path)
+    record = executed(root, "lvis-v1-fpn-1x")["lvis-v1-fpn-1x"]
+    assert record.test_images == 4 and record.config["DATALOADER"]["SAMPLER_TRAIN"] == "RepeatFactorTrainingSampler"
+    assert record.config["facts"]["coco_engine"].startswith("hotcoco 1.")
+    assert {metric.key for metric in TASKS["lvis-v1-fpn-1x"].metrics} <= set(record.metrics)
+    assert 0 <= record.metrics["segm/AP"] <= 100 and 0 <= record.metrics["bbox/AP"] <= 100
+    kept = load_detections(files_of(record))
+    assert len(kept.masks) == len(kept) > 0 and sorted(kept.ids.tolist()) == [139, 146, 153, 160]
+
+
+def test_cityscapes_runs_end_to_end_on_the_pixels_of_the_instance_ids(tmp_path):
+    root = prepared("cityscapes", cityscapes(tmp_path / "cityscapes"), tmp_path)
+    record = executed(root, "cityscapes-fpn-24k")["cityscapes-fpn-24k"]
+    assert record.test_images == 3 and record.config["INPUT"]["MASK_FORMAT"] == "bitmask"
+    assert {metric.key for metric in TASKS["cityscapes-fpn-24k"].metrics} <= set(record.metrics)
+    assert 0 <= record.metrics["segm/AP"] <= 100 and record.config["facts"]["coco_engine"] is None
+    kept = load_detections(files_of(record))
+    assert len(kept.masks) == len(kept) > 0 and kept.ids.tolist() == [1, 2, 3]

@@ -83,7 +83,7 @@ class COCOEvaluator(Detectron2Evaluator):
         if detections is None:
             return {}
         names, found = tuple(self.meta.thing_classes), {}
-        with contextlib.redirect_stdout(io.StringIO()) as said, _without_collection():
+        with contextlib.redirect_stdout(io.StringIO()) as said, without_collection():
             ground = read_truth(self.meta.json_file, self.engine)
             for task in self.tasks:
                 evaluated = None  # pycocotools cannot do without any detection
@@ -98,7 +98,7 @@ class COCOEvaluator(Detectron2Evaluator):
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Without Python's search for cycles, which takes most of the time while a million dicts are made."""
     was = gc.isenabled()
     gc.disable()
@@ -155,7 +155,7 @@ def evaluation(ground: Any, found: Any, task: str, engine: str) -> Any:
     return COCOeval(ground, found, task)
 
 
-def _corner_and_size(detections: Detections) -> np.ndarray:
+def corner_and_size(detections: Detections) -> np.ndarray:
     """N×4 x, y, width, height in float32, in which detectron2 subtracts."""
     box = detections.box.copy()
     box[:, 2:] -= box[:, :2]
@@ -168,14 +168,14 @@ def loaded(ground: Any, detections: Detections, task: str) -> Any:
 
 
 def _loaded(ground: Any, detections: Detections, task: str) -> Any:
-    return ground.loadRes(_results(detections, task, sorted(ground.getCatIds())))
+    return ground.loadRes(results(detections, task, sorted(ground.getCatIds())))
 
 
 def _loaded_boxes(ground: Any, detections: Detections, _: str) -> Any:
     """As ``_loaded``, but from rows of image, x, y, width, height, score, category in float64."""
     categories = np.array(sorted(ground.getCatIds()), dtype=np.float64)
     images = detections.ids.astype(np.float64)[detections.image]
-    columns = [images, _corner_and_size(detections), detections.score, categories[detections.category]]
+    columns = [images, corner_and_size(detections), detections.score, categories[detections.category]]
     return ground.loadRes(np.column_stack(columns).astype(np.float64))
 
 
@@ -194,7 +194,7 @@ def _loaded_masks(ground: Any, detections: Detections, task: str) -> Any:
         _masks(ground, detections, images, categories),
         strict=True,
     )
-    results = [
+    found = [
         {
             "id": number,
             "image_id": image,
@@ -207,7 +207,7 @@ def _loaded_masks(ground: Any, detections: Detections, task: str) -> Any:
         for number, image, category, score, area, mask in rows
     ]
     known = {name: ground.dataset.get(name, []) for name in ("images", "categories")}
-    return FastCOCO(known | {"annotations": results}, verbose=False)
+    return FastCOCO(known | {"annotations": found}, verbose=False)
 
 
 def _masks(
@@ -231,7 +231,7 @@ def _ids(detections: Detections, categories: Sequence[int]) -> tuple[list[int], 
     return detections.ids[detections.image].tolist(), np.array(categories)[detections.category].tolist()
 
 
-def _results(detections: Detections, task: str, categories: Sequence[int]) -> list[dict[str, Any]]:
+def results(detections: Detections, task: str, categories: Sequence[int]) -> list[dict[str, Any]]:
     """COCO's list of results, as detectron2 makes it: no box beside a mask, or its size would be the box's."""
     images, classes = _ids(detections, categories)
     found: list[dict[str, Any]] = [
@@ -242,7 +242,7 @@ def _results(detections: Detections, task: str, categories: Sequence[int]) -> li
         for one, mask in zip(found, detections.rles(), strict=True):
             one["segmentation"] = mask
         return found
-    for one, box in zip(found, _corner_and_size(detections).tolist(), strict=True):
+    for one, box in zip(found, corner_and_size(detections).tolist(), strict=True):
         one["bbox"] = box
     if task == "keypoints":
         assert detections.keypoints is not None

@@ -8,7 +8,6 @@ not; on a difficult object it does not count. detectron2 sorts equal scores in a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,10 +166,7 @@ def _nearest(
 
 
 def classes_tested(dataset_name: str) -> int:
-    """Number of classes with a test object that counts: one that is not difficult (VOC) or not a crowd (COCO)."""
+    """Number of classes with a test object that is not difficult."""
     meta = MetadataCatalog.get(dataset_name)
-    if meta.evaluator_type == "pascal_voc":
-        truth = _read_truth(Path(meta.dirname), meta.split, meta.thing_classes)
-        return len(np.unique(truth.category[~truth.difficult]))
-    stored = json.loads(Path(meta.json_file).read_text(encoding="utf-8"))
-    return len({one["category_id"] for one in stored["annotations"] if not one.get("iscrowd")})
+    truth = _read_truth(Path(meta.dirname), meta.split, meta.thing_classes)
+    return len(np.unique(truth.category[~truth.difficult]))

@@ -18,6 +18,7 @@ from detectron2.structures import Boxes, Instances
 from benchmarks.data.vocxml import VocImage, VocObject, write_xml
 from pretrain.common.errors import RunError
 from transfer.detection.config import protocol_cfg
+from transfer.detection.evaluation import choose
 from transfer.detection.evaluation.matches import FALSE, TRUE, UNCOUNTED, load_matches
 from transfer.detection.evaluation.store import load_detections
 from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
@@ -169,7 +170,7 @@ def test_coco_counts_categories_with_an_object_that_is_no_crowd(tmp_path):
     }
     (tmp_path / "coco.json").write_text(json.dumps(content))
     register_coco_instances(str(tmp_path), {}, str(tmp_path / "coco.json"), str(tmp_path))
-    assert classes_tested(str(tmp_path)) == 2
+    assert choose.classes_tested(str(tmp_path)) == 2
 
 
 def crowded(rng, number=12):
