@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
+from benchmarks.data.root import DataRoot
 from benchmarks.executors.local import LocalExecutor
-from benchmarks.suite_run import check_rows, run_suite
+from benchmarks.suite_run import _root_for, check_rows, run_suite
 from benchmarks.suites import SUITES, Row
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 
 
@@ -67,3 +69,11 @@ def test_a_preset_that_there_is_not_and_flags_that_it_lacks_are_named(preset, fl
     with pytest.raises(InputError, match=words) as caught:
         check_rows([("ours", "smoke-simclr", ("--steps", "3")), ("mine", preset, flags)])
     assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")
+
+
+def test_a_standard_root_stands_for_the_layouts_of_its_source_alone(root):
+    coco = DataRoot.load(root)
+    roots = {"coco": coco}
+    assert _root_for(TASKS["coco-fpn-1x"], roots) is _root_for(TASKS["coco-keypoint-fpn-2x"], roots) is coco
+    with pytest.raises(InputError, match=r"lvis-v1-fpn-1x: the standard data have no lvis layout: .*`prepare lvis`"):
+        _root_for(TASKS["lvis-v1-fpn-1x"], roots)
