@@ -92,7 +92,7 @@ def read_instances(path: Path, size: tuple[int, int]) -> list[dict[str, Any]]:
     if ids.shape != size[::-1]:
         raise InputError(f"{path} is of shape {ids.shape}, its image of {size[::-1]}: unpack both archives again")
     found = []
-    for key in np.unique(ids).tolist():
+    for key in np.flatnonzero(np.bincount(ids.ravel("K"))).tolist():
         label = key // SINGLE if key >= SINGLE else key
         if label in CLASSES:
             code = rle.encode((ids == key).astype(np.uint8))
