@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.local import LocalExecutor
-from benchmarks.suite_run import _own_roots, _roots, check_rows, run_suite
+from benchmarks.suite_run import _own_roots, _root_for, _roots, check_rows, run_suite
 from benchmarks.suites import SUITES, Row
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from tests.benchmarks.plans import add_layout
 
@@ -106,3 +107,11 @@ def test_data_are_asked_for_where_they_are_read_and_refused_elsewhere(root):
         run(SUITES["smoke"], {}, data=(root,))
     with pytest.raises(InputError, match="the embedded set has no size for profile small"):
         _roots("emoji", "small", 1)
+
+
+def test_a_standard_root_stands_for_the_layouts_of_its_source_alone(root):
+    coco = DataRoot.load(root)
+    roots = {"coco": coco}
+    assert _root_for(TASKS["coco-fpn-1x"], roots) is _root_for(TASKS["coco-keypoint-fpn-2x"], roots) is coco
+    with pytest.raises(InputError, match=r"lvis-v1-fpn-1x: the standard data have no lvis layout: .*`prepare lvis`"):
+        _root_for(TASKS["lvis-v1-fpn-1x"], roots)
