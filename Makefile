@@ -5,7 +5,7 @@ PROFILE = demo
 path = '$(patsubst ~/%,$(HOME)/%,$(1))'
 PYTHON = $(if $(VENV),$(call path,$(VENV)/bin/python),python3)
 .DEFAULT_GOAL = help
-.PHONY: help setup benchmark test lint pretrain convert tables clean
+.PHONY: help setup benchmark rehearsal test lint pretrain convert tables clean
 
 help:  ## list these commands
 	@echo "make TARGET [NAME=value …]"
@@ -18,6 +18,9 @@ setup:  ## make .venv (about two minutes, 6 GB) unless it exists
 
 benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, small, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" DATA="/a/root …" WORKERS=2
 	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)'))$(if $(DATA), --data $(foreach entry,$(DATA),$(call path,$(entry)))) $(if $(WORKERS),--workers $(WORKERS))
+
+rehearsal: setup  ## profile paper from end to end in minutes, before it takes days: CHECKPOINTS="mine=/path/a.pth" DATA="root …" TASKS="knn …"
+	$(PYTHON) -m benchmarks rehearsal $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)')) $(if $(DATA),--data $(foreach entry,$(DATA),$(call path,$(entry)))) $(if $(TASKS),--task $(TASKS))
 
 test: setup  ## all tests, one process per core (at most 4); ARGS="-k name" for some, in one process
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(if $(ARGS),$(ARGS),-n auto --maxprocesses 4 --dist loadfile)

@@ -7,6 +7,7 @@ python -m benchmarks tables smoke|demo|small|paper         records into Markdown
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
+python -m benchmarks rehearsal                             profile paper in minutes, before it takes days
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
@@ -26,6 +27,7 @@ import tyro
 
 from benchmarks.arguments import (
     ListArguments,
+    RehearsalArguments,
     RunArguments,
     ShowArguments,
     SuiteArguments,
@@ -40,6 +42,7 @@ from pretrain.common.errors import InputError, printable, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
+from pretrain.common.stand_ins import cpu_processes
 from transfer.detection.search import with_search
 
 if TYPE_CHECKING:
@@ -123,8 +126,12 @@ BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}
 
 
 def _gpus(asked: int | None, profile: str) -> int:
-    """Number of GPUs that a detector uses."""
+    """Number of GPUs that a detector uses, or of processes on the CPU in their place."""
     have = len(visible_gpus())
+    if stand_ins := cpu_processes():
+        if have:
+            raise InputError(f"CPU_PROCESSES={stand_ins} is for machines without GPUs, and here are {have}: unset it")
+        have = stand_ins
     if asked is None:
         return have if PROFILES[profile].every_gpu else min(1, have)
     if not 0 <= asked <= have:
@@ -234,6 +241,13 @@ def sheet_main(argv: list[str]) -> int:
     return main(argv)
 
 
+def rehearsal_main(argv: list[str]) -> int:
+    """``rehearsal``: see RehearsalArguments."""
+    from benchmarks.rehearsal.command import rehearse
+
+    return rehearse(tyro.cli(RehearsalArguments, args=argv, prog="python -m benchmarks rehearsal"))
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "prepare": prepare_main,
     "sheet": sheet_main,
@@ -242,6 +256,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_main,
     "show": show_main,
     "suite": suite_main,
+    "rehearsal": rehearsal_main,
 }
 
 

@@ -87,6 +87,21 @@ class RunArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RehearsalArguments:
+    """Profile paper from end to end in minutes, on generated miniatures; then checks of your checkpoints and data.
+
+    On one GPU and on all of them; without GPUs in one process and in two. Status 1 if anything failed.
+    """
+
+    checkpoint: tuple[str, ...] = ()
+    """Your checkpoints, each NAME=PATH or PATH: all tasks run with the first, one per layout with others."""
+    data: tuple[Path, ...] = ()
+    """Your data roots, made by `python -m benchmarks prepare`: checked, and some of their images read."""
+    task: tuple[str, ...] = ()
+    """Tasks or groups; default all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TablesArguments:
     """Collate the finished runs of a profile."""
 

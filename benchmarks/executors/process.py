@@ -53,9 +53,20 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def fork_loaders() -> None:
+    """Let this process fork its loader processes, as a program does that was started by itself.
+
+    By itself Python starts them as it has started this process. A server's would have the server for their parent: they
+    end at once (pretrain.common.signals.leave_signals_to_parent), or outlive a killed run. Spawned ones import
+    everything again, which takes seconds and 0.4 GB each.
+    """
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def call(target: str, arguments: dict[str, Any], environment: dict[str, str], log: Path | None, pipe: Any) -> None:
     """Call ``target`` in this process; (True, its value) or (False, the reason in one line) goes through ``pipe``."""
     follow_parent()
+    fork_loaders()
     os.environ.update(environment)  # the server's own environment may have another RESULTS_DIR
     with (log or Path(os.devnull)).open("a", buffering=1, encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)

@@ -169,3 +169,14 @@ def test_tables_stay_in_their_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     with pytest.raises(InputError, match="without folders"):
         main(["tables", "demo", "--name", "../escaped"])
+
+
+def test_processes_on_the_cpu_are_for_machines_without_gpus(monkeypatch):
+    monkeypatch.setenv("CPU_PROCESSES", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert (_gpus(None, "paper"), _gpus(None, "demo"), _gpus(0, "paper"), _gpus(2, "demo")) == (2, 1, 0, 2)
+    with pytest.raises(InputError, match="--num-gpus 3: this machine has 2"):
+        _gpus(3, "paper")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(InputError, match="CPU_PROCESSES=2 is for machines without GPUs, and here are 2: unset it"):
+        _gpus(None, "paper")

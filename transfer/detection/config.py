@@ -15,6 +15,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 
 from pretrain.common.errors import InputError
+from pretrain.common.stand_ins import cpu_processes
 from transfer.checkpoints import key_map
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection import heads, profiles
@@ -81,8 +82,9 @@ def build_cfg(
 ) -> CfgNode:
     """The frozen config of one run.
 
-    Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the
-    protocol's: batch, rate and iterations rescaled; TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
+    Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN, or with
+    CPU_PROCESSES in the environment naiveSyncBN; fewer than the protocol's: batch, rate and iterations rescaled;
+    TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
     as detectron2 takes them, used unscaled), then FIXED_KEYS from the checkpoint and the data. ``train`` and
     ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. ``facts`` of the training set are for
     profile small alone. InputError for an unknown key, or one that opts may not set.
@@ -195,9 +197,10 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
             if batch > 0
             else f"SOLVER.IMS_PER_BATCH {batch}: give 1 or more"
         )
-    norms = [key for key in NORM_KEYS if cfg.MODEL.DEVICE == "cpu" and get_key(cfg, key) in SYNCHRONISED]
+    impossible = {"cpu": SYNCHRONISED if gpus == 1 else SYNCHRONISED[:1]}.get(cfg.MODEL.DEVICE, ())
+    norms = [key for key in NORM_KEYS if get_key(cfg, key) in impossible]
     if norms:
-        raise InputError(f"--opts {norms[0]} {get_key(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
+        raise InputError(f"--opts {norms[0]} {get_key(cfg, norms[0])}: a CPU has no such norm; leave it out")
 
 
 def _require_freezable(cfg: CfgNode) -> None:
@@ -220,11 +223,11 @@ def _is_fpn(cfg: CfgNode) -> bool:
 
 def _fit_to_gpus(cfg: CfgNode, num_gpus: int) -> CfgNode:
     cfg.TRANSFER.UNSCALED = CfgNode({key: get_key(cfg, key) for key in (*NORM_KEYS, *SCALED_KEYS)})
-    if num_gpus == 0:
+    if num_gpus == 0 or cpu_processes():
         cfg.MODEL.DEVICE = "cpu"
         for key in NORM_KEYS:
-            if get_key(cfg, key) in SYNCHRONISED:
-                set_key(cfg, key, "BN")
+            if get_key(cfg, key) in SYNCHRONISED:  # torch's SyncBN needs GPUs, the naive one several processes
+                set_key(cfg, key, "naiveSyncBN" if num_gpus > 1 else "BN")
     scaled: CfgNode = DefaultTrainer.auto_scale_workers(cfg, max(1, num_gpus))
     # detectron2 does not scale this: PreciseBN would see fewer images with a smaller batch.
     share = cfg.SOLVER.IMS_PER_BATCH / scaled.SOLVER.IMS_PER_BATCH

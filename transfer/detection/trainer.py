@@ -9,6 +9,7 @@ GPUs call train_and_test in each process of detectron2's ``launch``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import time
@@ -21,7 +22,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine import DefaultTrainer, defaults, hooks
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -48,6 +49,10 @@ class Diverged(RunError):
 
 class Trainer(DefaultTrainer):
     """detectron2's trainer with the config's optimiser and precision, and without evaluation during training."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        with _replicas_on(cfg.MODEL.DEVICE):
+            super().__init__(cfg)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -98,6 +103,17 @@ class Trainer(DefaultTrainer):
     def build_writers(self) -> list[EventWriter]:
         """Writers of the log and of one JSON line per 20 iterations."""
         return [CommonMetricPrinter(self.max_iter), JSONWriter(str(Path(self.cfg.OUTPUT_DIR) / "metrics.json"))]
+
+
+@contextlib.contextmanager
+def _replicas_on(device: str) -> Iterator[None]:
+    """Let detectron2 wrap the model of several processes on the CPU: it always names GPUs, which torch then refuses."""
+    wrap = defaults.create_ddp_model
+    defaults.create_ddp_model = functools.partial(wrap, device_ids=None) if device == "cpu" else wrap
+    try:
+        yield
+    finally:
+        defaults.create_ddp_model = wrap
 
 
 def precision(cfg: CfgNode) -> str:

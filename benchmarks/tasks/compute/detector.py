@@ -22,6 +22,7 @@ from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.registration import Registered, register
 from benchmarks.data.root import DataRoot
 from benchmarks.data.subsets import hold_out, ids_digest
+from benchmarks.executors.process import fork_loaders
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
 from benchmarks.tasks import TASKS, Result, Settings, Setup
@@ -167,6 +168,7 @@ def config_of(
 
 
 def _work_of_several(context: Context, training: Training) -> None:
+    fork_loaders()
     outcome = training.folder / OUTCOME
     try:
         if result := _work(context, training):

@@ -120,8 +120,13 @@ def finetune(context: Context, style: Style, settings: Settings) -> Result:
 
 
 def processes(context: Context, style: Style) -> int:
-    """One per GPU, as far as there is a replica for each; one on the CPU."""
-    return max(1, min(context.num_gpus, style.replicas)) if torch.cuda.is_available() else 1
+    """One per GPU, as far as there is a replica for each; on the CPU one where BatchNorm is synchronised.
+
+    torch's SyncBatchNorm needs GPUs.
+    """
+    if style.sync_batchnorm and not torch.cuda.is_available():
+        return 1
+    return max(1, min(context.num_gpus, style.replicas))
 
 
 def train(context: Context, style: Style, settings: Settings) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from benchmarks.executors.process import ended, follow_parent, one_line
+from benchmarks.executors.process import ended, follow_parent, fork_loaders, one_line
 from pretrain.common.errors import RunError, in_one_line
 from pretrain.common.plugins import load_plugins
 from pretrain.common.signals import signals_held
@@ -87,6 +87,7 @@ def _message(receiver: Connection, process: Any) -> Message:
 
 def _process(rank: int, world: int, port: int, sender: Connection, work: Work, arguments: Any) -> None:
     follow_parent()
+    fork_loaders()
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with _reporting(sender):

@@ -14,9 +14,9 @@ from benchmarks.data.from_cityscapes import CLASSES
 from benchmarks.data.prepare import main
 from benchmarks.data.registration import records_of, register
 from benchmarks.data.root import DataRoot
+from benchmarks.rehearsal.raw_sets import cityscapes
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir
-from tests.benchmarks.data.raw_sets import cityscapes
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from detectron2.data import DatasetMapper, MetadataCatalog, get_detection_datase
 from benchmarks.data.prepare import main
 from benchmarks.data.registration import register
 from benchmarks.data.root import DataRoot
+from benchmarks.rehearsal.raw_sets import POINTS, coco_with_keypoints
 from pretrain.common.errors import InputError
-from tests.benchmarks.data.raw_sets import POINTS, coco_with_keypoints
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 from benchmarks.data.prepare import main
 from benchmarks.data.registration import records_of, register
 from benchmarks.data.root import DataRoot
+from benchmarks.rehearsal.raw_sets import LVIS_CLASSES, lvis
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir
-from tests.benchmarks.data.raw_sets import LVIS_CLASSES, lvis
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.executors import local
 from benchmarks.executors.base import Job
 from benchmarks.executors.local import LocalExecutor
+from benchmarks.tasks.compute.features import FeatureView, byte_batches
 from pretrain.common.errors import RunError
 from pretrain.common.signals import signals_noted
 
@@ -90,6 +92,12 @@ def fill_the_log():
     print("y" * 1000)
 
 
+def read_images(images):
+    """As tasks of profile paper read them."""
+    view = FeatureView(resize=16, crop=16)
+    return [len(batch) for batch in byte_batches(images, view, workers=2, batch=2)]
+
+
 @pytest.fixture(autouse=True)
 def no_preload(monkeypatch):
     monkeypatch.setattr(local, "PRELOAD", [])
@@ -107,6 +115,17 @@ def test_a_job_has_the_environment_of_the_moment_and_not_of_the_servers_start(tm
         monkeypatch.setenv("RESULTS_DIR", folder)
         LocalExecutor(workers=1).run([job(tmp_path, results_dir, then=lambda value: found.append(value) or [])])
     assert found == ["a", "b"]
+
+
+def test_a_job_reads_images_in_loader_processes(tmp_path):
+    """Loader processes of a server's would end at once: their parent is not the job."""
+    images = [tmp_path / f"{number}.png" for number in range(5)]
+    for path in images:
+        Image.new("RGB", (20, 20)).save(path)
+    found = []
+    reading = job(tmp_path, read_images, arguments={"images": images}, then=lambda value: found.append(value) or [])
+    assert LocalExecutor(workers=1).run([reading]).failed == []
+    assert found == [[2, 2, 1]]
 
 
 def test_value_log_follow_up_and_progress_line(tmp_path, capfd):

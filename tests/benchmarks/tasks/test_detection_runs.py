@@ -7,8 +7,8 @@ from benchmarks.data.emoji.scenes import EmojiConfig
 from benchmarks.data.prepare import main
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
+from benchmarks.rehearsal.raw_sets import cityscapes, coco_with_keypoints, lvis
 from benchmarks.tasks import TASKS
-from tests.benchmarks.data.raw_sets import cityscapes, coco_with_keypoints, lvis
 from tests.benchmarks.tasks.small import executed
 from transfer.detection.evaluation.store import load_detections
 

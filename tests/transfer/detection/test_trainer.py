@@ -149,6 +149,19 @@ def test_cpu_has_no_synchronised_norm(converted, scratch):
     assert cfg.TRANSFER.UNSCALED["MODEL.RESNETS.NORM"] == "SyncBN"
 
 
+def test_processes_on_the_cpu_stand_for_gpus(converted, scratch, monkeypatch):
+    """Batch, rate and iterations are those of two GPUs; statistics are shared by the norm that needs none."""
+    gpus = cfg_of(converted, scratch, protocol="coco_fpn_4conv1fc_1x", profile="paper", num_gpus=2)
+    monkeypatch.setenv("CPU_PROCESSES", "2")
+    cpu = cfg_of(converted, scratch, protocol="coco_fpn_4conv1fc_1x", profile="paper", num_gpus=2)
+    assert (gpus.MODEL.DEVICE, cpu.MODEL.DEVICE) == ("cuda", "cpu") and cpu.SOLVER == gpus.SOLVER
+    norms = [cpu.MODEL.RESNETS.NORM, cpu.MODEL.FPN.NORM, cpu.MODEL.ROI_BOX_HEAD.NORM, cpu.MODEL.ROI_MASK_HEAD.NORM]
+    assert norms == ["naiveSyncBN"] * 4 and gpus.MODEL.FPN.NORM == "SyncBN"
+    with pytest.raises(InputError, match=r"MODEL\.FPN\.NORM SyncBN: a CPU has no"):
+        cfg_of(converted, scratch, profile="paper", num_gpus=2, opts=["MODEL.FPN.NORM", "SyncBN"])
+    assert cfg_of(converted, scratch, profile="paper", num_gpus=1).MODEL.FPN.NORM == "BN"
+
+
 @pytest.mark.parametrize("profile", ["smoke", "demo"])
 def test_small_profiles_change_sizes_not_the_recipe(profile, converted, scratch):
     for protocol in PUBLISHED:

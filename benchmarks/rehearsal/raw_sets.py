@@ -3,7 +3,11 @@
 ``coco_with_keypoints(folder)``, ``lvis(folder)``, ``cityscapes(folder)``; each returns the folder to give to `prepare`.
 """
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,8 +21,12 @@ POINTS = (
 COCO_CLASSES = {1: "person", 2: "bicycle", 3: "car", 18: "dog", 90: "toothbrush"}
 
 
-def scene(path, rng, boxes, size):
-    """A noisy picture with a bright rectangle per box (left, top, width, height)."""
+Size = tuple[int, int]  # width and height in pixels
+Box = list[int]  # left, top, width, height
+
+
+def scene(path: Path, rng: np.random.Generator, boxes: list[Box], size: Size) -> None:
+    """A noisy picture with a bright rectangle per box."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = rng.integers(0, 90, (size[1], size[0], 3), np.uint8)
     for left, top, width, height in boxes:
@@ -26,17 +34,19 @@ def scene(path, rng, boxes, size):
     Image.fromarray(pixels).save(path)
 
 
-def random_box(rng, size, smallest=16):
+def random_box(rng: np.random.Generator, size: Size, smallest: int = 16) -> Box:
+    """Inside the image, sides from ``smallest`` to half of the image's."""
     width, height = (int(rng.integers(smallest, side // 2)) for side in size)
     return [int(rng.integers(0, size[0] - width)), int(rng.integers(0, size[1] - height)), width, height]
 
 
-def outline(box):
+def outline(box: Box) -> list[list[int]]:
+    """The box as COCO's polygon."""
     left, top, width, height = box
     return [[left, top, left + width, top, left + width, top + height, left, top + height]]
 
 
-def crowd_mask(box, size):
+def crowd_mask(box: Box, size: Size) -> dict[str, list[int]]:
     """COCO's uncompressed RLE of a crowd."""
     mask = np.zeros(size[::-1], np.uint8, order="F")
     left, top, width, height = box
@@ -47,16 +57,17 @@ def crowd_mask(box, size):
     return {"size": list(mask.shape), "counts": counts}
 
 
-def pose(rng, box):
+def pose(rng: np.random.Generator, box: Box) -> list[int]:
     """51 numbers x, y, visibility of points in the box; points that are not labelled are zeros."""
     left, top, width, height = box
     seen = rng.integers(0, 3, len(POINTS))
     seen[0] = 2
     x, y = left + rng.integers(0, width, len(POINTS)), top + rng.integers(0, height, len(POINTS))
-    return (np.column_stack([x, y, seen]) * (seen > 0)[:, None]).ravel().tolist()
+    points: list[int] = (np.column_stack([x, y, seen]) * (seen > 0)[:, None]).ravel().tolist()
+    return points
 
 
-def coco_with_keypoints(folder, train=8, val=4, size=(120, 90), seed=0):
+def coco_with_keypoints(folder: Path, train: int = 8, val: int = 4, size: Size = (120, 90), seed: int = 0) -> Path:
     """COCO 2017 with both kinds of annotations; some images show nobody, some people no point, one is a crowd."""
     rng = np.random.default_rng(seed)
     for split, count, first in (("train2017", train, 9), ("val2017", val, 139)):
@@ -69,7 +80,12 @@ def coco_with_keypoints(folder, train=8, val=4, size=(120, 90), seed=0):
             for place, box in enumerate(boxes):
                 crowd = number == 1 and place == 2
                 kind = 1 if (place < 2 or crowd) and number % 4 != 3 else int(rng.choice([2, 3, 18, 90]))
-                one = {"id": 100 * key + place, "image_id": key, "category_id": kind, "iscrowd": int(crowd)}
+                one: dict[str, Any] = {
+                    "id": 100 * key + place,
+                    "image_id": key,
+                    "category_id": kind,
+                    "iscrowd": int(crowd),
+                }
                 one |= {"bbox": box, "area": float(box[2] * box[3])}
                 one["segmentation"] = crowd_mask(box, size) if crowd else outline(box)
                 entries.append(one)
@@ -87,19 +103,21 @@ def coco_with_keypoints(folder, train=8, val=4, size=(120, 90), seed=0):
     return folder
 
 
-def write(path, content):
+def write(path: Path, content: dict[str, Any]) -> None:
+    """``content`` as COCO's JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"info": {}, "licenses": []} | content))
+    path.write_text(json.dumps({"info": {}, "licenses": []} | content), encoding="utf-8")
 
 
 LVIS_CLASSES = {1: ("aerosol_can", "c"), 3: ("airplane", "f"), 4: ("alarm_clock", "f"), 8: ("amplifier", "r")}
 
 
-def lvis(folder, train=8, val=4, size=(120, 90), seed=0):
+def lvis(folder: Path, train: int = 8, val: int = 4, size: Size = (120, 90), seed: int = 0) -> Path:
     """LVIS v1 beside COCO's images, as detectron2's datasets folder has them; val also has an image of train2017."""
     rng = np.random.default_rng(seed)
     for split, count, first in (("train", train, 9), ("val", val, 139)):
-        images, entries = [], []
+        images: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
         for number in range(count):
             key = first + 7 * number
             part = "val2017" if split == "val" and number else "train2017"
@@ -129,7 +147,7 @@ ROAD, STATIC, CARAVAN = 7, 4, 29  # label ids: stuff, void, things that are not 
 THINGS = {24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle"}
 
 
-def cityscapes(folder, each=3, size=(128, 64), seed=0):
+def cityscapes(folder: Path, each: int = 3, size: Size = (128, 64), seed: int = 0) -> Path:
     """Cityscapes' fine annotations; later objects hide earlier ones, some are groups, some small."""
     rng = np.random.default_rng(seed)
     for split, cities in CITIES.items():
@@ -138,7 +156,9 @@ def cityscapes(folder, each=3, size=(128, 64), seed=0):
                 stem = f"{city}_{number:06d}_000019"
                 ids = np.full(size[::-1], ROAD, np.int32)
                 ids[-6:] = STATIC
-                counted, boxes, polygons = {}, [], []
+                counted: dict[int, int] = {}
+                boxes: list[Box] = []
+                polygons: list[dict[str, object]] = []
                 for kind in [*rng.choice(list(THINGS), 5), CARAVAN]:
                     kind, box = int(kind), random_box(rng, size, smallest=9)
                     group = number == 1 and len(boxes) % 3 == 2
@@ -156,5 +176,5 @@ def cityscapes(folder, each=3, size=(128, 64), seed=0):
                 labels = np.where(ids >= 1000, ids // 1000, ids).astype(np.uint8)
                 Image.fromarray(labels).save(truth / f"{stem}_gtFine_labelIds.png")
                 about = {"imgWidth": size[0], "imgHeight": size[1], "objects": polygons}
-                (truth / f"{stem}_gtFine_polygons.json").write_text(json.dumps(about))
+                (truth / f"{stem}_gtFine_polygons.json").write_text(json.dumps(about), encoding="utf-8")
     return folder

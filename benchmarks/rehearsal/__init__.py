@@ -1,0 +1,1 @@
+"""`python -m benchmarks rehearsal`: profile paper from end to end in minutes, before it takes days (command.py)."""
