@@ -16,8 +16,8 @@ help:  ## list these commands
 setup:  ## make .venv (about two minutes, 6 GB) unless it exists
 	@tools/setup.sh $(call path,$(VENV))
 
-benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" WORKERS=2
-	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)')) $(if $(WORKERS),--workers $(WORKERS))
+benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, small, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" DATA="/a/root …" WORKERS=2
+	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)'))$(if $(DATA), --data $(foreach entry,$(DATA),$(call path,$(entry)))) $(if $(WORKERS),--workers $(WORKERS))
 
 test: setup  ## all tests, one process per core (at most 4); ARGS="-k name" for some, in one process
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(if $(ARGS),$(ARGS),-n auto --maxprocesses 4 --dist loadfile)

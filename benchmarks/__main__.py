@@ -3,10 +3,10 @@
 python -m benchmarks prepare emoji|voc|coco|…              write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
-python -m benchmarks tables smoke|demo|paper               records into Markdown, CSV and LaTeX
+python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
-python -m benchmarks show RECORD                           a run's mistakes: a picture of its test images
-python -m benchmarks suite smoke|demo|paper|FILE.toml      all of it, what `make benchmark` runs
+python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
+python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
@@ -40,6 +40,7 @@ from pretrain.common.errors import InputError, printable, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
+from transfer.detection.search import with_search
 
 if TYPE_CHECKING:
     from benchmarks.executors.base import Executor
@@ -70,6 +71,7 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
 
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
+    from benchmarks.budget import say_budget
     from benchmarks.checkpoints import import_all, parse_checkpoints
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
@@ -80,9 +82,11 @@ def run_main(argv: list[str]) -> int:
     given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
     if empty := [flag for flag, values in given.items() if not values]:
         raise InputError(f"{empty[0]} has no value: give one or more")
-    executor, opts, columns = _executor(arguments.workers), _opts(arguments.opts), _columns(arguments)
+    executor, columns = _executor(arguments.workers), _columns(arguments)
+    opts = _opts(arguments.opts, arguments.search)
     if opts and not any(TASKS[column.task].detects for column in columns):
-        raise InputError("--opts apply only to detectors, and none of these tasks trains a detector: leave them out")
+        given_for = "--search applies" if arguments.search else "--opts apply"
+        raise InputError(f"{given_for} only to detectors, and none of these tasks trains a detector: leave them out")
     plan = Plan(
         profile=arguments.profile,
         columns=columns,
@@ -99,6 +103,7 @@ def run_main(argv: list[str]) -> int:
     if idle := [one.label for one in ready if not plan.specs(one)]:
         raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; give --task linear low-shot knn")
     check_detectors(plan, ready, executor)
+    say_budget(plan, ready, executor, arguments.workers)
     saved: list[Path] = []
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:
@@ -135,15 +140,15 @@ def _executor(workers: int) -> Executor:
     return LocalExecutor(workers=workers, gpus=visible_gpus())
 
 
-def _opts(words: tuple[str, ...]) -> tuple[str, ...]:
-    """KEY VALUE pairs in the order of their keys, so that the same options are the same run."""
+def _opts(words: tuple[str, ...], search: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """KEY VALUE pairs in the order of their keys, so that the same options are the same run; the search is one more."""
     if len(words) % 2:
         raise InputError(f"--opts takes KEY VALUE pairs, got {len(words)} words: {' '.join(words)}")
     pairs = sorted(zip(words[::2], words[1::2], strict=True))
     keys = [key for key, _ in pairs]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise InputError(f"--opts {twice[0]} is given twice")
-    return tuple(word for pair in pairs for word in pair)
+    return with_search(tuple(word for pair in pairs for word in pair), search)
 
 
 def suite_main(argv: list[str]) -> int:
@@ -155,9 +160,10 @@ def suite_main(argv: list[str]) -> int:
     known = "\n\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
-    executor, opts, suite = _executor(arguments.workers), _opts(arguments.opts), find_suite(arguments.suite)
+    executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
+    opts = _opts(arguments.opts, arguments.search)
     checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
-    return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts)
+    return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)
 
 
 def tables_main(argv: list[str]) -> int:
@@ -210,7 +216,7 @@ def show_main(argv: list[str]) -> int:
         record = next(ResultsStore().root.glob(f"*/{glob.escape(record.name)}"), record)
     if not record.is_file():
         raise InputError(f"{record} is not a file")
-    print(show(record, arguments.output, arguments.count))
+    print(*show(record, arguments.output, arguments.count, arguments.class_name), sep="\n")
     return 0
 
 

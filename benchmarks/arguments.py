@@ -44,15 +44,19 @@ class SuiteArguments:
     """Data, pretraining, conversion, the suite's tasks, the table; done work is skipped."""
 
     suite: tyro.conf.Positional[str]
-    """smoke, demo, paper, a suite that a plugin registers, or the path of a .toml file."""
+    """smoke, demo, small, paper, a suite that a plugin registers, or the path of a .toml file."""
     checkpoint: tuple[str, ...] = ()
     """Your own checkpoints as further rows, each NAME=PATH or PATH."""
+    data: tuple[Path, ...] = ()
+    """Your data roots, made by `python -m benchmarks prepare`, for a suite that reads yours, as small does."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
+    search: tuple[str, ...] = ()
+    """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,8 @@ class RunArguments:
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
     profile: ProfileName = "paper"
-    """Sizes and iterations: paper is the published protocol; demo and smoke fit a CPU."""
+    """Sizes and iterations: paper is the published protocol; small is for your photographs on one GPU or a CPU; demo
+    and smoke fit a CPU."""
     rerun: Rerun = "missing"
     """Whether to run again where a record exists; failed runs count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
@@ -77,6 +82,8 @@ class RunArguments:
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
+    search: tuple[str, ...] = ()
+    """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,18 +111,21 @@ class ListArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowArguments:
-    """A run's test images as a PNG.
+    """A run's test images as PNGs.
 
-    Of a detector the best and the worst, predictions beside the truth; of a classifier the classes it confuses, its
-    worst images, and nearest neighbours among the training images.
+    Of a detector a folder: the best and the worst images, truth beside predictions; mistakes by kind and class;
+    precision-recall curves; contact sheets of the classes. Of a classifier one PNG: the classes it confuses, its worst
+    images, and nearest neighbours among the training images.
     """
 
     record: tyro.conf.Positional[Path]
     """A run record, results/runs/<spec>/<attempt>.json."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """PNG to write; default beside the record."""
+    """PNG to write, of a detector the folder for its PNGs; default beside the record."""
     count: int = 6
     """Of a detector the number of best images and of worst ones; of a classifier that of confused pairs."""
+    class_name: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Of a detector only a contact sheet of this class, larger."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,6 +173,8 @@ class ImagenetArguments(SourceArguments):
     """Training images, one name per line, for fine-tuning on 1 % of the labels; default a draw by class."""
     labels_10percent: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Likewise for 10 %."""
+    factors: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None
+    """Known factors of the images, for the task factors: column image, and a column per factor."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ class Plan:
 
     ``rerun``: missing (failed ones too), always (a new attempt) or never. ``opts`` are detectron2 options KEY VALUE …:
     part of the identity of detection runs, and only of those. ``resolved`` is filled by ``resolve_columns``: digest and
-    precision by task. ``seconds``: expected seconds by task, from earlier records and this command's.
+    precision by task and data path. ``seconds``: expected seconds by task, from earlier records and this command's.
     """
 
     profile: str
@@ -62,7 +62,7 @@ class Plan:
     num_gpus: int
     rerun: str = "missing"
     opts: tuple[str, ...] = ()
-    resolved: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    resolved: Mapping[tuple[str, Path], tuple[str, str]] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def specs(self, checkpoint: EvaluatedCheckpoint) -> list[RunSpec]:
@@ -80,9 +80,16 @@ class Plan:
             for seed in ((0,) if TASKS[column.task].deterministic else column.seeds)
         ]
 
+    def left(self, checkpoint: EvaluatedCheckpoint) -> list[tuple[Column, RunSpec]]:
+        """The row's runs that are still to do."""
+        store = ResultsStore()
+        specs = [] if self.rerun == "never" else self._specs(checkpoint)
+        return [(column, spec) for column, spec in specs if self.rerun == "always" or not store.has(spec)]
+
     def _spec(self, checkpoint: EvaluatedCheckpoint, column: Column, seed: int) -> RunSpec:
         task = TASKS[column.task]
-        spec = spec_of(task, self.resolved[column.task], column.root, checkpoint, self.profile, seed)
+        resolved = self.resolved[column.task, column.root.path]
+        spec = spec_of(task, resolved, column.root, checkpoint, self.profile, seed)
         return dataclasses.replace(spec, overrides=self.opts, num_gpus=self.num_gpus) if task.detects else spec
 
     def jobs_per_row(self) -> int:
@@ -94,12 +101,9 @@ class Plan:
 
         The paths of new records are appended to ``saved``.
         """
-        store = ResultsStore()
-        specs = [] if self.rerun == "never" else self._specs(checkpoint)
         groups: dict[object, list[tuple[Column, RunSpec]]] = {}
-        for column, spec in specs:
-            if self.rerun == "always" or not store.has(spec):
-                groups.setdefault(_sharing(column, spec.seed), []).append((column, spec))
+        for column, spec in self.left(checkpoint):
+            groups.setdefault(_sharing(column, spec.seed), []).append((column, spec))
         return [
             self._job(checkpoint, group[0][0].root, [spec for _, spec in group], saved) for group in groups.values()
         ]
@@ -213,17 +217,17 @@ def resolve_columns(plan: Plan, executor: Executor) -> Plan:
 
     InputError for options that one of the tasks rejects.
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[tuple[str, Path], tuple[str, str]] = {}
 
-    def keep(value: dict[str, tuple[str, str]]) -> list[Job]:
+    def keep(value: dict[tuple[str, Path], tuple[str, str]]) -> list[Job]:
         found.update(value)
         return []
 
     job = Job(
         name="settings",
-        target="benchmarks.run:resolve_tasks",
+        target="benchmarks.run:resolve_each",
         arguments={
-            "tasks": list(dict.fromkeys(column.task for column in plan.columns)),
+            "columns": list({(one.task, one.root.path): (one.task, one.root) for one in plan.columns}.values()),
             "setup": Setup(profile=plan.profile, num_gpus=plan.num_gpus, opts=plan.opts),
         },
         then=keep,
@@ -237,10 +241,10 @@ def resolve_columns(plan: Plan, executor: Executor) -> Plan:
 def check_detectors(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Executor) -> None:
     """InputError for a network or ``opts`` that some detector of the plan cannot use, before anything is started."""
     detectors = {
-        (spec.task, one.stored.architecture): (one.detectron2, spec, len(column.root.section(task.layout)["classes"]))
+        (spec.task, one.stored.architecture): (one.detectron2, spec, column.root)
         for one in checkpoints
         for column, spec in plan._specs(one)
-        if (task := TASKS[spec.task]).detects
+        if TASKS[spec.task].detects
     }
     if detectors:
         job = Job(

@@ -1,6 +1,6 @@
-"""The three profiles and most settings that they change in the benchmarks, in one table. Imports no torch.
+"""The four profiles and most settings that they change in the benchmarks, in one table. Imports no torch.
 
-Other settings under the same three names: detectron2's keys in transfer/detection/profiles.py, the pretraining presets
+Other settings under the same names: detectron2's keys in transfer/detection/profiles.py, the pretraining presets
 ``smoke-…`` and ``demo-…`` in pretrain/presets.py, and beside their tasks the epochs and batches of SGD heads
 (linear_sgd.SMALL), the decays of many-shot (GRID) and the episodes of few-shot (EPISODES).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-ProfileName = Literal["smoke", "demo", "paper"]
+ProfileName = Literal["smoke", "demo", "small", "paper"]
 HALF_DECADES = tuple(float(f"{10 ** (-step / 2):.3g}") for step in range(13))  # 1 … 1e-6
 
 
@@ -79,6 +79,19 @@ PROFILES: dict[str, Profile] = {
         chunk=64,
         tuning=Tuning(semi_epochs=20, full_epochs=3, batch=32, replicas=2, test_every=5),
         loader_workers=0,
+        every_gpu=False,
+    ),
+    "small": Profile(
+        meaning="one's own photographs on one GPU or a CPU; not comparable with published numbers",
+        view=View(resize=183, crop=160),  # as 256 to 224
+        decays=HALF_DECADES,
+        tolerance=1e-5,
+        neighbours=20,
+        information_images=1000,
+        information_dim=8,  # so that 256 test images suffice
+        chunk=64,
+        tuning=Tuning(semi_epochs=20, full_epochs=10, batch=32, replicas=2, test_every=5),
+        loader_workers=2,
         every_gpu=False,
     ),
     "paper": Profile(

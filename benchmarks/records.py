@@ -109,7 +109,7 @@ class RunRecord:
             return None
 
     def outline(self) -> RunRecord:
-        """The record without the fields that no table shows: versions, and settings except the detector's kind.
+        """The record without the fields that no table shows: versions, and settings but the detector's kind and choice.
 
         Ten thousand whole records take 1 GB.
         """
@@ -121,6 +121,8 @@ class RunRecord:
                 "MODEL": kind | {"BACKBONE": {"NAME": model["BACKBONE"]["NAME"]}},
                 "SOLVER": {"MAX_ITER": solver["MAX_ITER"]},
             }
+        if isinstance(searched := self.config.get("search"), dict):
+            config["search"] = {key: searched.get(key) for key in ("chosen", "held_out")}
         return dataclasses.replace(self, config=config, environment={})
 
 

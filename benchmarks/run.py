@@ -64,6 +64,13 @@ def resolve_tasks(tasks: list[str], setup: Setup) -> dict[str, tuple[str, str]]:
     return {name: (settings.digest, settings.precision) for name, settings in found.items()}
 
 
+def resolve_each(columns: list[tuple[str, DataRoot]], setup: Setup) -> dict[tuple[str, Path], tuple[str, str]]:
+    """``resolve_tasks`` of each task on its data, by task and the data's path."""
+    return {
+        (task, root.path): resolve_tasks([task], dataclasses.replace(setup, root=root))[task] for task, root in columns
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Saved:
     """A record that ``execute`` wrote, and the reason if its run failed."""

@@ -8,15 +8,17 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks.budget import say_budget
 from benchmarks.checkpoints import EvaluatedCheckpoint, evaluated, import_all, parse_checkpoints
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
-from benchmarks.suites import Row, Suite
+from benchmarks.suites import AFTER, Row, Suite, SuiteColumn
 from benchmarks.tasks import Task, named
 from pretrain.common.errors import InputError
 from pretrain.common.files import data_dir, results_dir
@@ -30,11 +32,15 @@ def run_suite(
     workers: int,
     num_gpus: int,
     opts: tuple[str, ...],
+    data: tuple[Path, ...] = (),
 ) -> int:
-    """Run a suite with the user's ``checkpoints`` as further rows; prints the table. 0, or 1 when a run failed."""
+    """Run a suite with the user's ``checkpoints`` as further rows; prints the table. 0, or 1 when a run failed.
+
+    ``data``: the user's roots, where the suite's data are "own".
+    """
     begun = time.monotonic()
     given = _given(suite, checkpoints)
-    standard = standard_roots() if suite.data == "standard" else None
+    standard = standard_roots() if suite.data == "standard" else _own_roots(suite, data)
     if not given and not any(row.preset for row in suite.rows):
         raise InputError(f'suite {suite.name} evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
     _check_rows(suite, executor)
@@ -52,6 +58,7 @@ def run_suite(
             )
             for column in suite.columns
             for task in named(column.task)
+            if column.data or task.layout in roots
         ),
         num_gpus=num_gpus,
         opts=opts,
@@ -59,11 +66,12 @@ def run_suite(
     check_data(plan, "python -m benchmarks run --task coco-det-fpn-1x …")
     plan = resolve_columns(plan, executor)
     check_detectors(plan, list(ready.values()), executor)
+    say_budget(plan, list(ready.values()), executor, workers)
     saved: list[Path] = []
     jobs = []
     for row in suite.rows:
-        if row.preset:
-            jobs += _pretraining_jobs(plan, row, roots["imagenet"], ready, saved)
+        if row.preset and not row.after:
+            jobs += _pretraining_jobs(plan, suite, row, roots["imagenet"], ready, saved)
     jobs += [job for label in given for job in plan.jobs(ready[label], saved)]
     ran = executor.run(jobs)
     ran = dataclasses.replace(ran, seconds={"data": [prepared], **ran.seconds})
@@ -110,10 +118,23 @@ def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> None:
 
 
 def _pretraining_jobs(
-    plan: Plan, row: Row, data: DataRoot, ready: dict[str, EvaluatedCheckpoint], saved: list[Path]
+    plan: Plan, suite: Suite, row: Row, data: DataRoot, ready: dict[str, EvaluatedCheckpoint], saved: list[Path]
 ) -> list[Job]:
-    """Pretrain and import each run of a row (at once if done), then evaluate it."""
-    return [_pretraining_job(plan, row.preset, *member, data, ready, saved) for member in row.members()]
+    """Pretrain and import each run of a row (at once if done), then evaluate it and begin the runs that wait for it."""
+
+    def job(row: Row, label: str, flags: tuple[str, ...]) -> Job:
+        def following(folder: Path) -> list[Job]:
+            return [
+                job(one, name, tuple(flag.replace(AFTER, str(folder)) for flag in given))
+                for one in suite.rows
+                if one.after == row.label
+                for name, given in one.members()
+                if not row.seeds or name.removeprefix(one.label) == label.removeprefix(row.label)
+            ]
+
+        return _pretraining_job(plan, row.preset, label, flags, data, ready, saved, following)
+
+    return [job(row, *member) for member in row.members()]
 
 
 def _pretraining_job(
@@ -124,13 +145,15 @@ def _pretraining_job(
     data: DataRoot,
     ready: dict[str, EvaluatedCheckpoint],
     saved: list[Path],
+    following: Callable[[Path], list[Job]],
 ) -> Job:
     def then(value: tuple[Path, str]) -> list[Job]:
         found = evaluated(label, value[0])
         assert found is not None
         ready[label] = found
-        return plan.jobs(found, saved)
+        return [*following(value[0].parent), *plan.jobs(found, saved)]
 
+    waiting = len(following(Path()))
     name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")[:100]
     return Job(
         name=f"{label} pretrain",
@@ -140,7 +163,7 @@ def _pretraining_job(
         log=results_dir() / "logs" / f"pretrain-{name}.log",
         then=then,
         report=lambda value: f"{value[0].parent.name}; imported, {value[1]}",
-        follows=plan.jobs_per_row(),
+        follows=plan.jobs_per_row() + waiting * (1 + plan.jobs_per_row()),
         gpus=1,
     )
 
@@ -161,6 +184,8 @@ def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
     from benchmarks.data.emoji.generate import EMOJI_SETS, generate
 
     if data == "emoji":
+        if profile not in EMOJI_SETS:
+            raise InputError(f"the embedded set has no size for profile {profile}: name a prepared root as data")
         root = DataRoot.load(generate(EMOJI_SETS[profile], f"emoji-{profile}", workers))
     else:
         root = _prepared(data)
@@ -176,7 +201,39 @@ def _root_for(task: Task, roots: dict[str, DataRoot]) -> DataRoot:
     return root
 
 
-def _prepared(path: str) -> DataRoot:
+def _own_roots(suite: Suite, data: tuple[Path, ...]) -> dict[str, DataRoot] | None:
+    """The user's roots by layout where the suite's data are "own", else None.
+
+    InputError for none, for two of a layout, for a layout that no column reads, and for a suite that has data.
+    """
+    if suite.data != "own":
+        if data:
+            raise InputError(f"--data {data[0]}: suite {suite.name} has data of its own; leave it out")
+        return None
+    if not data:
+        raise InputError(f"suite {suite.name} reads your data: give --data, roots of `python -m benchmarks prepare`")
+    layouts = {task.layout for column in suite.columns for task in named(column.task) if not column.data}
+    layouts |= {"imagenet"} if any(row.preset for row in suite.rows) else set()
+    found: dict[str, DataRoot] = {}
+    for root in map(_prepared, data):
+        read = [layout for layout in root.sections if layout in layouts]
+        if not read:
+            raise InputError(f"suite {suite.name} has no task that reads data set {root.name}: leave it out")
+        if twice := [layout for layout in read if layout in found]:
+            raise InputError(f"{found[twice[0]].name} and {root.name} both have layout {twice[0]}: give one of them")
+        found |= dict.fromkeys(read, root)
+    if idle := [column.task for column in suite.columns if _lacks_data(column, found)]:
+        print(f"left out, no data with their layout: {', '.join(idle)}", file=sys.stderr)
+    if "imagenet" not in found and any(row.preset for row in suite.rows):
+        raise InputError(f"suite {suite.name} pretrains on an imagenet layout: give a root that has one with --data")
+    return found
+
+
+def _lacks_data(column: SuiteColumn, roots: Mapping[str, DataRoot]) -> bool:
+    return not column.data and not any(task.layout in roots for task in named(column.task))
+
+
+def _prepared(path: str | Path) -> DataRoot:
     """The user's prepared root. InputError if it is missing, or its source has changed since."""
     root = DataRoot.load(path)
     root.check_unchanged()

@@ -1,7 +1,7 @@
 """A checkpoint as the rest of the project knows it: bare backbone tensors plus a JSON that says where they come from.
 
 A finished pretraining run's folder holds ``backbone.safetensors`` (torchvision's names, 318 tensors for a ResNet-50,
-strict-loadable) and ``meta.json``, written last.
+strict-loadable), ``head.safetensors`` where the method has one head, and ``meta.json``, written last.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pretrain.common.files import replacing, write_json
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD, tensor_digest
+
+BACKBONE, HEAD = "backbone.safetensors", "head.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,13 +38,23 @@ class Checkpoint:
     git: dict[str, Any] | None
     versions: dict[str, str | None]
     created: str  # UTC
+    head: str | None = None  # tensor_digest of head.safetensors
 
 
-def save_checkpoint(folder: Path, state: Mapping[str, Tensor], **meta: Any) -> Checkpoint:
-    """Write ``backbone.safetensors``, then ``meta.json``; ``meta`` gives Checkpoint's fields but path and sha256."""
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    with replacing(folder / "backbone.safetensors") as temporary:
-        temporary.write_bytes(save(plain))  # save_file would make it readable by its owner alone
-    checkpoint = Checkpoint(path="backbone.safetensors", sha256=tensor_digest(plain), **meta)
+def save_checkpoint(folder: Path, state: Mapping[str, Tensor], head: Mapping[str, Tensor], **meta: Any) -> Checkpoint:
+    """Write ``backbone.safetensors``, ``head.safetensors`` if there is a ``head``, then ``meta.json``.
+
+    ``meta`` gives Checkpoint's other fields.
+    """
+    sha256, of_head = _write(folder / BACKBONE, state), _write(folder / HEAD, head) if head else None
+    checkpoint = Checkpoint(path=BACKBONE, sha256=sha256, head=of_head, **meta)
     write_json(folder / "meta.json", dataclasses.asdict(checkpoint))
     return checkpoint
+
+
+def _write(path: Path, state: Mapping[str, Tensor]) -> str:
+    """The tensors' digest."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(plain))  # save_file would make it readable by its owner alone
+    return tensor_digest(plain)

@@ -24,9 +24,11 @@ from pretrain.methods.pirl import PIRLConfig
 from pretrain.methods.random import RandomConfig
 from pretrain.methods.simclr import SimCLRConfig
 from pretrain.methods.simsiam import SimSiamConfig
+from pretrain.methods.split_views import SplitViewsConfig
 from pretrain.methods.superinfo import SuperInfoConfig
 from pretrain.methods.supervised import SupervisedConfig
 from pretrain.methods.vicreg import VICRegConfig
+from pretrain.methods.view_generator import ViewGeneratorConfig
 
 # Strong colour augmentation, because object colour is the shortcut of the embedded set.
 _EMBEDDED_VIEWS = ViewsConfig(
@@ -50,6 +52,10 @@ _DEMO = PretrainConfig(
 _DEMO_SUPERINFO = SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01)
 # Queue: four batches, full before the rate has risen (against 16 batches of random first keys the queries learnt to be
 # all alike), and a key encoder that in 445 steps can follow. Bank: about a third of the images.
+# Where the split of the channels makes the views, augmentation leaves the colours alone.
+_CROPS = ViewsConfig(
+    crop_scale=(0.35, 1.0), brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscale=0.0, blur=0.0
+)
 _NO_GRAYSCALE = replace(_EMBEDDED_VIEWS, grayscale=0.0)
 _DEMO_BOUNDED = replace(_DEMO_SUPERINFO, parameterisation="bounded", lambda_a=1e-4, lambda_b=1e-4)
 # κe 1024, κb 10, d 256, β = 1 from the first step; the head of its run.py.
@@ -71,6 +77,8 @@ PRESETS: dict[str, PretrainConfig] = {
     ),
     "demo-pirl": replace(_DEMO, method=PIRLConfig(negatives=1024, temperature=0.2)),
     "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GRAYSCALE),
+    "demo-view-generator": replace(_DEMO, method=ViewGeneratorConfig(temperature=0.2), views=_CROPS),
+    "demo-split-views": replace(_DEMO, method=SplitViewsConfig(negatives=1024, temperature=0.2), views=_CROPS),
     # At 1e-3 its embeddings collapse.
     "demo-cmcv2": replace(_DEMO, method=CMCV2Config(queue=256, momentum=0.99), views=_NO_GRAYSCALE, learning_rate=3e-4),
     "demo-infomin": replace(

@@ -254,7 +254,7 @@ def train(
 
 
 def export(method: Method, resolved: Resolved, dataset: dict[str, Any], folder: Path) -> None:
-    """Write backbone.safetensors and meta.json, then remove the training state."""
+    """Write backbone.safetensors, head.safetensors and meta.json, then remove the training state."""
     config = resolved.config
     values, state = resolved.values(), method.backbone.state_dict()
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
@@ -264,6 +264,7 @@ def export(method: Method, resolved: Resolved, dataset: dict[str, Any], folder: 
         save_checkpoint(
             folder,
             state,
+            _head(method),
             architecture=config.backbone,
             method=resolved.method,
             epoch=resolved.steps / resolved.steps_per_epoch if resolved.steps else 0.0,
@@ -276,3 +277,9 @@ def export(method: Method, resolved: Resolved, dataset: dict[str, Any], folder: 
         )
     for path in saves(folder):
         path.unlink()
+
+
+def _head(method: Method) -> dict[str, torch.Tensor]:
+    """The state of the head; {} where the method has none, or several."""
+    head = getattr(method, method.head_name, None)
+    return dict(head.state_dict()) if isinstance(head, nn.Module) else {}

@@ -58,6 +58,12 @@ class Marked:
     ignored: bool = False
     note: str = ""
     """Written after the name."""
+    colour: Colour | None = None
+    """Of outline, mask and name; None: its class's."""
+
+    def colour_among(self, colours: Mapping[str, Colour]) -> Colour:
+        """Its own colour, or its class's of ``colours``."""
+        return self.colour or colours[self.name]
 
 
 def truths(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
@@ -187,9 +193,9 @@ def rows(panels: Sequence[Image.Image], across: int, gap: int = GAP) -> list[Ima
     return bands
 
 
-def captioned(panel: Image.Image, text: str) -> Image.Image:
-    """The panel with a line of text below it."""
-    line = heading(text, 13, panel.width)
+def captioned(panel: Image.Image, text: str, size: int = 13) -> Image.Image:
+    """The panel with a line of text below it, letters of ``size`` pixels."""
+    line = heading(text, size, panel.width)
     whole = Image.new("RGB", (panel.width, panel.height + line.height), "white")
     whole.paste(line, (0, panel.height - 4))
     whole.paste(panel)
@@ -209,7 +215,7 @@ def panel(image: Mapping[str, Any], objects: Sequence[Marked], colours: Mapping[
     for one in objects:
         if one.segmentation is not None:
             mask = mask_of(one.segmentation, image, height, width)
-            picture[mask] = (1 - TINT) * picture[mask] + TINT * np.array(colours[one.name])
+            picture[mask] = (1 - TINT) * picture[mask] + TINT * np.array(one.colour_among(colours))
     square = Image.new("RGB", (side, side), GROUND)
     corner = ((side - width) // 2, (side - height) // 2)
     square.paste(Image.fromarray(picture), corner)
@@ -221,12 +227,12 @@ def panel(image: Mapping[str, Any], objects: Sequence[Marked], colours: Mapping[
         thin = one.ignored or len(objects) > MANY
         if not thin:
             pen.rectangle((left - 3, top - 3, right + 2, bottom + 2), outline="white")
-            pen.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=colours[one.name])
-        pen.rectangle((left - 1, top - 1, right, bottom), outline=colours[one.name])
+            pen.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=one.colour_among(colours))
+        pen.rectangle((left - 1, top - 1, right, bottom), outline=one.colour_among(colours))
     texts = [fitting(one.name, 13, side * 0.4) + one.note for one in objects]
     for one, text, plate in zip(objects, texts, plates(boxes, texts, side), strict=True):
         if plate:
-            pen.rectangle(plate, fill=colours[one.name])
+            pen.rectangle(plate, fill=one.colour_among(colours))
             pen.text((plate[0] + 3, plate[1]), text, fill="white", font=font(13))
     return square
 

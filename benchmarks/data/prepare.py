@@ -5,7 +5,7 @@
     python -m benchmarks prepare cityscapes SOURCE
     python -m benchmarks prepare lvis SOURCE [--images COCO]
     python -m benchmarks prepare torchvision DTD SOURCE [--download]
-    python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE
+    python -m benchmarks prepare imagenet SOURCE --labels-1percent FILE --labels-10percent FILE --factors CSV
 
 Prints the root's path. The user's images are linked, never copied; nothing is written if a check fails. Preparing
 the same source with the same options again returns the existing root.
@@ -37,6 +37,7 @@ from benchmarks.arguments import (
     VocArguments,
 )
 from benchmarks.data import (
+    factors,
     from_cityscapes,
     from_coco,
     from_folders,
@@ -201,10 +202,14 @@ def builder(arguments: SourceArguments, source: Path, paths: dict[str, Path]) ->
 
     if absent := [path for key, path in paths.items() if key in labels.FLAGS and not path.is_file()]:
         raise InputError(f"{absent[0]} is not a file: give a text file with an image's name per line")
+    if "factors" in paths and not paths["factors"].is_file():
+        raise InputError(f"{paths['factors']} is not a file: give a CSV with a column image and a line per image")
 
     def folders(target: Path) -> dict[str, dict[str, Any]]:
         found = from_folders.build(source, target, *options)
         lists = labels.write_lists(paths, target)
+        if "factors" in paths:
+            factors.write_factors(paths["factors"], target)
         return {"imagenet": found | ({"labels": lists} if lists else {})}
 
     return folders
@@ -250,10 +255,13 @@ def lay(target: Path, name: str, config: dict[str, Any], build: Build) -> None:
 def _read_back(root: DataRoot, kind: str, section: Section) -> None:
     """Add to a detection layout's section the facts that reading it as a run does tells."""
     with warnings.catch_warnings(action="ignore"):  # from detectron2's own code, which also takes seconds to import
+        from benchmarks.data.facts import facts_of_records
         from benchmarks.data.registration import object_sides, read_as_run
 
     section["written"] = written_digest(root.folder(kind))
-    section["validation"]["median object side"] = object_sides(read_as_run(root, kind))
+    splits = read_as_run(root, kind)
+    facts = facts_of_records(splits["train"], root.name)
+    section["validation"]["median object side"] = object_sides([*splits["train"], *splits["test"]], facts)
 
 
 def report(kind: str, section: Section) -> None:

@@ -36,6 +36,7 @@ from benchmarks.data.lvis import load_lvis
 from benchmarks.data.root import DataRoot
 from benchmarks.data.vocxml import read_xml
 from pretrain.common.errors import InputError
+from transfer.detection.fitted import DataFacts
 from transfer.detection.profiles import Profile, overlay
 
 MASKS_CHECKED = 10_000  # images; a COCO mask takes 0.1 ms and more
@@ -72,8 +73,8 @@ def register(root: DataRoot, kind: str) -> Registered:
     )
 
 
-def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
-    """detectron2's records of both splits, read, filtered and checked as a run does it.
+def read_as_run(root: DataRoot, kind: str) -> dict[str, list[dict[str, Any]]]:
+    """detectron2's records of the splits "train" and "test", read, filtered and checked as a run does it.
 
     InputError if that fails: wrong image sizes, objects or masks that detectron2 does not accept.
     """
@@ -100,7 +101,7 @@ def read_as_run(root: DataRoot, kind: str) -> list[dict[str, Any]]:
         logging.disable(level)
         for name in (*data.train, *data.test):
             _forget(name)
-    return records
+    return splits
 
 
 def _add(name: str, read: Callable[[], list[dict[str, Any]]], kind: str, **metadata: Any) -> None:
@@ -149,12 +150,15 @@ def _check_sizes(records: list[dict[str, Any]]) -> None:
     fatal("image that detectron2 shows in another size than recorded", found, "save it anew, without EXIF")
 
 
-def object_sides(records: list[dict[str, Any]]) -> dict[str, float]:
-    """The median side, √(width · height) in pixels, of the objects at the input size of each profile."""
+def object_sides(records: list[dict[str, Any]], facts: DataFacts) -> dict[str, float]:
+    """The median side, √(width · height) in pixels, of the objects at the input size of each profile.
+
+    ``facts`` are those of the training objects.
+    """
     default = get_cfg().INPUT
     sides: dict[str, float] = {}
     for profile in get_args(Profile):
-        changes = overlay(profile, fpn=True)
+        changes = overlay(profile, fpn=True, facts=facts)
         shortest = changes.get("INPUT.MIN_SIZE_TEST", default.MIN_SIZE_TEST)
         longest = changes.get("INPUT.MAX_SIZE_TEST", default.MAX_SIZE_TEST)
         found = []

@@ -34,7 +34,7 @@ from pretrain.data import visible
 DEEPEST = 50  # levels of nesting in JSON: more is an attack that would break copying and printing
 NAMED = (  # files beside the source: of `prepare coco`, then of `prepare imagenet`
     *("annotations", "images", "val_annotations", "val_images"),
-    *("labels_1percent", "labels_10percent"),
+    *("labels_1percent", "labels_10percent", "factors"),
 )
 
 

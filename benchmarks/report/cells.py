@@ -15,6 +15,7 @@ from benchmarks.report.text import shortened
 from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import printable
 from pretrain.common.pixels import PixelInput
+from transfer.detection.search import title_of, without_search
 
 K = TypeVar("K")
 LONGEST = 300  # characters of a row's or column's name
@@ -88,13 +89,33 @@ def collect(
         key = (row, spec.task, headings[spec.column()])
         columns.setdefault(key, {})[spec] = None
     cells = []
+    metrics = _metrics(columns, newest)
     for (row, task, heading), specs in columns.items():
         records = [newest[spec] for spec in specs if spec in newest]
         done = tuple(record for record in records if record.status == "ok")
         errors = tuple(record.error or "" for record in records if record.status != "ok")
         pooled = row in groups.values()
-        cells += [Cell(row, heading, metric, done, len(errors), errors, pooled) for metric in TASKS[task].metrics]
+        cells += [Cell(row, heading, metric, done, len(errors), errors, pooled) for metric in metrics[task, heading]]
     return cells
+
+
+def _metrics(
+    columns: Mapping[tuple[str, str, str], Iterable[RunSpec]], newest: Mapping[RunSpec, RunRecord]
+) -> dict[tuple[str, str], tuple[Metric, ...]]:
+    """The metrics of each (task, heading): the task's, or those of its runs where they depend on the data."""
+    keys: dict[tuple[str, str], dict[str, None]] = {}
+    for (_, task, heading), specs in columns.items():
+        records = (newest[spec] for spec in specs if spec in newest)
+        keys.setdefault((task, heading), {}).update(dict.fromkeys(key for one in records for key in one.metrics))
+    found = {}
+    for (name, heading), there in keys.items():
+        declared = TASKS[name].metrics
+        if TASKS[name].open_metrics and there:
+            known = tuple(metric for metric in declared if metric.key in there)
+            others = (key for key in there if key not in {metric.key for metric in declared})
+            declared = *known, *(dataclasses.replace(declared[0], key=key, label=printable(key)) for key in others)
+        found[name, heading] = declared
+    return found
 
 
 def _read(specs: Iterable[RunSpec]) -> dict[RunSpec, RunRecord]:
@@ -149,11 +170,13 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
     headings = {}
     for spec in variants:
         same = [other for other in variants if other.task == spec.task]
+        fixed = {without_search(other.overrides) for other in same}
         parts = [
             TASKS[spec.task].title,
             spec.data_name if several else "",
             f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
-            " ".join(spec.overrides) if len({other.overrides for other in same}) > 1 else "",
+            f"({searched})" if (searched := title_of(spec.overrides)) else "",
+            " ".join(without_search(spec.overrides)) if len(fixed) > 1 else "",
             f"{spec.num_gpus} GPUs" if len({other.num_gpus for other in same}) > 1 else "",
             spec.precision if len({other.precision for other in same}) > 1 else "",
             f"settings {spec.protocol_digest[:6]}" if _edited(spec, same) else "",
@@ -184,6 +207,8 @@ def best_cells(cells: Iterable[Cell]) -> set[int]:
             columns.setdefault((cell.column, cell.metric.key), []).append(cell)
     bold = set()
     for column in columns.values():
+        if column[0].metric.higher_is_better is None:
+            continue
         sign = 1 if column[0].metric.higher_is_better else -1
         first, *rest = sorted(column, key=lambda cell: -sign * (cell.mean or 0.0))
         if (

@@ -64,6 +64,8 @@ def _best(labels: list[str], columns: Iterable[Sequence[Cell]]) -> list[str]:
         return labels
     ahead = dict.fromkeys(labels, 0.0)  # fraction of the column's numbers that are not better, summed over columns
     for column in columns:
+        if column[0].metric.higher_is_better is None:
+            continue
         known = [cell for cell in column if cell.mean is not None]
         sign = 1 if column[0].metric.higher_is_better else -1
         for place, cell in enumerate(sorted(known, key=lambda cell: sign * (cell.mean or 0.0))):

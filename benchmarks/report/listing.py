@@ -229,8 +229,8 @@ def _published_settings(task: Task) -> list[str]:
 
 
 def _metric(metric: Mapping[str, Any]) -> str:
-    better = "higher" if metric["higher_is_better"] else "lower"
-    return f"{metric['label']} ({metric['unit']}, {better} is better{'' if metric['shown'] else ', only in the CSV'})"
+    better = {True: ", higher is better", False: ", lower is better", None: ""}[metric["higher_is_better"]]
+    return f"{metric['label']} ({metric['unit']}{better}{'' if metric['shown'] else ', only in the CSV'})"
 
 
 def _settings_table(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -18,12 +18,14 @@ import pandas as pd
 
 from benchmarks.profiles import PROFILES
 from benchmarks.records import RunRecord, RunSpec
+from benchmarks.report import searches
 from benchmarks.report.cells import BOLD_ERRORS, BOLD_SEEDS, Cell, best_cells, collect
 from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
 from benchmarks.tasks import TASKS, by_group
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import replacing, results_dir
 from pretrain.common.provenance import short_commit
+from transfer.detection.search import without_search
 
 ERRORS = 5  # per caption
 
@@ -63,6 +65,7 @@ def _source(records: Sequence[RunRecord]) -> dict[str, str]:
         "precision": _joined(spec.precision for spec in specs),
         "num_gpus": _joined(str(spec.num_gpus) for spec in specs if spec.num_gpus is not None),
         "overrides": _joined(" ".join(spec.overrides) for spec in specs),
+        "chosen": "; ".join(f"seed {one.spec.seed}: {words}" for one in records if (words := searches.chosen(one))),
         "data": _joined(spec.data_name for spec in specs),
         "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),
         "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
@@ -86,13 +89,15 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
     for record in records:
         versions.setdefault(record.spec.task_version, []).append(record.spec.task)
     tasks = [f"{name} v{version}" for version, names in versions.items() for name in by_group(names)]
-    overrides = dict.fromkeys(" ".join(record.spec.overrides) for record in records if record.spec.overrides)
+    fixed = [without_search(record.spec.overrides) for record in records]
+    overrides = dict.fromkeys(" ".join(words) for words in fixed if words)
     commits = dict.fromkeys(short_commit(record.git) for record in records)
     sentences = [
         f"Profile {profile} ({PROFILES[profile].meaning}). {_units(cells)}; mean ± standard deviation (n) over seeds",
         f"of the downstream run, without ± where n = 1. {_pretraining_runs(cells)} Bold: n ≥ {BOLD_SEEDS}, and more",
         f"than {BOLD_ERRORS:g} standard errors of the difference ahead of every other row.",
-        f"{_detectors(records)}{_precisions(records)}{_networks(records)}Data: {_data(records)}.",
+        f"{_detectors(records)}{searches.sentences(records)}{_precisions(records)}{_networks(records)}"
+        f"Data: {_data(records)}.",
         f"Tasks: {', '.join(tasks)}.",
         *([f"Overrides: {'; '.join(overrides)}."] if overrides else []),
         f"{_notes(cells)}Commit: {', '.join(commits)}.",

@@ -22,13 +22,15 @@ from benchmarks.tasks import named
 from pretrain.common.errors import InputError
 
 FOLDER = Path(__file__).parent
+AFTER = "{after}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """``label`` with either a ``checkpoint`` file or a ``preset`` with the ``flags`` of ``python -m pretrain``.
 
-    ``seeds`` of the pretraining; () is the preset's own.
+    ``seeds`` of the pretraining; () is the preset's own. ``after``: the label of a row with a preset that is finished
+    first; ``{after}`` in the flags is the folder of its run, of the same seed where it has several.
     """
 
     label: str
@@ -36,6 +38,7 @@ class Row:
     preset: str = ""
     flags: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    after: str = ""
 
     def members(self) -> list[tuple[str, tuple[str, ...]]]:
         """(label, flags) of each pretraining run."""
@@ -55,7 +58,8 @@ class SuiteColumn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite:
-    """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO) or a prepared root.
+    """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO), "own" (prepared roots
+    that the command names, on which the columns of their layouts run) or a prepared root.
 
     ``title`` is one line for ``suite --help``.
     """
@@ -104,7 +108,21 @@ def checked_suite(suite: Suite) -> Suite:
             raise InputError(f"suite {suite.name}, row {row.label}: give either a checkpoint or a preset")
         if row.checkpoint and (row.flags or row.seeds):
             raise InputError(f"suite {suite.name}, row {row.label}: flags and seeds are for a preset")
+        _check_after(suite, row)
     return suite
+
+
+def _check_after(suite: Suite, row: Row) -> None:
+    """InputError where the row's run waits for none, for itself, or for one of other seeds."""
+    uses = any(AFTER in flag for flag in row.flags)
+    earlier = {one.label: one for one in suite.rows[: suite.rows.index(row)] if one.preset}
+    where = f"suite {suite.name}, row {row.label}"
+    if uses != bool(row.after):
+        raise InputError(f"{where}: give after, a row's label, together with {AFTER} in the flags")
+    if row.after and row.after not in earlier:
+        raise InputError(f"{where}: after {row.after!r} is no earlier row with a preset")
+    if row.after and earlier[row.after].seeds not in ((), row.seeds):
+        raise InputError(f"{where}: row {row.after} has other seeds: give both the same, or {row.after} none")
 
 
 def read_suite(path: Path) -> Suite:

@@ -25,13 +25,13 @@ Kind = Literal["frozen", "finetune", "detection"]
 class Metric:
     """One number of a task. ``key`` is the evaluator's flattened key; percent is 0 to 100.
 
-    ``shown``: in the table itself; other metrics are only in its CSV.
+    ``shown``: in the table itself; other metrics are only in its CSV. ``higher_is_better`` None: no cell is bold.
     """
 
     key: str
     label: str
     unit: str = "%"
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     decimals: int = 1
     shown: bool = True
 
@@ -50,11 +50,15 @@ class Published:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
-    """The inputs of a task's settings: profile, GPUs (0: the CPU), detectron2 options KEY VALUE …"""
+    """The inputs of a task's settings: profile, GPUs (0: the CPU), detectron2 options KEY VALUE …, the data.
+
+    Detectors of profile small are fitted to the data; with ``root`` None such settings say so instead of a value.
+    """
 
     profile: str
     num_gpus: int = 0
     opts: tuple[str, ...] = ()
+    root: DataRoot | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +115,8 @@ class Task:
     command line. Tasks of one ``together`` function run in one pass where checkpoint, data and seed are the same.
     ``fingerprint(root)`` replaces the layout's fingerprint as the data's identity. ``every_gpu``: one run uses all the
     GPUs it is given. ``data`` says which data the published protocol needs, for `list`; ``settings_table`` is its table
-    in results/reference/protocols.toml, as linear.moco.
+    in results/reference/protocols.toml, as linear.moco. ``open_metrics``: which of the metrics a run has, and which
+    others (of the unit of ``metrics[0]``), depends on its data.
     """
 
     name: str
@@ -134,6 +139,7 @@ class Task:
     data: str = ""
     settings_table: str = ""
     cost: Cost | None = None
+    open_metrics: bool = False
 
     def data_fingerprint(self, root: DataRoot) -> str:
         """The identity of the data of ``root`` that this task reads."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.tasks.base import Cost, Metric, Published, Result, Settings, Setup, Task
 from pretrain.common.errors import InputError
-from transfer.detection.protocol_files import BLOCK, protocol_block
+from transfer.detection.protocol_files import BLOCK, protocol_block, protocol_subset
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
 
 REQUIRED = {"TITLE": str, "LAYOUT": str, "VERSION": int, "REFERENCE": str, "METRICS": dict}
-OPTIONAL = {"MORE_METRICS": dict, "PUBLISHED": dict, "DATA": str, "COST": dict}
+OPTIONAL = {"MORE_METRICS": dict, "PUBLISHED": dict, "DATA": str, "COST": dict, "SUBSET": dict}
 
 
 def detection_task(path: Path) -> Task:
@@ -32,7 +32,7 @@ def detection_task(path: Path) -> Task:
         """The config as it will run, without the keys that checkpoint, data and seed set."""
         from benchmarks.tasks.compute import detector
 
-        return detector.settings(path, setup)
+        return detector.settings(path, block["LAYOUT"], setup)
 
     return Task(
         name=path.stem.replace("_", "-"),
@@ -71,6 +71,7 @@ def _check(path: Path, block: dict[str, Any]) -> None:
         raise InputError(f"{path}: {BLOCK}.{unknown[0]} is unknown: use {', '.join(REQUIRED | OPTIONAL)}")
     if block["LAYOUT"] not in LAYOUTS or not block["METRICS"]:
         raise InputError(f"{path}: {BLOCK} needs a LAYOUT of {', '.join(LAYOUTS)} and one of METRICS")
+    protocol_subset(path)
 
 
 def _published(path: Path, block: dict[str, Any]) -> Published:

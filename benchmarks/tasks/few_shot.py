@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.run import Context
     from benchmarks.tasks.compute.features import FeatureView
 
-EPISODES = {"smoke": 20, "demo": 200, "paper": 600}
+EPISODES = {"smoke": 20, "demo": 200, "small": 600, "paper": 600}
 """Episodes of each profile; the small profiles also have smaller images (profiles.py), and nothing else."""
 ENLARGED = 1.15
 """Side of the squashed image, in crops (few_shot_dataset.py, TransformLoader)."""

@@ -40,7 +40,8 @@ ADVICE = {
 }
 VIEWS = 4  # at least, of linear-cached: on ImageNet a hundred epochs of forward passes become four
 CROPS = 100_000  # at least, of all images together: four crops of 3,000 images cost 2.4 points (docs/classification.md)
-SMALL: dict[str, tuple[float, int]] = {"demo": (10, 8), "smoke": (50, 16)}  # divisors of epochs, and of batch and rate
+SMALL: dict[str, tuple[float, int]] = {"small": (5, 8), "demo": (10, 8), "smoke": (50, 16)}
+"""Divisors of epochs, and of batch and rate, by profile."""
 IMAGENET_IMAGES, IMAGES_PER_SECOND = 1_281_167, 2500
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.run import Context
     from benchmarks.tasks.compute.features import FeatureView
 
-GRID = {"smoke": 4, "demo": 12, "paper": 45}
+GRID = {"smoke": 4, "demo": 12, "small": 23, "paper": 45}
 """Decays of each profile; the small profiles also have smaller images (profiles.py), and nothing else."""
 MOST_IMAGES = 300_000  # of training: 5 GB of features in float64, and a fit takes minutes
 SCORES = {"top1": "top-1", "mean-per-class": "mean per-class accuracy"}

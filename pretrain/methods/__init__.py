@@ -18,9 +18,11 @@ from pretrain.methods.pirl import PIRL
 from pretrain.methods.random import Random
 from pretrain.methods.simclr import SimCLR
 from pretrain.methods.simsiam import SimSiam
+from pretrain.methods.split_views import SplitViews
 from pretrain.methods.superinfo import SuperInfo
 from pretrain.methods.supervised import Supervised
 from pretrain.methods.vicreg import VICReg
+from pretrain.methods.view_generator import ViewGenerator
 
 METHODS: dict[str, type[Method]] = {
     "superinfo": SuperInfo,
@@ -32,6 +34,8 @@ METHODS: dict[str, type[Method]] = {
     "pirl": PIRL,
     "cmc": CMC,
     "cmcv2": CMCV2,
+    "view-generator": ViewGenerator,
+    "split-views": SplitViews,
     "infomin": InfoMin,
     "byol": BYOL,
     "simsiam": SimSiam,

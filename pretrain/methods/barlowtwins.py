@@ -46,6 +46,7 @@ class BarlowTwins(Method):
     """Backbone and three-layer projector."""
 
     Config = BarlowTwinsConfig
+    head_name = "projector"
     config: BarlowTwinsConfig
 
     def __init__(self, config: BarlowTwinsConfig, backbone: nn.Module, sizes: Sizes) -> None:

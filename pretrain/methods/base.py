@@ -11,6 +11,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from pretrain.methods.heads import l2_normalize
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -49,6 +51,7 @@ class Method(nn.Module):
     views: ClassVar[int] = 2  # augmented views per image
     patches: ClassVar[bool] = False  # one more entry of Batch.views: 3×3 jigsaw patches, cut from a crop of their own
     needs_labels: ClassVar[bool] = False
+    head_name: ClassVar[str] = "head"  # the module from pooled features to the embedding, where there is one
     sync_batchnorm: ClassVar[bool] = True  # False: BatchNorm stays per GPU, because the method shuffles over GPUs
 
     def __init__(self, config: MethodConfig, backbone: nn.Module, sizes: Sizes) -> None:
@@ -58,3 +61,7 @@ class Method(nn.Module):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Scalars; "loss" is minimised, the others are logged. ``progress`` in [0, 1) drives warm-ups."""
         raise NotImplementedError
+
+    def embedding(self, h: Tensor) -> Tensor:
+        """(N, d) unit vectors of pooled features (N, feature_dim): what the loss compares, without noise."""
+        return l2_normalize(getattr(self, self.head_name)(h))

@@ -43,6 +43,7 @@ class BYOL(Method):
     """Online backbone, projector and predictor; target backbone and projector that follow them."""
 
     Config = BYOLConfig
+    head_name = "projector"
     config: BYOLConfig
 
     def __init__(self, config: BYOLConfig, backbone: nn.Module, sizes: Sizes) -> None:

@@ -18,12 +18,18 @@ from pretrain.methods.instdis import BankConfig
 from pretrain.methods.memory import Bank
 from pretrain.runtime.distributed import gather, gather_no_grad
 
+NO_GENERATOR = "space learned: take the method split-views, which has a generator"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CMCConfig(BankConfig):
     """CMC's settings: linear heads."""
 
-    space: Space = "lab"  # PyContrast takes ydbdr
+    space: Space = "lab"  # PyContrast takes ydbdr; learned is for split-views
+
+    def conflict(self) -> str | None:
+        """The flag and rule of a split without a generator."""
+        return NO_GENERATOR if self.space == "learned" else None
 
 
 class CMC(Method):

@@ -1,7 +1,8 @@
-"""CMC's backbone: an image in luminance and chrominance, each seen by a ResNet of half the width.
+"""CMC's backbone: an image split into one and two channels, each part seen by a ResNet of half the width.
 
-Two colour spaces: Lab, the paper's (arXiv 1906.05849; HobbitLong/CMC train_CMC.py), and YDbDr, PyContrast's
-(pycontrast/datasets/util.py). Each is normalised with its source's mean and std.
+Luminance and chrominance in Lab, the paper's (arXiv 1906.05849; HobbitLong/CMC train_CMC.py), or YDbDr, PyContrast's
+(pycontrast/datasets/util.py), normalised with their source's mean and std; red beside green and blue; or the channels
+of a learned view generator (colour_flow.py).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.methods.colour_flow import FIRST, ColourFlow
 
-Space = Literal["lab", "ydbdr"]
+Space = Literal["lab", "ydbdr", "rgb", "learned"]
 # sRGB's primaries in CIE XYZ (IEC 61966-2-1) and the white point D65 of the 2° observer.
 _TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 _WHITE = (0.95047, 1.0, 1.08883)
@@ -45,12 +47,16 @@ def to_ydbdr(x: Tensor) -> Tensor:
     return _mixed(x, _TO_YDBDR)
 
 
-def luminance_and_chrominance(x: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """Views normalised with ImageNet's statistics (N, 3, H, W) to (N, 1, H, W) and (N, 2, H, W), normalised anew."""
+def split(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 3, H, W) into (N, 1, H, W) and (N, 2, H, W)."""
+    return x[:, :FIRST], x[:, FIRST:]
+
+
+def converted(x: Tensor, space: Space) -> Tensor:
+    """Views normalised with ImageNet's statistics (N, 3, H, W) to the channels of Lab or YDbDr, normalised anew."""
     rgb = (x * _planes(x, IMAGENET_STD) + _planes(x, IMAGENET_MEAN)).clamp(0, 1)
-    converted = to_lab(rgb) if space == "lab" else to_ydbdr(rgb)
-    normal = (converted - _planes(x, _MEAN[space])) / _planes(x, _STD[space])
-    return normal[:, :1], normal[:, 1:]
+    values = to_lab(rgb) if space == "lab" else to_ydbdr(rgb)
+    return (values - _planes(x, _MEAN[space])) / _planes(x, _STD[space])
 
 
 class _HalfResNet(ResNet):
@@ -77,15 +83,26 @@ class _HalfResNet(ResNet):
 
 
 class TwoEncoders(nn.Module):
-    """``encoder1`` sees luminance, ``encoder2`` chrominance; their features joined have a whole ResNet's length."""
+    """``encoder1`` sees the first channel, ``encoder2`` the others; their features have a whole ResNet's length."""
 
     def __init__(self, like: nn.Module, space: Space) -> None:
         super().__init__()
         self.space: Space = space
+        self.flow = ColourFlow() if space == "learned" else None
         self.encoder1, self.encoder2 = (_HalfResNet(cast(ResNet, like), channels) for channels in (1, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised RGB (N, 3, H, W) to (N, D): the first half is the luminance's."""
+        """Normalised RGB (N, 3, H, W) to (N, D): the first half is of the first channel."""
+        return torch.cat(self.encode(*split(self.channels(x))), 1)
+
+    def encode(self, first: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the first channel (N, 1, H, W) and of the others (N, 2, H, W), N×D/2 each."""
+        return self.encoder1(first), self.encoder2(rest)
+
+    def channels(self, x: Tensor) -> Tensor:
+        """Normalised RGB (N, 3, H, W) to the channels of the space, (N, 3, H, W) float32."""
         with torch.autocast(x.device.type, enabled=False):
-            luminance, chrominance = luminance_and_chrominance(x.float(), self.space)
-        return torch.cat((self.encoder1(luminance), self.encoder2(chrominance)), 1)
+            if self.flow is not None:
+                mapped: Tensor = self.flow(x.float())
+                return mapped
+            return x.float() if self.space == "rgb" else converted(x.float(), self.space)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pretrain.common.ranges import Positive, at_least
 from pretrain.information.objectives import embedding_std, info_nce_memory
 from pretrain.methods.base import Batch, Method, Sizes
+from pretrain.methods.cmc import NO_GENERATOR
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
 from pretrain.methods.heads import l2_normalize, mlp
 from pretrain.methods.memory import Queue, momentum_copy, shuffle, update_momentum
@@ -28,6 +29,10 @@ class CMCV2Config(QueueConfig):
     temperature: Annotated[float, Positive] = 0.2
     hidden_dim: Annotated[int, at_least(2)] = 1024
     space: Space = "ydbdr"
+
+    def conflict(self) -> str | None:
+        """The flag and rule of a split without a generator."""
+        return NO_GENERATOR if self.space == "learned" else None
 
 
 class Heads(nn.Module):

@@ -76,3 +76,8 @@ class MoCoV2SuperInfo(Method):
         mine, restore = shuffle(images)
         embedding: Embedding = self.key_head(self.key_backbone(mine))
         return embedding.apply(restore)
+
+    def embedding(self, h: Tensor) -> Tensor:
+        """(N, d): directions of the means μ."""
+        found = self.head(h)
+        return found.directions(found.mu)

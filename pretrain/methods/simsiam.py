@@ -37,6 +37,7 @@ class SimSiam(Method):
     """Backbone, three-layer projector with BatchNorm throughout, two-layer predictor."""
 
     Config = SimSiamConfig
+    head_name = "projector"
     config: SimSiamConfig
 
     def __init__(self, config: SimSiamConfig, backbone: nn.Module, sizes: Sizes) -> None:

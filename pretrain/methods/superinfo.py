@@ -141,3 +141,8 @@ class SuperInfo(Method):
         loss = nce + ramp * (weight_a * s12 + weight_b * s21)
         terms |= {**logged(config.bound, p1, s12, s21), "z_std": embedding_std(anchors[0])}
         return {"loss": loss, **terms, **p1.noise(), "lambda_ramp": loss.new_tensor(ramp)}
+
+    def embedding(self, h: Tensor) -> Tensor:
+        """(N, d): directions of the means μ."""
+        found = self.head(h)
+        return found.directions(found.mu)

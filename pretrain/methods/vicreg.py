@@ -51,6 +51,7 @@ class VICReg(Method):
     """Backbone and three-layer expander."""
 
     Config = VICRegConfig
+    head_name = "expander"
     config: VICRegConfig
 
     def __init__(self, config: VICRegConfig, backbone: nn.Module, sizes: Sizes) -> None:

@@ -26,5 +26,5 @@ def evaluated(root, **changes):
 def plan_of(root, *tasks, seeds=(0,), **changes):
     data = DataRoot.load(root)
     columns = tuple(Column(task=task, root=data, seeds=seeds) for task in tasks)
-    values = {"profile": "smoke", "num_gpus": 0, "resolved": dict.fromkeys(tasks, ("d" * 64, "fp32"))}
+    values = {"profile": "smoke", "num_gpus": 0, "resolved": {(task, data.path): ("d" * 64, "fp32") for task in tasks}}
     return Plan(columns=columns, **values | changes)

@@ -53,6 +53,9 @@ def run_arguments(root, **changes):
         ({"--checkpoint": ["x=/etc/hostname", "x=/etc/hostname"]}, "two checkpoints are named x"),
         ({"--opts": ["SOLVER.MAX_ITER"]}, "KEY VALUE"),
         ({"--workers": ["0"]}, "--workers 0"),
+        ({"--search": ["SOLVER.BASE_LR=1,2"]}, "--search applies only to detectors, and none of these tasks"),
+        ({"--search": ["SOLVER.BASE_LR"]}, "--search SOLVER.BASE_LR: give KEY=V1,V2"),
+        ({"--search": ["A=1,2"], "--opts": ["A", "1"]}, "A is in --opts and in --search"),
     ],
 )
 def test_wrong_input_is_one_line_that_names_it_and_nothing_is_written(root, changes, words):

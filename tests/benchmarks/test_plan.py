@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,11 +30,12 @@ class InProcess:
 def test_a_plan_resolves_its_columns_and_knows_the_seconds_of_earlier_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     ResultsStore().save(make_record(make_spec(task="knn", profile="demo"), {"top1": 1.0}))
-    columns = tuple(Column(task=task, root=None, seeds=(0, 1)) for task in ("knn", "voc-fpn-24k", "knn"))
+    data = SimpleNamespace(path="/data")
+    columns = tuple(Column(task=task, root=data, seeds=(0, 1)) for task in ("knn", "voc-fpn-24k", "knn"))
     plan = resolve_columns(Plan(profile="demo", columns=columns, num_gpus=0), InProcess())
     detector = TASKS["voc-fpn-24k"].settings(Setup(profile="demo"))
-    assert plan.resolved["voc-fpn-24k"] == (detector.digest, detector.precision)
-    assert plan.resolved["knn"][1] == "fp32" and len(plan.resolved) == 2
+    assert plan.resolved["voc-fpn-24k", "/data"] == (detector.digest, detector.precision)
+    assert plan.resolved["knn", "/data"][1] == "fp32" and len(plan.resolved) == 2
     assert plan.seconds == {"knn": 1.0}
 
 
@@ -93,7 +95,7 @@ def test_a_job_says_which_data_it_reads_where_there_are_several(root):
     values = json.loads((root / "data.json").read_text()) | {"name": "other"}
     (root.parent / "other" / "data.json").write_text(json.dumps(values))
     two = dataclasses.replace(one, columns=one.columns[:1] + plan_of(root.parent / "other", "knn").columns)
-    two = dataclasses.replace(two, resolved=two.resolved | {"knn": ("d" * 64, "fp32")})
+    two = dataclasses.replace(two, resolved=two.resolved | plan_of(root.parent / "other", "knn").resolved)
     names = [job.name for job in two.jobs(evaluated(root), [])]
     assert names == ["x linear-sgd-moco on toy seed 0", "x linear-sgd-moco on toy seed 1", "x knn on other"]
 

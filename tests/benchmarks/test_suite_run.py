@@ -1,15 +1,18 @@
 """A suite's data, rows and checkpoints before anything is started."""
 
 import dataclasses
+import json
+from functools import partial
 
 import pytest
 
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.local import LocalExecutor
-from benchmarks.suite_run import _root_for, check_rows, run_suite
+from benchmarks.suite_run import _own_roots, _root_for, _roots, check_rows, run_suite
 from benchmarks.suites import SUITES, Row
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
+from tests.benchmarks.plans import add_layout
 
 
 def test_a_checkpoint_may_not_take_a_row_of_the_suite(tmp_path):
@@ -77,3 +80,38 @@ def test_a_standard_root_stands_for_the_layouts_of_its_source_alone(root):
     assert _root_for(TASKS["coco-fpn-1x"], roots) is _root_for(TASKS["coco-keypoint-fpn-2x"], roots) is coco
     with pytest.raises(InputError, match=r"lvis-v1-fpn-1x: the standard data have no lvis layout: .*`prepare lvis`"):
         _root_for(TASKS["lvis-v1-fpn-1x"], roots)
+
+
+def test_a_suite_on_ones_own_data_takes_a_root_per_layout(root, tmp_path, capsys):
+    add_layout(root, "voc")
+    suite = SUITES["small"]
+    assert _own_roots(suite, (root,)) == dict.fromkeys(("imagenet", "voc"), DataRoot.load(root))
+    assert capsys.readouterr().err == "left out, no data with their layout: coco-det-fpn-1x\n"
+    assert _own_roots(SUITES["smoke"], ()) is None
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.json").write_text((root / "data.json").read_text().replace('"toy"', '"other"'))
+    with pytest.raises(InputError, match="toy and other both have layout imagenet: give one of them"):
+        _own_roots(suite, (root, tmp_path / "other"))
+    detectors = dataclasses.replace(suite, columns=suite.columns[-1:])
+    with pytest.raises(InputError, match="suite small has no task that reads data set toy: leave it out"):
+        _own_roots(detectors, (root,))
+    add_layout(root, "coco")
+    assert list(_own_roots(detectors, (root,))) == ["coco"]
+    pretrained = dataclasses.replace(detectors, rows=(Row(label="r", preset="smoke-random"),))
+    assert list(_own_roots(pretrained, (root,))) == ["imagenet", "coco"]
+    add_layout(tmp_path / "other", "coco")
+    alone = json.loads((tmp_path / "other" / "data.json").read_text())
+    del alone["imagenet"], alone["voc"]
+    (tmp_path / "other" / "data.json").write_text(json.dumps(alone))
+    with pytest.raises(InputError, match="suite small pretrains on an imagenet layout: give a root that has one"):
+        _own_roots(pretrained, (tmp_path / "other",))
+
+
+def test_data_are_asked_for_where_they_are_read_and_refused_elsewhere(root):
+    run = partial(run_suite, executor=LocalExecutor(workers=1), workers=1, num_gpus=0, opts=())
+    with pytest.raises(InputError, match="suite small reads your data: give --data"):
+        run(SUITES["small"], {"mine": root})
+    with pytest.raises(InputError, match=f"--data {root}: suite smoke has data of its own; leave it out"):
+        run(SUITES["smoke"], {}, data=(root,))
+    with pytest.raises(InputError, match="the embedded set has no size for profile small"):
+        _roots("emoji", "small", 1)

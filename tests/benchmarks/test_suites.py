@@ -51,7 +51,7 @@ def test_a_file_is_read_as_it_says(own):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('"demo"', '"huge"', "unknown profile huge: choose from smoke, demo, paper"),
+        ('"demo"', '"huge"', "unknown profile huge: choose from smoke, demo, small, paper"),
         ('profile = "demo"', "", "lacks profile"),
         ('title = "mine"', "title = 3", "title is 3, not text"),
         ('title = "mine"', 'title = "mine"\nworkers = 2', "unknown field 'workers'"),

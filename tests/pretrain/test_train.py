@@ -76,8 +76,9 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(method, class_folders, res
     folder = path.parent
     assert folder.parent == results / "pretrain" and folder.name.startswith("x-")
     assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
-        "backbone.safetensors", "loss.png", "meta.json", "metrics.jsonl", "settings.json", "tensorboard"
-    ]  # fmt: skip
+        *("backbone.safetensors", *["head.safetensors"] * (method != "supervised"), "loss.png"),
+        *("meta.json", "metrics.jsonl", "settings.json", "tensorboard"),
+    ]
     assert [row["step"] for row in losses(folder)] == [0, 1, 2]
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["method"] == method and meta["images_seen"] == 24 and meta["epoch"] == 1.0

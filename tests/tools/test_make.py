@@ -206,6 +206,10 @@ def test_help_lists_every_target(checkout):
             "'.venv/bin/python' -m benchmarks suite smoke --checkpoint 'a=/p/a.pth' 'b=/p/b.pth' --workers 2",
         ),
         (["benchmark", "VENV="], "python3 -m benchmarks suite demo"),
+        (
+            ["benchmark", "PROFILE=small", "CHECKPOINTS=a=/p/a.pth", "DATA=~/d /e"],
+            "'.venv/bin/python' -m benchmarks suite small --checkpoint 'a=/p/a.pth' --data '/home/me/d' '/e'",
+        ),
         (["convert", "FILE=/p/a b.pth"], "'.venv/bin/python' -m transfer convert '/p/a b.pth'"),
         (["pretrain", "PRESET=smoke-simclr", "DATA=/d"], "'.venv/bin/python' -m pretrain smoke-simclr --data '/d'"),
         (["convert", "FILE=~/b.pth"], "'.venv/bin/python' -m transfer convert '/home/me/b.pth'"),

@@ -20,6 +20,7 @@ from transfer.checkpoints.backbone import Backbone, weights_digest
 from transfer.checkpoints.families import superinfo
 from transfer.checkpoints.reading.read import CheckpointFile
 
+GENERATOR = "view-generator"
 PREFIX = "cmc-"  # before torchvision's name of the ResNet whose halves they are
 
 
@@ -28,7 +29,7 @@ def build_two_encoders(architecture: str, meta: Mapping[str, Any]) -> nn.Module:
 
     ``meta`` is the run's meta.json. LookupError or TypeError where it does not name the encoders' colour space.
     """
-    space = meta["config"]["raw"]["method"]["space"]
+    space: Any = "learned" if meta.get("method") == GENERATOR else meta["config"]["raw"]["method"]["space"]
     if space not in get_args(Space):
         raise LookupError(space)
     with torch.random.fork_rng(devices=[]):

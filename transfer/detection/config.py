@@ -18,7 +18,9 @@ from pretrain.common.errors import InputError
 from transfer.checkpoints import key_map
 from transfer.checkpoints.converted import ConvertedWeights
 from transfer.detection import heads, profiles
-from transfer.detection.protocol_files import FAULTS, protocol_file, protocol_keys
+from transfer.detection.fitted import DataFacts
+from transfer.detection.options import FIXED_KEYS, RETINANET_CLASSES, WITHOUT_EFFECT, get_key, merge_opts, set_key
+from transfer.detection.protocol_files import FAULTS, protocol_file, protocol_keys, protocol_subset
 
 HEADS = (heads.Res5ROIHeadsExtraNorm, heads.FrozenRes5ROIHeadsExtraNorm)  # registered on import
 NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
@@ -33,27 +35,6 @@ SCALED_KEYS = (
     "SOLVER.REFERENCE_WORLD_SIZE",
     "TEST.PRECISE_BN.NUM_ITER",
 )
-# Keys that build_cfg sets from the checkpoint, the data, the seed and the output folder.
-FIXED_KEYS = (
-    "MODEL.PIXEL_MEAN",
-    "MODEL.PIXEL_STD",
-    "INPUT.FORMAT",
-    "MODEL.RESNETS.DEPTH",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS",
-    "MODEL.RESNETS.STRIDE_IN_1X1",
-    "MODEL.WEIGHTS",
-    "MODEL.ROI_HEADS.NUM_CLASSES",
-    "INPUT.MASK_FORMAT",
-    "DATASETS.TRAIN",
-    "DATASETS.TEST",
-    "SEED",
-    "OUTPUT_DIR",
-)
-RETINANET_CLASSES = "MODEL.RETINANET.NUM_CLASSES"  # fixed as well where the detector is a RetinaNet
-# Keys that change no metric, or no more than another seed does: each loader worker draws its own augmentations.
-WITHOUT_EFFECT = ("DATALOADER.NUM_WORKERS", "TRANSFER.FROM_CHECKPOINT", "TRANSFER.RESUME", "TRANSFER.KEEP_FILES")
-FLAGGED_KEYS = (RETINANET_CLASSES, "MODEL.DEVICE", "SOLVER.REFERENCE_WORLD_SIZE", "VERSION")  # not free in opts either
-FREE_KEYS = ("TRANSFER.RESUME", "TRANSFER.KEEP_FILES", "TRANSFER.CPU_BF16")  # of TRANSFER.*, in opts
 
 
 def protocol_cfg(protocol: str | Path) -> CfgNode:
@@ -67,7 +48,7 @@ def protocol_cfg(protocol: str | Path) -> CfgNode:
             "NUM_GPUS": 8,
             "CPU_BF16": False,  # autocast on CPUs that have the instructions
             "RESUME": True,  # continue from the last checkpoint in OUTPUT_DIR
-            "KEEP_FILES": True,  # checkpoints and predictions
+            "KEEP_FILES": True,  # checkpoints, after the run too
             "FROM_CHECKPOINT": [],  # keys whose value in the protocol the checkpoint replaced
             "UNSCALED": {},  # values before they were fitted to NUM_GPUS
         }
@@ -77,6 +58,9 @@ def protocol_cfg(protocol: str | Path) -> CfgNode:
         cfg.merge_from_other_cfg(CfgNode(protocol_keys(path)))
     except FAULTS as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    if subset := protocol_subset(path):
+        # Absent from other protocols, whose identity it would change. FILE: a published draw, known by its content.
+        cfg.TRANSFER.SUBSET = CfgNode({"PERCENT": 0.0, "SHOTS": 0, "FILE": "", "FILE_SHA256": ""} | subset)
     return cfg
 
 
@@ -93,16 +77,18 @@ def build_cfg(
     output_dir: Path,
     num_gpus: int,
     opts: list[str],
+    facts: DataFacts | None = None,
 ) -> CfgNode:
     """The frozen config of one run.
 
     Order: protocol, profile, the fit to ``num_gpus`` (0: the CPU, where synchronised norms become BN; fewer than the
     protocol's: batch, rate and iterations rescaled; TRANSFER.UNSCALED keeps the values before), ``opts`` (KEY VALUE …,
     as detectron2 takes them, used unscaled), then FIXED_KEYS from the checkpoint and the data. ``train`` and
-    ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. InputError for an unknown key, or one
-    that opts may not set.
+    ``test`` are registered names; ``mask_format`` is polygon, bitmask or none. ``facts`` of the training set are for
+    profile small alone. InputError for an unknown key, or one that opts may not set.
     """
-    cfg = resolved_protocol(protocol, profile, num_gpus, opts)
+    assert (facts is not None) == (profile == profiles.FITTED)
+    cfg = resolved_protocol(protocol, profile, num_gpus, opts, facts)
     network = _input(converted) | resnet_keys(converted.architecture, converted.input.stride_in_1x1)
     fixed = network | {
         "MODEL.WEIGHTS": str(converted.path),
@@ -116,24 +102,34 @@ def build_cfg(
     assert set(fixed) == set(FIXED_KEYS)
     if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
         fixed[RETINANET_CLASSES] = num_classes
-    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in network if _get(cfg, key) != fixed[key]]
+    cfg.TRANSFER.FROM_CHECKPOINT = [key for key in network if get_key(cfg, key) != fixed[key]]
     for key, value in fixed.items():
-        _set(cfg, key, value)
+        set_key(cfg, key, value)
     _require_possible(cfg, mask_format)
     cfg.freeze()
     return cfg
 
 
-def resolved_protocol(protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str]) -> CfgNode:
+def resolved_protocol(
+    protocol: str | Path, profile: profiles.Profile, num_gpus: int, opts: list[str], facts: DataFacts | None = None
+) -> CfgNode:
     """The protocol as it will run: ``build_cfg`` before the checkpoint, the data and the seed set FIXED_KEYS."""
     cfg = protocol_cfg(protocol)
-    heads_of = {"conv_head": cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0, "keypoints": cfg.MODEL.KEYPOINT_ON}
-    changes = profiles.overlay(profile, fpn=_is_fpn(cfg), **heads_of)
+    changes = profiles.overlay(
+        profile,
+        fpn=_is_fpn(cfg),
+        conv_head=cfg.MODEL.ROI_BOX_HEAD.NUM_CONV > 0,
+        keypoints=cfg.MODEL.KEYPOINT_ON,
+        facts=facts,
+        anchors=[len(sizes) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES],
+    )
     for key, value in changes.items():
-        if key not in NORM_KEYS or _get(cfg, key) in SYNCHRONISED:  # a frozen norm, or none, is the protocol's point
+        if key not in NORM_KEYS or get_key(cfg, key) in SYNCHRONISED:  # a frozen norm, or none, is the protocol's point
             cfg.merge_from_list([key, value])
+    if profile == profiles.FITTED and num_gpus:
+        cfg.DATALOADER.NUM_WORKERS = profiles.LOADERS
     cfg = _fit_to_gpus(cfg, num_gpus)
-    _merge_opts(cfg, opts)
+    merge_opts(cfg, opts)
     cfg.TRANSFER.PROFILE, cfg.TRANSFER.NUM_GPUS = profile, num_gpus
     return cfg
 
@@ -169,7 +165,7 @@ def detector_cfg(protocol: str | Path, architecture: str, stride_in_1x1: bool) -
     cfg = _fit_to_gpus(protocol_cfg(protocol), 0)
     cfg.TRANSFER.NUM_GPUS = 0
     for key, value in resnet_keys(architecture, stride_in_1x1).items():
-        _set(cfg, key, value)
+        set_key(cfg, key, value)
     _require_possible(cfg, mask_format="polygon")
     return cfg
 
@@ -199,9 +195,9 @@ def _require_possible(cfg: CfgNode, mask_format: str) -> None:
             if batch > 0
             else f"SOLVER.IMS_PER_BATCH {batch}: give 1 or more"
         )
-    norms = [key for key in NORM_KEYS if cfg.MODEL.DEVICE == "cpu" and _get(cfg, key) in SYNCHRONISED]
+    norms = [key for key in NORM_KEYS if cfg.MODEL.DEVICE == "cpu" and get_key(cfg, key) in SYNCHRONISED]
     if norms:
-        raise InputError(f"--opts {norms[0]} {_get(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
+        raise InputError(f"--opts {norms[0]} {get_key(cfg, norms[0])}: a CPU has no synchronised norms; leave it out")
 
 
 def _require_freezable(cfg: CfgNode) -> None:
@@ -222,42 +218,15 @@ def _is_fpn(cfg: CfgNode) -> bool:
     return "fpn" in cfg.MODEL.BACKBONE.NAME
 
 
-def _merge_opts(cfg: CfgNode, opts: list[str]) -> None:
-    if len(opts) % 2:
-        raise InputError(f"--opts takes KEY VALUE pairs; {opts[-1]} has no value")
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
-        ours = key.startswith("TRANSFER.") and key not in FREE_KEYS
-        if ours or key in (*FIXED_KEYS, *FLAGGED_KEYS):
-            raise InputError(f"--opts {key}: the checkpoint, the data or another flag sets this; leave it out")
-        try:
-            cfg.merge_from_list([key, value])
-        except (KeyError, AssertionError):
-            raise InputError(f"--opts {key}: detectron2's config has no such key") from None
-        except ValueError as error:
-            raise InputError(f"--opts {key} {value}: {' '.join(str(error).split())}") from None
-
-
 def _fit_to_gpus(cfg: CfgNode, num_gpus: int) -> CfgNode:
-    cfg.TRANSFER.UNSCALED = CfgNode({key: _get(cfg, key) for key in (*NORM_KEYS, *SCALED_KEYS)})
+    cfg.TRANSFER.UNSCALED = CfgNode({key: get_key(cfg, key) for key in (*NORM_KEYS, *SCALED_KEYS)})
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
         for key in NORM_KEYS:
-            if _get(cfg, key) in SYNCHRONISED:
-                _set(cfg, key, "BN")
+            if get_key(cfg, key) in SYNCHRONISED:
+                set_key(cfg, key, "BN")
     scaled: CfgNode = DefaultTrainer.auto_scale_workers(cfg, max(1, num_gpus))
     # detectron2 does not scale this: PreciseBN would see fewer images with a smaller batch.
     share = cfg.SOLVER.IMS_PER_BATCH / scaled.SOLVER.IMS_PER_BATCH
     scaled.TEST.PRECISE_BN.NUM_ITER = round(cfg.TEST.PRECISE_BN.NUM_ITER * share)
     return scaled
-
-
-def _get(cfg: CfgNode, key: str) -> Any:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def _set(cfg: CfgNode, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    node = _get(cfg, ".".join(parents)) if parents else cfg
-    node[last] = value

@@ -1,13 +1,20 @@
 """Changes of a detection protocol by the small profiles: sizes, iterations and the optimiser, never the code path.
 
-``paper`` changes nothing. ``demo`` is for scenes of 128 pixels on a CPU, ``smoke`` only tests that all parts run.
+``paper`` changes nothing. ``small`` is for people's own photographs on one GPU or a CPU: its sizes, anchors and
+schedule come from the training annotations (fitted.py). ``demo`` is for scenes of 128 pixels on a CPU, ``smoke`` only
+tests that all parts run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-Profile = Literal["smoke", "demo", "paper"]
+from transfer.detection.fitted import BATCH, DataFacts, fitted
+
+Profile = Literal["smoke", "demo", "small", "paper"]
+FITTED: Profile = "small"  # the profile that depends on the data
+LOADERS = 4  # its processes that load images for a GPU; a CPU has no core to spare for one
 Overlay = dict[str, Any]
 
 _SMALL: Overlay = {
@@ -64,12 +71,31 @@ _SMOKE: Overlay = {
     "TEST.DETECTIONS_PER_IMAGE": 10,
 }
 _DEMO_ITERATIONS = {"fpn": 300, "c4": 450}
+_PHOTOGRAPHS: Overlay = {
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 300,
+    "SOLVER.IMS_PER_BATCH": BATCH,
+    "SOLVER.BASE_LR": 2.5e-4,  # between 1.5e-4 and 5e-4, which gave equal AP (docs/photographs.md)
+    "SOLVER.WEIGHT_DECAY": 0.05,
+    "TRANSFER.RESUME": True,  # from checkpoints that are deleted at the end
+}
+_PHOTOGRAPHS_C4: Overlay = {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32, "MODEL.RPN.POST_NMS_TOPK_TEST": 100}
 
 
-def overlay(profile: Profile, *, fpn: bool, conv_head: bool = False, keypoints: bool = False) -> Overlay:
+def overlay(
+    profile: Profile,
+    *,
+    fpn: bool,
+    conv_head: bool = False,
+    keypoints: bool = False,
+    facts: DataFacts | None = None,
+    anchors: Sequence[int] = (1,) * 5,
+) -> Overlay:
     """detectron2 key → the profile's value, which replaces the protocol's; of norms, only synchronised ones.
 
-    ``conv_head``: the box head has convolutions; ``keypoints``: there is a keypoint head.
+    ``conv_head``: the box head has convolutions; ``keypoints``: there is a keypoint head. Of FITTED, ``facts`` of the
+    training set, without which the keys of fitted.py stay as they are, and ``anchors``, the protocol's number of anchor
+    sizes on each level.
     """
     if profile == "paper":
         return {}
@@ -77,5 +103,7 @@ def overlay(profile: Profile, *, fpn: bool, conv_head: bool = False, keypoints: 
     small |= _SMALL_KEYPOINT_HEAD if keypoints else {}
     if profile == "smoke":
         return small | _SMOKE
+    if profile == FITTED:
+        return small | _PHOTOGRAPHS | ({} if fpn else _PHOTOGRAPHS_C4) | (fitted(facts, anchors) if facts else {})
     iterations = _DEMO_ITERATIONS["fpn" if fpn else "c4"]
     return small | {"SOLVER.MAX_ITER": iterations, "SOLVER.WARMUP_ITERS": round(0.08 * iterations)}

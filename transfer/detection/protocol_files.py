@@ -51,3 +51,25 @@ def protocol_block(path: Path) -> dict[str, Any]:
     except FAULTS as error:
         raise InputError(f"{path}: it has no usable {BLOCK} block ({error}): see {PROTOCOLS.name}/ for one") from None
     return block
+
+
+def protocol_subset(path: Path) -> dict[str, float | int]:
+    """The part of the training images that the protocol uses, ``{"PERCENT": 1.0}`` or ``{"SHOTS": 5}``; {} for all.
+
+    SHOTS are objects per class. InputError for an unusable SUBSET in the file's TRANSFER block.
+    """
+    try:
+        block = yaml.safe_load(path.read_text(encoding="utf-8")).get(BLOCK)
+    except FAULTS:  # of a file that protocol_keys or protocol_block refuses
+        return {}
+    if not isinstance(block, dict) or "SUBSET" not in block:
+        return {}
+    subset = block["SUBSET"]
+    if isinstance(subset, dict) and len(subset) == 1:
+        ((key, value),) = subset.items()
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key == "PERCENT" and number and 0 < value <= 100:
+            return {key: float(value)}
+        if key == "SHOTS" and number and isinstance(value, int) and value > 0:
+            return {key: value}
+    raise InputError(f"{path}: {BLOCK}.SUBSET is {subset!r:.60}: give {{PERCENT: 0 to 100}} or {{SHOTS: 1 or more}}")

@@ -20,7 +20,13 @@ def latest_readable(output: Path) -> Path | None:
 
 def clear(output: Path) -> None:
     """Remove an earlier attempt's files that a new attempt would append to or mistake for its own."""
-    for path in (*output.glob("model_*.pth"), output / "last_checkpoint", output / "metrics.json"):
+    clear_checkpoints(output)
+    (output / "metrics.json").unlink(missing_ok=True)
+
+
+def clear_checkpoints(output: Path) -> None:
+    """Remove the checkpoints in ``output``."""
+    for path in (*output.glob("model_*.pth"), output / "last_checkpoint"):
         path.unlink(missing_ok=True)
 
 

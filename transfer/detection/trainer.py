@@ -37,9 +37,13 @@ from transfer.detection.checks import assert_backbone_loaded, assert_trainable
 from transfer.detection.evaluation import choose
 from transfer.detection.predictions import KeepPredictions
 from transfer.detection.progress import Progress
-from transfer.detection.resume import clear, latest_readable
+from transfer.detection.resume import clear, clear_checkpoints, latest_readable
 
 Metrics = dict[str, float | None]
+
+
+class Diverged(RunError):
+    """The loss is not finite: a search counts the candidate as the worst."""
 
 
 class Trainer(DefaultTrainer):
@@ -77,10 +81,19 @@ class Trainer(DefaultTrainer):
         return DatasetEvaluators([evaluator, KeepPredictions(folder / "predictions.json")])
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """detectron2's hooks, plus progress on stderr, without evaluation; checkpoints only with KEEP_FILES."""
-        unwanted = hooks.EvalHook if self.cfg.TRANSFER.KEEP_FILES else (hooks.EvalHook, hooks.PeriodicCheckpointer)
-        kept = [hook for hook in super().build_hooks() if hook is not None and not isinstance(hook, unwanted)]
-        return [*kept, Progress()] if comm.is_main_process() else kept
+        """detectron2's hooks, plus progress on stderr, without evaluation.
+
+        Checkpoints only with KEEP_FILES (all) or RESUME (the last two, until the run has been tested).
+        """
+        keep, resume = self.cfg.TRANSFER.KEEP_FILES, self.cfg.TRANSFER.RESUME
+        found: list[hooks.HookBase] = []
+        for hook in super().build_hooks():
+            if isinstance(hook, hooks.PeriodicCheckpointer):
+                hook.max_to_keep = None if keep else 2
+                found += [hook] if keep or resume else []
+            elif hook is not None and not isinstance(hook, hooks.EvalHook):
+                found.append(hook)
+        return [*found, Progress()] if comm.is_main_process() else found
 
     def build_writers(self) -> list[EventWriter]:
         """Writers of the log and of one JSON line per 20 iterations."""
@@ -107,9 +120,9 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
     tensors_equal, trainable_backbone_tensors, train_seconds, test_seconds, classes_tested (classes with a test object),
     coco_engine (the evaluating package and its version; None on VOC).
     Both are empty on ranks other than 0. InputError when the converted file was replaced.
-    RunError when a backbone tensor was not loaded bit for bit, when other parameters train than FREEZE_AT says, or when
-    the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint (detectron2 restarts
-    the data order then); others start anew.
+    RunError when a backbone tensor was not loaded bit for bit or when other parameters train than FREEZE_AT says;
+    Diverged when the loss is not finite. A run with TRANSFER.RESUME continues from its last readable checkpoint
+    (detectron2 restarts the data order then), which is deleted after the test without KEEP_FILES; others start anew.
     """
     if comm.get_world_size() != max(1, cfg.TRANSFER.NUM_GPUS):
         raise RunError(f"the config is for {cfg.TRANSFER.NUM_GPUS} GPUs, but {comm.get_world_size()} processes run")
@@ -133,6 +146,8 @@ def train_and_test(cfg: CfgNode, converted: ConvertedWeights) -> tuple[Metrics, 
         results = Trainer.test(cfg, trainer.model)
     if not comm.is_main_process():
         return {}, {}
+    if not cfg.TRANSFER.KEEP_FILES:
+        clear_checkpoints(output)
     facts |= {"train_seconds": trained - started, "test_seconds": time.perf_counter() - trained}
     facts |= {"classes_tested": choose.classes_tested(cfg.DATASETS.TEST[0]), "coco_engine": engine}
     return flat_metrics(results), facts
@@ -190,7 +205,7 @@ def _train(trainer: Trainer) -> None:
         trainer.train()
     except FloatingPointError as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
+        raise Diverged(f"{trainer.cfg.OUTPUT_DIR}: {reason} Lower SOLVER.BASE_LR or check the checkpoint") from None
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pycocotools import mask as rle
 
 from benchmarks.data import prepare as prepare_module
 from benchmarks.data.coco_entries import compressed, pixels
+from benchmarks.data.facts import facts_of_records
 from benchmarks.data.prepare import main
 from benchmarks.data.registration import object_sides, read_as_run
 from benchmarks.data.root import DataRoot
@@ -38,8 +39,7 @@ def prepare(capsys):
         assert main(["coco", *map(str, arguments)]) == 0
         output = capsys.readouterr()
         root = DataRoot.load(output.out.strip())
-        records = read_as_run(root, "coco")
-        for one in records:
+        for one in [one for split in read_as_run(root, "coco").values() for one in split]:
             compare(one)
         return root, root.section("coco")["validation"], output.err
 
@@ -579,13 +579,14 @@ def test_the_median_side_at_each_input_size_is_told_and_small_objects_warned_of(
     store(tmp_path / "set" / "all.json", content(tmp_path / "set" / "images"))
     _, validation, text = prepare(tmp_path / "set")
     side = np.median([np.sqrt(np.prod(box_of(number)[2:])) for number in NUMBERS])
-    # The shorter side of 32 pixels becomes 96, 128 and 800.
-    expected = {"smoke": 3 * side, "demo": 4 * side, "paper": 25 * side}
+    # The shorter side of 32 pixels becomes 96, 128, 224 and 800.
+    expected = {"smoke": 3 * side, "demo": 4 * side, "small": 7 * side, "paper": 25 * side}
     assert validation["median object side"] == pytest.approx(expected, abs=0.1)
     assert f"{validation['median object side']['smoke']:g} px in profile smoke" in text and "smaller" not in text
-    # The longer side decides here: 1,600 pixels become 160, 213 and 1,333.
+    # The longer side decides here: 1,600 pixels become 160, 213, 747 of 448 and 1,333.
     record = {"width": 1600, "height": 100, "annotations": [{"bbox": [0, 0, 90, 40], "bbox_mode": 1, "iscrowd": 0}]}
-    assert object_sides([record]) == {"smoke": 6.0, "demo": 8.0, "paper": 50.0}
+    facts = facts_of_records([record], "one")
+    assert object_sides([record], facts) == {"smoke": 6.0, "demo": 8.0, "small": 28.0, "paper": 50.0}
     assert prepare_module.SMALL == 16
 
 

@@ -130,7 +130,7 @@ def test_the_command_prints_json_for_machines_and_markdown(capsys):
 def test_one_task_has_its_settings_and_every_published_row(capsys):
     assert main(["list", "knn"]) == 0
     text = capsys.readouterr().out
-    assert "| k           | 200     | 20      | 20     |" in text and "runs once" in text
+    assert "| k           | 200     | 20      | 20     | 20      |" in text and "runs once" in text
     assert text.count("lightly-ai/lightly:README.md") == 10
     assert main(["list", "knn", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -151,7 +151,8 @@ def test_a_detector_shows_its_config_of_eight_gpus(capsys):
 
 def test_settings_of_the_small_profiles_are_shown_where_they_differ():
     text = listing.details(own("one"))
-    assert '| p.q       | "paper" | "smoke" | "demo" |' in text and "| p.r       | 1       |         |        |" in text
+    assert '| p.q       | "paper" | "smoke" | "demo" | "small" |' in text
+    assert "| p.r       | 1       |         |        |         |" in text
     assert "no rows" in text and "not estimated" in text and "one run for each --seed" in text
 
 

@@ -13,7 +13,9 @@ from pretrain.common.knn import KnnConfig, knn_predict, knn_votes
 from tests.benchmarks.tasks.small import executed, image_root
 
 
-@pytest.mark.parametrize(("profile", "neighbours", "crop"), [("smoke", 20, 48), ("demo", 20, 64), ("paper", 200, 224)])
+@pytest.mark.parametrize(
+    ("profile", "neighbours", "crop"), [("smoke", 20, 48), ("demo", 20, 64), ("small", 20, 160), ("paper", 200, 224)]
+)
 def test_its_settings_are_the_vote_and_the_crop(profile, neighbours, crop):
     found = knn.settings(Setup(profile=profile, num_gpus=8, opts=("A", "1")))
     assert found.precision == "fp32" and {"resize", "crop", "k", "temperature"} == set(found.values)

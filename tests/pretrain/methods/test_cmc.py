@@ -13,7 +13,7 @@ from pretrain import train
 from pretrain.augment.views import normalize
 from pretrain.common.errors import InputError
 from pretrain.methods.cmc import CMCConfig
-from pretrain.methods.cmc_encoders import TwoEncoders, luminance_and_chrominance, to_lab, to_ydbdr
+from pretrain.methods.cmc_encoders import TwoEncoders, converted, split, to_lab, to_ydbdr
 from transfer.checkpoints.convert import convert
 
 
@@ -39,9 +39,9 @@ def test_colour_spaces_are_scikit_images(ours, theirs, close, rgb):
     ("ydbdr", (0.457, -0.082, -0.052), (0.500, 1.331, 1.333)),  # PyContrast pycontrast/datasets/util.py
 ])  # fmt: skip
 def test_the_split_undoes_our_normalisation_and_takes_the_sources(space, mean, std, rgb):
-    luminance, chrominance = luminance_and_chrominance(normalize(rgb), space)
-    converted = (to_lab if space == "lab" else to_ydbdr)(rgb)
-    truth = (converted - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    values = (to_lab if space == "lab" else to_ydbdr)(rgb)
+    truth = (values - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    luminance, chrominance = split(converted(normalize(rgb), space))
     assert luminance.shape[1] == 1 and chrominance.shape[1] == 2
     torch.testing.assert_close(torch.cat((luminance, chrominance), 1), truth, rtol=0, atol=2e-4)
 

@@ -13,14 +13,15 @@ def norms(cfg):
 
 
 @pytest.mark.parametrize("protocol", protocol_names())
-@pytest.mark.parametrize("profile", ["smoke", "demo"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "small"])
 def test_small_profiles_replace_synchronised_norms_alone(protocol, profile):
     paper, small = protocol_cfg(protocol), resolved_protocol(protocol, profile, 1, [])
     plain = {"SyncBN": "BN", "naiveSyncBN": "BN", "FrozenBN": "FrozenBN", "GN": "GN", "": ""}
     assert norms(small) == [plain[norm] for norm in norms(paper)]
     assert small.MODEL.BACKBONE.FREEZE_AT == paper.MODEL.BACKBONE.FREEZE_AT
     assert small.MODEL.ROI_HEADS.NAME == paper.MODEL.ROI_HEADS.NAME
-    assert small.SOLVER.MAX_ITER <= 450 and small.SOLVER.REFERENCE_WORLD_SIZE == 0
+    assert small.SOLVER.REFERENCE_WORLD_SIZE == 0
+    assert small.SOLVER.MAX_ITER <= 450 or profile == "small"  # whose schedule is the data's
 
 
 @pytest.mark.parametrize(("protocol", "width"), [("coco_fpn_4conv1fc_1x", 128), ("coco_fpn_1x", 256)])

@@ -45,6 +45,8 @@ BUILT_ON = {  # protocols of our own
     "voc_c4_24k_frozen": "voc_c4_24k",
     "coco_det_c4_1x": "coco_c4_1x",
     "coco_det_fpn_1x": "coco_fpn_1x",
+    "coco_det_fpn_1pct": "coco_det_fpn_5pct",
+    "coco_det_fpn_2pct": "coco_det_fpn_5pct",
     "voc_probe": "coco_fpn_1x",
     "coco_probe": "coco_fpn_1x",
 }
@@ -69,6 +71,15 @@ SSL = {  # the keys in which the authors' files for self-supervised weights diff
     "MODEL.RESNETS.NORM": "SyncBN",
     "MODEL.FPN.NORM": "SyncBN",
     "TEST.PRECISE_BN.ENABLED": True,
+}
+TRAINED_WHOLE = {  # MoCo's kind of detector, where the source keeps the norms' statistics and the first layers fixed
+    key: SSL[key]
+    for key in ("MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "TEST.PRECISE_BN.ENABLED")
+}
+FROM_BACKBONE = SSL | {  # few-shot detection starts from a detector of other classes, a ResNet-101
+    "MODEL.RESNETS.DEPTH": 50,
+    "SOLVER.BASE_LR": 0.02,
+    "SOLVER.WARMUP_ITERS": 100,
 }
 PROBE = {  # base/probe.yaml
     "MODEL.BACKBONE.FREEZE_AT": 5,
@@ -102,6 +113,8 @@ DIFFERENCES = {
     "voc_c4_24k_frozen": WORLD | {"MODEL.BACKBONE.FREEZE_AT": 5, "MODEL.ROI_HEADS.NAME": "FrozenRes5ROIHeadsExtraNorm"},
     "coco_det_c4_1x": WORLD | NAIVE | BOXES,
     "coco_det_fpn_1x": WORLD | BOXES,
+    **{f"coco_det_fpn_{percent}pct": WORLD | TRAINED_WHOLE for percent in (1, 2, 5, 10)},
+    **{f"voc_fpn_{shots}shot": WORLD | FROM_BACKBONE for shots in (1, 5, 10)},
     "voc_probe": BOXES | MASK_HEAD_UNUSED | PROBE | {"MODEL.ROI_HEADS.NUM_CLASSES": 20, "SOLVER.MAX_ITER": 1000},
     "coco_probe": BOXES | MASK_HEAD_UNUSED | PROBE | {"SOLVER.MAX_ITER": 2000},
 }
@@ -174,10 +187,16 @@ def test_layout_and_header_name_the_tables_data_and_source(protocol):
         "lvis": (["lvis_v1_train"], ["lvis_v1_val"]),
         "keypoints": (["keypoints_coco_2017_train"], ["keypoints_coco_2017_val"]),
     }
-    assert (train, test) == published[protocol_block(PROTOCOLS / f"{protocol}.yaml")["LAYOUT"]]
+    block = protocol_block(PROTOCOLS / f"{protocol}.yaml")
+    if "SUBSET" in block:  # the source draws its images once, under a name of its own
+        ((_, amount),) = block["SUBSET"].items()
+        assert train[0].endswith((f"@{amount}", f"_{amount}shot")) and len(train) == 1
+        assert test[0].startswith(published[block["LAYOUT"]][1][0])
+    else:
+        assert (train, test) == published[block["LAYOUT"]]
     source, header = table["source"], (PROTOCOLS / f"{protocol}.yaml").read_text().split("_BASE_")[0]
     repository, file = source.split("@")[0], source.rsplit("/", 1)[1]
-    assert len(source.split("@")[1].split(":")[0]) == 7 and file.endswith(".yaml")
+    assert len(source.split("@")[1].split(":")[0]) == 7 and file.endswith((".yaml", ".yml"))
     assert repository in header
     assert all(isinstance(table[key], str) for key in ("expected", "spread", "cost")) and table["expected"]
 

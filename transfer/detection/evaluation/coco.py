@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator as Detectron2Evaluator
+from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pretrain.common.errors import InputError, RunError
-from transfer.detection.evaluation.matches import FALSE, TRUE, UNCOUNTED, Matches
+from pretrain.common.errors import InputError
+from transfer.detection.evaluation.coco_matches import matches_of
 from transfer.detection.evaluation.store import Detections, Recorder
 
 VARIABLE = "COCO_EVAL"
@@ -88,9 +89,9 @@ class COCOEvaluator(Detectron2Evaluator):
                 evaluated = None  # pycocotools cannot do without any detection
                 if len(detections):
                     evaluated = evaluate(ground, detections, task, self.engine, self.sigmas)
-                    if self.folder:
-                        matches = matches_of(evaluated, detections, names)
-                        matches.save(self.folder / f"matches-{task}.npz")
+                if self.folder:
+                    judged = evaluated or evaluation(ground, None, task, self.engine)
+                    matches_of(judged, detections, names, loaded).save(self.folder / f"matches-{task}.npz")
                 found[task] = self._derive_coco_results(evaluated, task, class_names=names)
         self._logger.info(f"Evaluated with {ENGINES[self.engine]}:\n{said.getvalue()}")
         return found
@@ -133,13 +134,8 @@ def evaluate(
 
     ``max_dets``: numbers of detections per image and class that count, COCO's 1, 10, 100 if None.
     """
-    if engine == "ultrafast":
-        from ultrafast_pycocotools import COCOeval as FastCOCOeval
-
-        load = {"bbox": _loaded_boxes, "segm": _loaded_masks}.get(task, _loaded)
-        evaluated = FastCOCOeval(ground, load(ground, detections, task), task)
-    else:
-        evaluated = COCOeval(ground, _loaded(ground, detections, task), task)
+    found = (loaded if engine == "ultrafast" else _loaded)(ground, detections, task)
+    evaluated = evaluation(ground, found, task, engine)
     if max_dets:
         evaluated.params.maxDets = list(max_dets)
     if task == "keypoints" and len(sigmas):
@@ -150,11 +146,25 @@ def evaluate(
     return evaluated
 
 
+def evaluation(ground: Any, found: Any, task: str, engine: str) -> Any:
+    """The engine's COCOeval object of its COCO objects, before it evaluates."""
+    if engine == "ultrafast":
+        from ultrafast_pycocotools import COCOeval as FastCOCOeval
+
+        return FastCOCOeval(ground, found, task)
+    return COCOeval(ground, found, task)
+
+
 def corner_and_size(detections: Detections) -> np.ndarray:
     """N×4 x, y, width, height in float32, in which detectron2 subtracts."""
     box = detections.box.copy()
     box[:, 2:] -= box[:, :2]
     return box
+
+
+def loaded(ground: Any, detections: Detections, task: str) -> Any:
+    """The detections as the fast engine's COCO object."""
+    return {"bbox": _loaded_boxes, "segm": _loaded_masks}.get(task, _loaded)(ground, detections, task)
 
 
 def _loaded(ground: Any, detections: Detections, task: str) -> Any:
@@ -174,17 +184,56 @@ def _loaded_masks(ground: Any, detections: Detections, task: str) -> Any:
     from ultrafast_pycocotools import COCO as FastCOCO
 
     assert detections.mask_area is not None
-    found = results(detections, task, sorted(ground.getCatIds()))
-    for number, (one, area) in enumerate(zip(found, detections.mask_area.tolist(), strict=True)):
-        one |= {"id": number + 1, "area": area, "iscrowd": 0}
+    images, categories = _ids(detections, sorted(ground.getCatIds()))
+    rows = zip(
+        range(1, len(detections) + 1),
+        images,
+        categories,
+        detections.score.tolist(),
+        detections.mask_area.tolist(),
+        _masks(ground, detections, images, categories),
+        strict=True,
+    )
+    found = [
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": category,
+            "score": score,
+            "area": area,
+            "segmentation": mask,
+            "iscrowd": 0,
+        }
+        for number, image, category, score, area, mask in rows
+    ]
     known = {name: ground.dataset.get(name, []) for name in ("images", "categories")}
     return FastCOCO(known | {"annotations": found}, verbose=False)
 
 
+def _masks(
+    ground: Any, detections: Detections, images: Sequence[int], categories: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO's RLE of every mask; an empty one where the image has no object of the class, as no overlap is computed."""
+    assert detections.masks is not None
+    present = {(one["image_id"], one["category_id"]) for one in ground.dataset["annotations"]}
+    sizes = detections.sizes.tolist()
+    empty = {size: rle.encode(np.zeros(size, np.uint8, order="F")) for size in set(map(tuple, sizes))}
+    nothing = [empty[tuple(size)] for size in sizes]
+    rows = zip(detections.image.tolist(), images, categories, detections.masks, strict=True)
+    return [
+        {"size": sizes[place], "counts": counts} if (image, category) in present else nothing[place]
+        for place, image, category, counts in rows
+    ]
+
+
+def _ids(detections: Detections, categories: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The data set's ids of each detection's image and category."""
+    return detections.ids[detections.image].tolist(), np.array(categories)[detections.category].tolist()
+
+
 def results(detections: Detections, task: str, categories: Sequence[int]) -> list[dict[str, Any]]:
     """COCO's list of results, as detectron2 makes it: no box beside a mask, or its size would be the box's."""
-    images = detections.ids[detections.image].tolist()
-    classes = np.array(categories)[detections.category].tolist()
+    images, classes = _ids(detections, categories)
     found: list[dict[str, Any]] = [
         {"image_id": image, "category_id": category, "score": score}
         for image, category, score in zip(images, classes, detections.score.tolist(), strict=True)
@@ -202,67 +251,3 @@ def results(detections: Detections, task: str, categories: Sequence[int]) -> lis
         for one, row in zip(found, points.reshape(len(found), -1).tolist(), strict=True):
             one["keypoints"] = row
     return found
-
-
-def matches_of(evaluated: Any, detections: Detections, classes: Sequence[str]) -> Matches:
-    """The outcome of every detection by an engine's COCOeval object, whose last number of detections counts."""
-    parameters, ground = evaluated.params, evaluated.cocoGt
-    ids = np.array(parameters.imgIds)
-    place = {int(image): number for number, image in enumerate(parameters.imgIds)}
-    number_of = {int(category): number for number, category in enumerate(parameters.catIds)}
-    areas = np.array(parameters.areaRng, dtype=np.float64)
-    outcome = np.full((len(areas), len(detections), len(parameters.iouThrs)), UNCOUNTED, dtype=np.uint8)
-    (_outcomes_fast if hasattr(evaluated, "_engine") else _outcomes)(evaluated, detections, outcome)
-    objects = [one for one in ground.dataset["annotations"] if one["image_id"] in place]
-    objects = [one for one in objects if one["category_id"] in number_of]
-    counts = np.array(
-        [
-            not one.get("iscrowd") and (evaluated.params.iouType != "keypoints" or one["num_keypoints"] > 0)
-            for one in objects
-        ],
-        dtype=bool,
-    )
-    size = np.array([one["area"] for one in objects], dtype=np.float64)[:, None]
-    return Matches(
-        ids=ids,
-        image=np.array([place[one] for one in detections.ids.tolist()], dtype=np.int32)[detections.image],
-        category=detections.category,
-        score=detections.score,
-        outcome=outcome,
-        object_image=np.array([place[one["image_id"]] for one in objects], dtype=np.int32),
-        object_category=np.array([number_of[one["category_id"]] for one in objects], dtype=np.int32),
-        object_counts=counts[:, None] & (size >= areas[:, 0]) & (size <= areas[:, 1]),
-        thresholds=np.array(parameters.iouThrs),
-        areas=tuple(parameters.areaRngLbl),
-        classes=tuple(classes),
-        rule="coco",
-    )
-
-
-def _outcomes_fast(evaluated: Any, detections: Detections, outcome: np.ndarray) -> None:
-    """Fill A×N×T ``outcome`` from ultrafast-pycocotools' engine, whose codes are 0 ignored, 1 true, 2 false.
-
-    It lists the detections by class, image and descending score, the first ``most`` of each class and image.
-    """
-    most = evaluated.params.maxDets[-1]
-    image = np.searchsorted(evaluated.params.imgIds, detections.ids)[detections.image]
-    order = np.lexsort((-detections.score, image, detections.category))
-    group = (detections.category.astype(np.int64) * len(evaluated.params.imgIds) + image)[order]
-    order = order[np.arange(len(group)) - np.searchsorted(group, group) < most]
-    for area in range(len(outcome)):
-        found = evaluated._engine.outcomes(area, most)
-        if not (
-            np.array_equal(found["score"], detections.score[order])
-            and np.array_equal(found["cat_slot"], detections.category[order])
-        ):
-            raise RunError("ultrafast-pycocotools lists the detections in another order: set COCO_EVAL=pycocotools")
-        outcome[area][order] = found["outcome"]
-
-
-def _outcomes(evaluated: Any, _: Detections, outcome: np.ndarray) -> None:
-    """Fill A×N×T ``outcome`` from pycocotools' evalImgs."""
-    areas = [list(area) for area in evaluated.params.areaRng]
-    for one in evaluated.evalImgs:
-        if one is not None and one["dtIds"]:
-            found = np.where(one["dtIgnore"], UNCOUNTED, np.where(one["dtMatches"] > 0, TRUE, FALSE))
-            outcome[areas.index(list(one["aRng"])), np.array(one["dtIds"]) - 1] = found.T

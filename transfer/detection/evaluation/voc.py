@@ -19,6 +19,7 @@ from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
 from pretrain.common.errors import RunError
 from transfer.detection.evaluation.matches import FALSE, TRUE, UNCOUNTED, Matches
+from transfer.detection.evaluation.pairs import pairs, voc_boxes, voc_overlaps
 from transfer.detection.evaluation.store import Detections, Recorder
 
 THRESHOLDS = tuple(percent / 100.0 for percent in range(50, 100, 5))
@@ -102,10 +103,9 @@ def match(detections: Detections, truth: Truth, classes: Sequence[str], rule: st
     Not counted are objects that are difficult, and detections on them.
     """
     image = _places(detections, truth)
-    # detectron2 writes '%.3f' and '%.1f' of float32 numbers: the products are exact in float64, so these are the same.
+    # detectron2 writes '%.3f' of float32 numbers: the products are exact in float64, so these are the same.
     score = np.rint(detections.score.astype(np.float64) * 1000) / 1000
-    corners = (detections.box + np.array([1, 1, 0, 0], np.float32)).astype(np.float64)
-    box = np.rint(corners * 10) / 10
+    box = voc_boxes(detections.box)
     overlap, nearest = _nearest(image, detections.category, box, truth, len(classes))
     thresholds = np.array(THRESHOLDS)
     outcome = np.full((1, len(score), len(thresholds)), FALSE, dtype=np.uint8)
@@ -151,32 +151,18 @@ def _nearest(
     """
     overlap, nearest = np.full(len(box), -np.inf), np.zeros(len(box), dtype=np.int64)
     key = truth.image.astype(np.int64) * classes + truth.category
-    order = np.argsort(key, kind="stable")
-    own = image.astype(np.int64) * classes + category
-    start, end = np.searchsorted(key[order], own, "left"), np.searchsorted(key[order], own, "right")
-    some = np.flatnonzero(end > start)
-    if not len(some):
+    row, column = pairs(image.astype(np.int64) * classes + category, key)
+    if not len(row):
         return overlap, nearest
-    counts = (end - start)[some]
-    first = np.cumsum(counts) - counts  # of each detection's pairs
-    pair_detection = np.repeat(some, counts)
-    pair_object = order[np.arange(counts.sum()) - np.repeat(first - start[some], counts)]
-    values = _overlaps(box[pair_detection], truth.box[pair_object])
+    values = voc_overlaps(box[row], truth.box[column])
+    first = np.flatnonzero(np.append(True, row[1:] != row[:-1]))  # of each detection's pairs
+    counts = np.diff(np.append(first, len(row)))
     highest = np.maximum.reduceat(values, first)
     # An inverted box may have an overlap of 0/0, which exceeds no threshold, whichever object it is.
     candidates = np.where(values == np.repeat(highest, counts), np.arange(len(values)), len(values) - 1)
-    overlap[some], nearest[some] = highest, pair_object[np.minimum.reduceat(candidates, first)]
+    some = row[first]
+    overlap[some], nearest[some] = highest, column[np.minimum.reduceat(candidates, first)]
     return overlap, nearest
-
-
-def _overlaps(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(P,) intersection over union of P pairs of boxes whose right and bottom pixels belong to them."""
-    width = np.maximum(np.minimum(truth[:, 2], found[:, 2]) - np.maximum(truth[:, 0], found[:, 0]) + 1.0, 0.0)
-    height = np.maximum(np.minimum(truth[:, 3], found[:, 3]) - np.maximum(truth[:, 1], found[:, 1]) + 1.0, 0.0)
-    both = width * height
-    areas = [(box[:, 2] - box[:, 0] + 1.0) * (box[:, 3] - box[:, 1] + 1.0) for box in (found, truth)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(both / (areas[0] + areas[1] - both))
 
 
 def classes_tested(dataset_name: str) -> int:

@@ -58,7 +58,7 @@ def test_both_engines_give_the_same_bits(case, task, max_dets, tmp_path):
             evaluated(content, detections, task, engine, tmp_path, max_dets) for engine in ("ultrafast", "pycocotools")
         )
         assert_same_bits(fast, slow)
-        kept = [coco.matches_of(one, detections, tuple("abcde")) for one in (fast, slow)]
+        kept = [coco.matches_of(one, detections, tuple("abcde"), coco.loaded) for one in (fast, slow)]
         for name, value in vars(kept[0]).items():
             assert np.array_equal(value, getattr(kept[1], name)), name
         informative += int((kept[0].outcome == TRUE).any())
@@ -71,7 +71,7 @@ def test_precision_and_recall_follow_from_the_matches(seed, task, tmp_path):
     content = truth(seed)
     detections = recorded(*outputs(seed, content))
     whole = evaluated(content, detections, task, "pycocotools", tmp_path)
-    matches = coco.matches_of(whole, detections, tuple("abcde"))
+    matches = coco.matches_of(whole, detections, tuple("abcde"), coco.loaded)
     seen = 0
     for category in range(5):
         for area in range(len(matches.areas)):
@@ -131,6 +131,14 @@ def test_without_a_detection_the_results_are_detectron2s(tmp_path):
         theirs, ours = both(name, content, tmp_path / "kept", inputs, none)
     assert theirs.keys() == ours.keys() and all(np.isnan(list(one.values())).all() for one in ours.values())
     assert theirs["segm"].keys() == ours["segm"].keys() and not len(load_detections(tmp_path / "kept"))
+    for task in TASKS:
+        matches = load_matches(tmp_path / "kept" / f"matches-{task}.npz")
+        assert matches.outcome.shape[1] == 0 and matches.ap(0).tolist() == [0.0] * 10
+        assert matches.objects(0) == len([
+            one
+            for one in content["annotations"]
+            if one["category_id"] == 2 and not one["iscrowd"] and (task != "keypoints" or one["num_keypoints"])
+        ])  # fmt: skip
 
 
 def test_the_engine_can_be_chosen(monkeypatch):
