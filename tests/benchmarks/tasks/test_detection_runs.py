@@ -76,9 +76,10 @@ def test_cityscapes_runs_end_to_end_on_the_pixels_of_the_instance_ids(tmp_path):
     assert len(kept.masks) == len(kept) > 0 and kept.ids.tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "task", "tensors"), [("resnet101", "coco-c4-1x", 520), ("resnet152", "voc-fpn-24k-frozen", 775)]
-)
+DEEPER = [("resnet101", "voc-c4-24k-frozen", 520), ("resnet152", "voc-fpn-24k-frozen", 775)]
+
+
+@pytest.mark.parametrize(("architecture", "task", "tensors"), DEEPER)
 def test_deeper_resnets_run_end_to_end(architecture, task, tensors):
     """Of all protocols test_checks has which parameters train; a step around each deep network would take minutes."""
     config = EmojiConfig(train_images=40, val_images=40, train_scenes=40, val_scenes=20, image_size=32)
