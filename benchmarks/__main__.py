@@ -76,6 +76,7 @@ def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.budget import say_budget
     from benchmarks.checkpoints import import_all, parse_checkpoints
+    from benchmarks.estimate import estimate, say_forecast
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
     from benchmarks.report.summary import finish
@@ -106,7 +107,11 @@ def run_main(argv: list[str]) -> int:
     if idle := [one.label for one in ready if not plan.specs(one)]:
         raise InputError(f"{idle[0]}: CMC's two encoders cannot be used in a detector; give --task linear low-shot knn")
     check_detectors(plan, ready, executor)
+    if arguments.estimate:
+        print(estimate(plan, ready, executor))
+        return 0
     say_budget(plan, ready, executor, arguments.workers)
+    say_forecast(plan, ready)
     saved: list[Path] = []
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:

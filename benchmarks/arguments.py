@@ -84,6 +84,8 @@ class RunArguments:
     """detectron2 options KEY VALUE …; they become part of the run's identity."""
     search: tuple[str, ...] = ()
     """Values of detectron2 keys to choose from on held-out training images, each KEY=V1,V2,…; a protocol of its own."""
+    estimate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Time some full-size iterations of each detector here, print hours, memory and disk of all runs, and stop."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from benchmarks.budget import say_budget
 from benchmarks.checkpoints import EvaluatedCheckpoint, evaluated, import_all, parse_checkpoints
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import DataRoot
+from benchmarks.estimate import say_forecast
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
@@ -67,6 +68,7 @@ def run_suite(
     plan = resolve_columns(plan, executor)
     check_detectors(plan, list(ready.values()), executor)
     say_budget(plan, list(ready.values()), executor, workers)
+    say_forecast(plan, list(ready.values()))
     saved: list[Path] = []
     jobs = []
     for row in suite.rows:

@@ -25,7 +25,7 @@ import tyro
 
 from pretrain.common.errors import InputError, run_cli
 
-MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "svm", "tables", "convert", "evaluators")
+MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "svm", "tables", "convert", "evaluators", "detector")
 
 
 def main(argv: list[str]) -> int:
