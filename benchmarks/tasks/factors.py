@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.data.factors import SPLITS, check_factors, factors_digest, factors_of
+from benchmarks.data.factors import LAYER, SPLITS, check_factors, factors_digest, factors_of
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Result, Settings, Setup, Task
@@ -42,7 +42,7 @@ KNOWN = {  # factor of the embedded set → label; the class is no nuisance
     "drawing": "drawing",
     "class": "class",
 }
-Z = "z "  # before the name of a factor, of the embedding
+Z = LAYER  # before the name of a factor, of the embedding
 IMAGE = ("position", "crop size", "JPEG quality", "brightness", "contrast", "colour", "sharpness")
 # Images fitted on and tested on.
 IMAGES = {"smoke": (200, 100), "demo": (2000, 1000), "small": (2000, 1000), "paper": (10_000, 5_000)}
