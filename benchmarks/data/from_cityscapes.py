@@ -87,7 +87,9 @@ def read_instances(path: Path, size: tuple[int, int]) -> list[dict[str, Any]]:
     try:
         with Image.open(path) as image:
             ids = np.asfortranarray(np.asarray(image, dtype=np.int32))
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
+            if ids.min(initial=0) < 0 or ids.max(initial=0) >= 2**16:
+                raise ValueError("its ids are not of 16 bits")
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read ({error}): unpack gtFine_trainvaltest.zip again") from None
     if ids.shape != size[::-1]:
         raise InputError(f"{path} is of shape {ids.shape}, its image of {size[::-1]}: unpack both archives again")

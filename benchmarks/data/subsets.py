@@ -141,10 +141,10 @@ def _places(path: Path, content: dict[str, Any], order: list[Any], percent: floa
         raise InputError(f"{path} has no draw of seed {seed} for {percent:g} %: it has {', '.join(draws)}")
     places = draws[str(seed)]
     expected = int(percent / 100 * len(order))
-    if len(places) != expected or any(not 0 <= place < len(order) for place in places):
+    if len(set(places)) != expected or any(not 0 <= place < len(order) for place in places):
         raise InputError(
             f"{path}: {percent:g} % of these data are {expected} of {len(order)} images, and the file has "
-            f"{len(places)}: it is of other data"
+            f"{len(set(places))}: it is of other data"
         )
     return [order[place] for place in places]
 

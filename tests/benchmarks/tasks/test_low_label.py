@@ -192,11 +192,13 @@ def test_another_error_is_the_runs_and_a_killed_search_goes_on_with_the_candidat
     first = Trainings(1.0, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         detector_search.choose(context(tmp_path, RATES), first)
+    (tmp_path / "search" / "0" / "model_0000001.pth").touch()  # killed before it was removed
     second = Trainings(3.0, 2.0)
     chosen, about = detector_search.choose(context(tmp_path, RATES), second)
     assert chosen == ("SOLVER.BASE_LR", "0.2")
     assert [one.opts[1] for one in second.done] == ["0.2", "0.3"]
     assert [one["value"] for one in about["search"]["tried"]] == [1.0, 3.0, 2.0]
+    assert [path.name for path in (tmp_path / "search" / "0").iterdir()] == ["log.txt"]
     (tmp_path / "search" / "2.json").write_text("{")  # damaged: done again
     third = Trainings(5.0)
     assert detector_search.choose(context(tmp_path, RATES), third)[0] == ("SOLVER.BASE_LR", "0.3")
