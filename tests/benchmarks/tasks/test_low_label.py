@@ -210,7 +210,8 @@ def test_a_run_without_a_search_trains_once(tmp_path):
     assert detector_search.choose(context(tmp_path), Trainings()) == ((), {})
 
 
-def test_a_diverged_process_of_several_says_so_to_the_one_that_started_it(monkeypatch, tmp_path):
+@pytest.mark.parametrize("first", [True, False])
+def test_a_diverged_process_of_several_says_so_to_the_one_that_started_it(monkeypatch, tmp_path, first):
     training = detector.Training(opts=(), folder=tmp_path)
 
     def launch(work, gpus, dist_url, args):
@@ -223,6 +224,7 @@ def test_a_diverged_process_of_several_says_so_to_the_one_that_started_it(monkey
         raise Diverged("the loss is NaN")
 
     monkeypatch.setattr(detector, "launch", launch)
+    monkeypatch.setattr(detector.comm, "is_main_process", lambda: first)  # one process's images may show it alone
     monkeypatch.setattr(detector, "_work", diverging)
     with pytest.raises(Diverged, match="the loss is NaN"):
         detector.train(SimpleNamespace(num_gpus=2), training)
