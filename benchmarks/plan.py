@@ -241,7 +241,7 @@ def resolve_columns(plan: Plan, executor: Executor) -> Plan:
 def check_detectors(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Executor) -> None:
     """InputError for a network or ``opts`` that some detector of the plan cannot use, before anything is started."""
     detectors = {
-        (spec.task, one.stored.architecture): (one.detectron2, spec, column.root)
+        (spec.task, column.root.path, one.stored.architecture): (one.detectron2, spec, column.root)
         for one in checkpoints
         for column, spec in plan._specs(one)
         if TASKS[spec.task].detects

@@ -9,15 +9,17 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
-    "benchmarks suite": "checkpoint num-gpus opts search workers",
+    "benchmarks suite": "checkpoint data num-gpus opts search workers",
     "benchmarks run": "checkpoint data num-gpus opts search profile rerun seed task workers",
     "benchmarks tables": "data name",
-    "benchmarks show": "count output",
+    "benchmarks show": "class count output",
     "benchmarks sheet": "output",
     "benchmarks prepare emoji": "profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
     "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
-    "benchmarks prepare imagenet": "drop-unreadable labels-10percent labels-1percent name seed val-fraction",
+    "benchmarks prepare imagenet": "drop-unreadable factors labels-10percent labels-1percent name seed val-fraction",
+    "benchmarks prepare cityscapes": "name",
+    "benchmarks prepare lvis": "images name",
     "benchmarks prepare torchvision": "download name",
     "transfer convert": "channel-order drop family network output pixel-mean pixel-std prefix stride-in-1x1",
     "transfer verify": "detector",

@@ -15,6 +15,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ GROUPS = (GROUP, "group")
 TURNS = ("hue",)  # degrees on a full circle, like every column that ends in _degrees
 POSITION = ("x", "y")  # two columns, one factor
 FEWEST = 10  # different values of a number; with fewer it is a category
+MOST = 1000  # names of a category: ImageNet's classes. A column of file names or dates has more and is no factor
+LAYER = "z "  # before the scores of the embedding (tasks/factors.py): no name of a factor starts so
 Kind = Literal["number", "circle", "category"]
 SPLITS = ("train", "val")
 
@@ -77,6 +80,27 @@ def check_factors(root: DataRoot) -> None:
             columns.setdefault(name, set()).update(row[place] for row in rows)
     if not any(len(texts - {""}) > 1 for name, texts in columns.items() if name not in (IMAGE, "group")):
         raise InputError(f"the factors of {root.name} have one value each: give a column that varies")
+    _check_values(columns, f"the factors of {root.name}")
+
+
+def _check_values(columns: Mapping[str, set[str]], where: str) -> None:
+    """InputError for a category with too many names, and for a column of groups that makes one group."""
+    group = next((name for name in GROUPS if name in columns), None)
+    if group and len(columns[group]) < 2:
+        raise InputError(f"{where}: column {group} has one value, and a probe is tested on other groups: leave it out")
+    for name, texts in columns.items():
+        if name not in (IMAGE, "group") and len(texts) > MOST and (strange := sorted(filter(_is_no_number, texts))):
+            raise InputError(
+                f"{where}: column {name} has {len(texts):,} different values, and {strange[0]!r:.40} is no number: "
+                f"leave unknown cells empty, and give a category {MOST:,} names at most"
+            )
+
+
+def _is_no_number(text: str) -> bool:
+    try:
+        return bool(text) and not math.isfinite(float(text))
+    except ValueError:
+        return True
 
 
 def factors_of(root: DataRoot, images: Mapping[str, Sequence[str]]) -> tuple[dict[str, Factor], np.ndarray | None]:
@@ -115,7 +139,7 @@ def factor(name: str, columns: Sequence[Sequence[str]]) -> Factor:
     except ValueError:
         numeric = False
     if not numeric:
-        names, values = np.unique(np.array([*columns[0]]), return_inverse=True)
+        names, values = np.unique([", ".join(cells) for cells in zip(*columns, strict=True)], return_inverse=True)
         return Factor(name=name, kind="category", values=values, known=known, names=tuple(map(str, names)))
     if name in TURNS or name.endswith("_degrees"):
         turned = np.radians(numbers[:, 0])
@@ -133,11 +157,14 @@ def write_factors(path: Path, target: Path) -> None:
         rows = list(csv.reader(io.StringIO(decoded(path.read_bytes()))))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}): give a CSV with a column image") from None
-    header = rows[0] if rows else []
-    if IMAGE not in header or len(header) < 2 or len(set(header)) < len(header):
+    header = [name.strip() for name in rows[0]] if rows else []
+    if IMAGE not in header or len(header) < 2 or len(set(header)) < len(header) or not all(header):
         raise InputError(
             f"{path}: its first line is {','.join(header)[:80]!r}: name each column once, one of them image"
         )
+    taken = ["position"] if {*POSITION, "position"} <= set(header) else []  # x and y together have this name
+    if taken := [*taken, *(name for name in header if name.startswith(LAYER) or not name.isprintable())]:
+        raise InputError(f"{path}: a factor cannot be named {taken[0]!r:.40}: give this column another name")
     place, folder = header.index(IMAGE), target / "imagenet"
     names = {split: sorted(_names(folder / split)) for split in SPLITS}
     meant: dict[str, list[tuple[str, str]]] = {}
@@ -158,12 +185,14 @@ def write_factors(path: Path, target: Path) -> None:
         if images[0] in found:
             raise InputError(f"{path}, line {number}: {row[place]} has two lines: keep one of them")
         found[images[0]] = [cell.strip() for at, cell in enumerate(row) if at != place]
+    columns = [one for one in header if one != IMAGE]
+    _check_values({name: {row[at] for row in found.values()} for at, name in enumerate(columns)}, str(path))
     for split in SPLITS:
         if absent := [name for name in names[split] if (split, name) not in found]:
             raise InputError(f"{path} has no line for {split}/{absent[0]}: add it, with empty cells for unknown values")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([IMAGE, *(one for one in header if one != IMAGE)])
+        writer.writerow([IMAGE, *columns])
         writer.writerows([name, *found[split, name]] for name in names[split])
         stored = target / "factors" / f"{split}.csv.gz"
         stored.parent.mkdir(exist_ok=True)

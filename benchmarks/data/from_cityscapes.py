@@ -73,7 +73,7 @@ def read_split(base: Path, split: str) -> dict[str, Any]:
             for number, (name, size) in enumerate(zip(names, sizes, strict=True), 1)
         ],
         "annotations": [one | {"id": number} for number, one in enumerate(entries, 1)],
-        "categories": [{"id": key, "name": name} for key, name in CLASSES.items()],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES.values(), 1)],
     }
 
 
@@ -87,16 +87,22 @@ def read_instances(path: Path, size: tuple[int, int]) -> list[dict[str, Any]]:
     try:
         with Image.open(path) as image:
             ids = np.asfortranarray(np.asarray(image, dtype=np.int32))
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
+            if ids.min(initial=0) < 0 or ids.max(initial=0) >= 2**16:
+                raise ValueError("its ids are not of 16 bits")
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read ({error}): unpack gtFine_trainvaltest.zip again") from None
     if ids.shape != size[::-1]:
         raise InputError(f"{path} is of shape {ids.shape}, its image of {size[::-1]}: unpack both archives again")
     found = []
-    for key in np.unique(ids).tolist():
+    for key in np.flatnonzero(np.bincount(ids.ravel("K"))).tolist():
         label = key // SINGLE if key >= SINGLE else key
         if label in CLASSES:
             code = rle.encode((ids == key).astype(np.uint8))
-            about = {"category_id": label, "iscrowd": int(key < SINGLE), "area": int(rle.area(code))}
+            about = {
+                "category_id": list(CLASSES).index(label) + 1,
+                "iscrowd": int(key < SINGLE),
+                "area": int(rle.area(code)),
+            }
             mask = {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode()}
             found.append(about | {"bbox": rle.toBbox(code).tolist(), "segmentation": mask})
     return found

@@ -15,7 +15,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 
 from benchmarks.data.registration import Registered, load_voc
 from benchmarks.data.root import DataRoot
@@ -73,10 +72,12 @@ def hold_out(
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    register = _held_voc if kind == "voc" else _held_coco
     if write:
         folder.mkdir(parents=True, exist_ok=True)
-    register(root, name, data, sorted(ids), folder, write)
+    if kind == "voc":
+        _held_voc(root, name, data, sorted(ids), folder, write)
+    else:
+        _held_json(name, data, sorted(ids), folder, write)
     return dataclasses.replace(data, test=(name,), test_images=len(set(ids)))
 
 
@@ -94,16 +95,18 @@ def _names(ids: Collection[Any]) -> dict[Any, Any]:
     return {name: several[0] for name, several in short.items() if len(several) == 1} | {image: image for image in ids}
 
 
-def _held_coco(root: DataRoot, name: str, data: Registered, ids: list[int], folder: Path, write: bool) -> None:
-    meta, file = MetadataCatalog.get(data.train[0]), folder / "held.json"
+def _held_json(name: str, data: Registered, ids: list[int], folder: Path, write: bool) -> None:
+    """Of a layout with a COCO file: a file of these images alone, and the records and other metadata of training."""
+    (train,), wanted, file = data.train, set(ids), folder / "held.json"
+    about = {key: value for key, value in MetadataCatalog.get(train).as_dict().items() if key != "name"}
     if write:
-        content, wanted = json.loads(Path(meta.json_file).read_text(encoding="utf-8")), set(ids)
+        content = json.loads(Path(about["json_file"]).read_text(encoding="utf-8"))
         content["images"] = [one for one in content["images"] if one["id"] in wanted]
         content["annotations"] = [one for one in content["annotations"] if one["image_id"] in wanted]
         write_json(file, content)
-    DatasetCatalog.register(name, lambda: load_coco_json(str(file), meta.image_root, name))
-    about = {key: value for key, value in meta.as_dict().items() if key not in ("name", "json_file")}
-    MetadataCatalog.get(name).set(json_file=str(file), **about)
+    records = [one for one in DatasetCatalog.get(train) if one["image_id"] in wanted]
+    DatasetCatalog.register(name, lambda: [*records])
+    MetadataCatalog.get(name).set(**about | {"json_file": str(file)})
 
 
 def _held_voc(root: DataRoot, name: str, data: Registered, ids: list[str], folder: Path, write: bool) -> None:

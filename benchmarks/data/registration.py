@@ -230,7 +230,7 @@ def _cityscapes(root: DataRoot, prefix: str) -> dict[str, tuple[str, ...]]:
             kind="cityscapes",
             json_file=str(file),
             thing_classes=list(from_cityscapes.CLASSES.values()),
-            thing_dataset_id_to_contiguous_id={key: index for index, key in enumerate(from_cityscapes.CLASSES)},
+            thing_dataset_id_to_contiguous_id={index + 1: index for index in range(len(from_cityscapes.CLASSES))},
             label_ids=tuple(from_cityscapes.CLASSES),
             instances_file=partial(from_cityscapes.instances_file, folder / from_cityscapes.TRUTH),
         )

@@ -60,13 +60,14 @@ def draw_shots(images: Mapping[Image, Sequence[int]], shots: int, seed: int, cla
     prepare_voc_few_shot.py). That project then removes all other objects of the chosen images; here an image keeps all
     its labels, as an annotator gives them, so that a class has ``shots`` objects or more.
     """
+    shown: dict[int, list[Image]] = {}
+    for image, kinds in images.items():
+        for kind in set(kinds):
+            shown.setdefault(kind, []).append(image)
     chosen: set[Image] = set()
     notes = []
     for kind, name in enumerate(classes):
-        order = sorted(
-            (image for image, kinds in images.items() if kind in kinds),
-            key=lambda image: (_uniform(seed, "shots", kind, image), image),
-        )
+        order = sorted(shown.get(kind, ()), key=lambda image: (_uniform(seed, "shots", kind, image), image))
         found = 0
         for image in order:
             if found >= shots:
@@ -140,10 +141,10 @@ def _places(path: Path, content: dict[str, Any], order: list[Any], percent: floa
         raise InputError(f"{path} has no draw of seed {seed} for {percent:g} %: it has {', '.join(draws)}")
     places = draws[str(seed)]
     expected = int(percent / 100 * len(order))
-    if len(places) != expected or any(not 0 <= place < len(order) for place in places):
+    if len(set(places)) != expected or any(not 0 <= place < len(order) for place in places):
         raise InputError(
             f"{path}: {percent:g} % of these data are {expected} of {len(order)} images, and the file has "
-            f"{len(places)}: it is of other data"
+            f"{len(set(places))}: it is of other data"
         )
     return [order[place] for place in places]
 

@@ -175,7 +175,7 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
             TASKS[spec.task].title,
             spec.data_name if several else "",
             f"[{spec.data_fingerprint[:6]}]" if spec.data_name in twins else "",
-            f"({searched})" if (searched := title_of(spec.overrides)) else "",
+            f"({searched})" if (searched := _searched(spec, same)) else "",
             " ".join(without_search(spec.overrides)) if len(fixed) > 1 else "",
             f"{spec.num_gpus} GPUs" if len({other.num_gpus for other in same}) > 1 else "",
             spec.precision if len({other.precision for other in same}) > 1 else "",
@@ -183,6 +183,13 @@ def _headings(specs: Iterable[RunSpec]) -> dict[RunSpec, str]:
         ]
         headings[spec] = " ".join(part for part in parts if part)
     return _shown(headings)
+
+
+def _searched(spec: RunSpec, same: Iterable[RunSpec]) -> str:
+    """``lr of 3``, with the values where another search of the task has the same title."""
+    title, values = title_of(spec.overrides), title_of(spec.overrides, whole=True)
+    alike = {title_of(one.overrides, whole=True) for one in same if title_of(one.overrides) == title}
+    return values if len(alike) > 1 else title
 
 
 def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:

@@ -16,8 +16,9 @@ import numpy as np
 from detectron2.structures import BoxMode
 from pycocotools import mask as rle
 
+from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.pictures import Marked, objects_of
-from benchmarks.data.registration import load_voc
+from benchmarks.data.registration import load_voc, records_of, register
 from benchmarks.data.root import DataRoot
 from pretrain.common.errors import InputError
 from transfer.detection.evaluation.kinds import NONE, finders, kinds
@@ -129,7 +130,10 @@ def test_images(root: DataRoot, layout: str) -> list[dict[str, Any]]:
     Of COCO with every annotation in its file, in its order. InputError where they cannot be read.
     """
     try:
-        return _voc_images(root) if layout == "voc" else _coco_images(root.folder(layout))
+        if layout == "voc":
+            return _voc_images(root)
+        of_coco = LAYOUTS[layout].evaluator == "coco"
+        return _coco_images(root.folder(layout)) if of_coco else records_of(register(root, layout).test)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # any, on an edited file

@@ -128,7 +128,7 @@ def curves(measured: Measured, names: Sequence[str], titles: Sequence[str], path
     across = SHOWN // 3 if len(groups) > 1 else min(ACROSS, max(1, len(groups[0][1])))
     lines = [(word, some[at : at + across]) for word, some in groups for at in range(0, max(1, len(some)), across)]
     wide = 15 / max(4, across)
-    figure = Figure(figsize=(max(9.0, wide * across), (wide + 0.45) * len(lines) + 1.2), layout="constrained")
+    figure = Figure(figsize=(max(10.0, wide * across), (wide + 0.45) * len(lines) + 1.2), layout="constrained")
     grid = figure.subplots(len(lines), across, squeeze=False, sharex=True, sharey=True)
     for axes, (word, some) in zip(grid, lines, strict=True):
         for axis in axes[len(some) :]:
@@ -143,10 +143,9 @@ def curves(measured: Measured, names: Sequence[str], titles: Sequence[str], path
             axis.set_xlabel("recall", fontsize=10)
     without = int(np.isnan(measured.aps[:, 0]).sum())
     note = f"; {without} of {len(names)} classes have no test object" if without else ""
-    said = (
-        f"precision over recall, solid at IoU 0.5, dashed at 0.75; dot: score {measured.score:.2f}, of the highest F1"
-    )
-    _save(figure, [*titles, said + note], path)
+    said = "precision over recall, solid at IoU 0.5, dashed at 0.75, with AP / AP50 / AP75"
+    dot = f"dot: score {measured.score:.2f}, of the highest F1{note}"
+    _save(figure, [*titles, said, dot], path)
 
 
 def _curve(axis: Axes, measured: Measured, number: int, name: str) -> None:

@@ -23,6 +23,7 @@ from transfer.detection.protocol_files import protocol_keys
 REFERENCE = CHECKOUT / "results" / "reference" / "published.csv"
 SETTINGS = REFERENCE.with_name("protocols.toml")
 
+NETWORK = "resnet50"  # of every published detector
 GPUS = 8  # of a published protocol that says nothing else
 UNSTATED = "unstated"
 FROZEN = "frozen features"
@@ -138,7 +139,8 @@ def _markdown(rows: pd.DataFrame) -> str:
 def to_markdown(as_published: Mapping[str, bool]) -> str:
     """For each task with published numbers, the rows under the same protocol, then the others.
 
-    The value says whether our runs used the protocol unchanged: with fewer GPUs or with options no row is the same.
+    The value says whether our runs used the protocol unchanged: with fewer GPUs, options or another network no row is
+    the same.
     """
     parts = []
     for name, as_ours in as_published.items():
@@ -147,7 +149,9 @@ def to_markdown(as_published: Mapping[str, bool]) -> str:
         if rows.empty:
             continue
         if not as_ours:
-            rows["differs in"] = [", ".join(filter(None, ["our GPUs or options", what])) for what in rows["differs in"]]
+            rows["differs in"] = [
+                ", ".join(filter(None, ["our GPUs, options or network", what])) for what in rows["differs in"]
+            ]
         ours, same = setting(task), rows["differs in"] == ""
         shared = rows[same].drop(columns="differs in")
         parts.append(

@@ -77,16 +77,16 @@ def _kept(
 ) -> list[str]:  # fmt: skip
     """The images alone, from predictions.json."""
     predictions, layout = folder / "predictions.json", TASKS[record.spec.task].layout
-    missing = f"{folder} has no {FOLDER} with matches: the run is of an earlier version"
+    missing = f"{folder} has no {FOLDER} with matches (a run of an earlier version, or an evaluator that keeps none)"
     if class_name is not None:
-        raise InputError(f"{missing}, and --class needs them: {AGAIN}")
+        raise InputError(f"{missing}, which --class needs: {AGAIN}")
     if not predictions.is_file():
         raise InputError(f"{folder} has no predictions.json: only detection runs that finished keep it")
     root.check_unchanged()
     classes = root.section(layout)["classes"]
     scenes, highest = detection_kept.read_scenes(predictions, test_images(root, layout), classes)
     shown, tests = detection_kept.SHOWN_SCORE, record.test_images or 0
-    print(f"note: {missing}; only its images are drawn, no curves, mistakes or classes ({AGAIN})", file=sys.stderr)
+    print(f"note: {missing}: only its images are drawn, no curves, mistakes or classes", file=sys.stderr)
     if highest < shown:
         print(f"warning: no prediction reaches the score {shown}: the highest is {highest:.2f}", file=sys.stderr)
     some = f"the first {len(scenes):,} of {tests:,}" if tests > len(scenes) else f"{len(scenes):,}"

@@ -294,7 +294,7 @@ def write_tables(
     cells = collect(expected, newest, groups)
     markdown = to_markdown(cells, profile)
     if with_published:
-        markdown += f"\n{_published([spec for _, spec in expected])}"
+        markdown += f"\n{_published([spec for _, spec in expected], cells)}"
     print(f"\n{markdown}", file=sys.stderr)
     stem = results_dir() / "tables" / _file_name(name)
     texts = {"md": markdown, "csv": long_form(cells).to_csv(index=False), "tex": to_latex(cells, profile)}
@@ -346,12 +346,16 @@ def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
     return False
 
 
-def _published(specs: Sequence[RunSpec]) -> str:
+def _published(specs: Sequence[RunSpec], cells: Sequence[Cell]) -> str:
     from benchmarks.report import published
+
+    networks = {(one.spec.task, one.architecture) for cell in cells for one in cell.records if one.architecture}
+    others = {task for task, network in networks if TASKS[task].detects and network != published.NETWORK}
 
     gpus = {task: (None, published.gpus(TASKS[task])) for task in dict.fromkeys(spec.task for spec in specs)}
     as_published = {
-        task: all(spec.num_gpus in known and not spec.overrides for spec in specs if spec.task == task)
+        task: task not in others
+        and all(spec.num_gpus in known and not spec.overrides for spec in specs if spec.task == task)
         for task, known in gpus.items()
     }
     return published.to_markdown(as_published)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.data.factors import SPLITS, check_factors, factors_digest, factors_of
+from benchmarks.data.factors import LAYER, SPLITS, check_factors, factors_digest, factors_of
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Result, Settings, Setup, Task
@@ -42,8 +42,9 @@ KNOWN = {  # factor of the embedded set → label; the class is no nuisance
     "drawing": "drawing",
     "class": "class",
 }
-Z = "z "  # before the name of a factor, of the embedding
+Z = LAYER  # before the name of a factor, of the embedding
 IMAGE = ("position", "crop size", "JPEG quality", "brightness", "contrast", "colour", "sharpness")
+AT_ONCE = 8192  # images under a head
 # Images fitted on and tested on.
 IMAGES = {"smoke": (200, 100), "demo": (2000, 1000), "small": (2000, 1000), "paper": (10_000, 5_000)}
 
@@ -123,7 +124,13 @@ def _layers(context: Context) -> list[tuple[str, Callable[[np.ndarray], np.ndarr
     embed = load_embedding(stored.source.parent) if stored.family == FAMILY.name else None
     if embed is None:
         return [("", lambda x: x)]
-    return [("", lambda x: x), (Z, lambda x: embed(torch.from_numpy(np.array(x))).numpy())]
+
+    def embedded(x: np.ndarray) -> np.ndarray:
+        # In parts: a head's hidden layer of ImageNet's images takes 20 GB.
+        parts = (np.array(x[begun : begun + AT_ONCE]) for begun in range(0, len(x), AT_ONCE))
+        return np.concatenate([embed(torch.from_numpy(part)).numpy() for part in parts])
+
+    return [("", lambda x: x), (Z, embedded)]
 
 
 def _result(scores: dict[str, Score], tested: int, resolved: Settings) -> Result:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.executors.base import Outcome
-from benchmarks.plan import Column, Plan, check_data, resolve_columns, seconds_by_task
+from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns, seconds_by_task
 from benchmarks.records import ResultsStore
 from benchmarks.run import Saved
 from benchmarks.tasks import TASKS, Setup, named
@@ -37,6 +37,20 @@ def test_a_plan_resolves_its_columns_and_knows_the_seconds_of_earlier_runs(tmp_p
     assert plan.resolved["voc-fpn-24k", "/data"] == (detector.digest, detector.precision)
     assert plan.resolved["knn", "/data"][1] == "fp32" and len(plan.resolved) == 2
     assert plan.seconds == {"knn": 1.0}
+
+
+def test_a_detector_is_checked_on_each_of_its_data_sets(root):
+    add_layout(root, "voc")
+    plan = plan_of(root, "voc-fpn-24k")
+    (column,) = plan.columns
+    other = dataclasses.replace(column, root=dataclasses.replace(column.root, path=root / "other"))
+    resolved = {("voc-fpn-24k", one.root.path): ("d" * 64, "fp32") for one in (column, other)}
+    plan = dataclasses.replace(plan, columns=(column, other), resolved=resolved)
+    given = []
+    executor = SimpleNamespace(run=lambda jobs, **more: given.extend(jobs) or Outcome())
+    check_detectors(plan, [evaluated(root, label=name) for name in "ab"], executor)
+    checked = [data.path for _, _, data in given[0].arguments["detectors"]]
+    assert checked == [column.root.path, root / "other"]  # once for both checkpoints, of one network
 
 
 def test_a_deterministic_task_has_one_spec_whatever_the_seeds(root):

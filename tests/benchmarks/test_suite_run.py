@@ -3,13 +3,17 @@
 import dataclasses
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from benchmarks import suite_run
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.local import LocalExecutor
-from benchmarks.suite_run import _own_roots, _roots, check_rows, run_suite
+from benchmarks.plan import Plan
+from benchmarks.suite_run import _own_roots, _root_for, _roots, check_rows, run_suite
 from benchmarks.suites import SUITES, Row
+from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
 from tests.benchmarks.plans import add_layout
 
@@ -106,3 +110,35 @@ def test_data_are_asked_for_where_they_are_read_and_refused_elsewhere(root):
         run(SUITES["smoke"], {}, data=(root,))
     with pytest.raises(InputError, match="the embedded set has no size for profile small"):
         _roots("emoji", "small", 1)
+
+
+def test_a_standard_root_stands_for_the_layouts_of_its_source_alone(root):
+    coco = DataRoot.load(root)
+    roots = {"coco": coco}
+    assert _root_for(TASKS["coco-fpn-1x"], roots) is _root_for(TASKS["coco-keypoint-fpn-2x"], roots) is coco
+    with pytest.raises(InputError, match=r"lvis-v1-fpn-1x: the standard data have no lvis layout: .*`prepare lvis`"):
+        _root_for(TASKS["lvis-v1-fpn-1x"], roots)
+
+
+@pytest.mark.parametrize(("first", "second", "said"), [
+    ((0, 1), (0, 1), [("b #0", "/runs/a #0"), ("b #1", "/runs/a #1")]),
+    ((), (0, 1), [("b #0", "/runs/a"), ("b #1", "/runs/a")]),
+])  # fmt: skip
+def test_a_row_follows_the_run_of_its_seed(first, second, said, root, monkeypatch):
+    """What a finished run gives: the jobs of the rows that wait for it, with its folder in their flags."""
+    rows = (
+        Row(label="a", preset="smoke-simclr", seeds=first),
+        Row(label="b", preset="smoke-simclr", flags=("--x", "{after}/y"), seeds=second, after="a"),
+    )
+    suite = dataclasses.replace(SUITES["smoke"], rows=rows)
+    plan = Plan(profile="smoke", columns=(), num_gpus=0)
+    monkeypatch.setattr(suite_run, "evaluated", lambda label, path: label)
+    monkeypatch.setattr(Plan, "jobs", lambda plan, found, saved: [])
+    ready, started = {}, []
+    for job in suite_run._pretraining_jobs(plan, suite, rows[0], DataRoot.load(root), ready, []):
+        label = job.name.removesuffix(" pretrain")
+        for follower in job.then((Path("/runs") / label / "backbone.safetensors", "")):
+            flags = follower.arguments["flags"]
+            assert flags[0] == "--x" and "{after}" not in flags[1]
+            started.append((follower.name.removesuffix(" pretrain"), flags[1].removesuffix("/y")))
+    assert sorted(started) == said and set(ready) == ({f"a #{seed}" for seed in first} or {"a"})

@@ -1,5 +1,7 @@
 """Suites as files, as values, and as a user gets them wrong."""
 
+import dataclasses
+
 import pytest
 
 from benchmarks import suites
@@ -110,3 +112,26 @@ def test_the_sweep_has_six_values_or_more_of_each_form():
     for row in SUITES["lambda-sweep"].rows:
         values = {word for flag, word in zip(row.flags, row.flags[1:], strict=False) if "lambda" in flag}
         assert values == ({row.label.split()[-1]} if "λ" in row.label else set())  # λ and λa are the label's
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([Row(label="b", preset="p", after="a")], "row b: give after, a row's label, together with {after}"),
+        ([Row(label="b", preset="p", flags=("{after}",))], "row b: give after, a row's label, together with {after}"),
+        ([Row(label="b", preset="p", flags=("{after}",), after="a")], "row b: after 'a' is no earlier row"),
+        ([Row(label="b", preset="p", flags=("{after}",), after="b")], "row b: after 'b' is no earlier row"),
+        (
+            [
+                Row(label="a", preset="p", seeds=(0, 1)),
+                Row(label="b", preset="p", flags=("{after}",), after="a", seeds=(0, 2)),
+            ],
+            "row b: row a has other seeds",
+        ),
+    ],
+)
+def test_a_row_waits_for_an_earlier_one_of_its_seeds(rows, words):
+    suite = dataclasses.replace(SUITES["smoke"], rows=tuple(rows))
+    with pytest.raises(InputError) as caught:
+        checked_suite(suite)
+    assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -27,6 +27,7 @@ WARMUP = 0.1  # of the iterations
 CHECKPOINTS = 8  # per run: a killed one loses an eighth
 PRECISE_BN = 40  # batches at most
 NARROWEST = 4.0  # least ratio of the largest anchor to the smallest, so that other objects than those seen are found
+FLATTEST = 0.01  # height / width of an anchor: detectron2 divides by it
 FROM_DATA = "from the data"
 KEYS = (
     "INPUT.MIN_SIZE_TRAIN",
@@ -104,7 +105,9 @@ def fitted(facts: DataFacts, levels: Sequence[int]) -> dict[str, Any]:
         "INPUT.MIN_SIZE_TEST": side,
         "INPUT.MAX_SIZE_TEST": round(ASPECT * side),
         "MODEL.ANCHOR_GENERATOR.SIZES": anchor_sizes(facts, levels),
-        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [list(dict.fromkeys(round(one, 2) for one in facts.ratios))],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [
+            list(dict.fromkeys(max(FLATTEST, round(one, 2)) for one in facts.ratios))
+        ],
         "SOLVER.MAX_ITER": steps,
         "SOLVER.WARMUP_ITERS": round(WARMUP * steps),
         "SOLVER.CHECKPOINT_PERIOD": math.ceil(steps / CHECKPOINTS),

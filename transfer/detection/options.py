@@ -73,6 +73,8 @@ def _merge(cfg: CfgNode, key: str, value: str, flag: str) -> None:
 def _check_search(cfg: CfgNode, wanted: search.Search | None) -> None:
     """InputError for a key or a value that cannot be set, and for two words of one value, as 0.01 and 1e-2."""
     for key, words in wanted.values.items() if wanted else ():
+        if key in FREE_KEYS or key == "SOLVER.AMP.ENABLED":
+            raise InputError(f"--search {key}: a run's identity has one precision and one file; give it with --opts")
         found: list[Any] = []
         for word in words:
             trial = cfg.clone()

@@ -40,6 +40,11 @@ class Search:
         """``lr of 3``, for a column's heading."""
         return ", ".join(f"{SHORT.get(key, key)} of {len(self.values[key])}" for key in sorted(self.values))
 
+    @property
+    def listed(self) -> str:
+        """``lr of 0.01, 0.02, 0.05``, to tell two searches of equal title apart."""
+        return ", ".join(f"{SHORT.get(key, key)} of {', '.join(self.values[key])}" for key in sorted(self.values))
+
     def candidates(self) -> list[tuple[str, ...]]:
         """Every combination as KEY VALUE … words."""
         keys = sorted(self.values)
@@ -89,10 +94,13 @@ def without_search(opts: Sequence[str]) -> tuple[str, ...]:
     return *opts[:place], *opts[place + 2 :]
 
 
-def title_of(opts: Sequence[str]) -> str:
-    """The title of the search among the options of a record, which may be anyone's; empty without one."""
+def title_of(opts: Sequence[str], *, whole: bool = False) -> str:
+    """The title of the search among the options of a record, which may be anyone's; empty without one.
+
+    ``whole``: with the values.
+    """
     try:
         search = search_of(opts)
     except InputError:
         return "search"
-    return search.title if search else ""
+    return (search.listed if whole else search.title) if search else ""

@@ -56,7 +56,8 @@ def described(cfg: CfgNode, facts: DataFacts, pace: float) -> str:
     """Sizes, schedule and pace (seconds per iteration) of a run in one line."""
     anchors = [side for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for side in level]
     epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / facts.images
-    schedule = f"{epochs:.3g} epochs of {facts.images:,} images = {cfg.SOLVER.MAX_ITER:,} iterations"
+    drawn = ", of which it draws some," if "SUBSET" in cfg.TRANSFER else ""
+    schedule = f"{epochs:.3g} epochs of {facts.images:,} images{drawn} = {cfg.SOLVER.MAX_ITER:,} iterations"
     usual = "" if round(epochs) == EPOCHS and cfg.SOLVER.IMS_PER_BATCH == BATCH else f" (instead of {EPOCHS} epochs)"
     where = "this GPU" if cfg.MODEL.DEVICE != "cpu" else "one thread of this CPU"
     return (

@@ -38,7 +38,7 @@ from transfer.detection.profiles import FITTED
 from transfer.detection.search import search_of
 from transfer.detection.trainer import Diverged, precision, require_buildable, train_and_test
 
-OUTCOME = "outcome.json"  # from the first of several processes to the one that started them
+OUTCOME = "outcome.json"  # from several processes to the one that started them: the first's result, or a divergence
 
 
 def settings(protocol: Path, layout: str, setup: Setup) -> Settings:
@@ -174,8 +174,7 @@ def _work_of_several(context: Context, training: Training) -> None:
         if result := _work(context, training):
             write_json(outcome, dataclasses.asdict(result))
     except Diverged as error:
-        if comm.is_main_process():
-            write_json(outcome, {"diverged": str(error)})
+        write_json(outcome, {"diverged": str(error)})  # whichever process meets it first: it ends the others
         raise
 
 

@@ -65,6 +65,7 @@ def _tried(
     folder = context.folder / FOLDER / str(number)
     done = folder.with_name(f"{number}.json")
     if (before := _read(done)) and before.get("opts") == list(opts):
+        _clean(folder)  # a kill may have come before that
         return before
     outcome: dict[str, Any] = {"opts": list(opts), "value": None, "diverged": None, "held_out": None}
     try:

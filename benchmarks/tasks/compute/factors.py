@@ -95,23 +95,24 @@ def _probe(
             rows = np.sort(rng.choice(rows, MOST, replace=False))
         if len(rows) < 2 or not len(others):
             continue
-        targets = [_target(one)[rows] for one in factors.values()]
+        targets = [_target(one, rows) for one in factors.values()]
         orders = [rng.permutation(len(rows)) for _ in range(PERMUTATIONS)]
         every = [*targets, *(one[order] for order in orders for one in targets)]
         outputs = ridge.fit(fit[rows], every)(test[others])
         parts = np.split(outputs, np.cumsum([one.shape[1] for one in every])[:-1], axis=1)
         for place, (name, one) in enumerate(factors.items()):
             keep = np.isin(one.values[count + others], one.values[rows]) if one.kind == "category" else slice(None)
-            true[name].append(_target(one)[count + others][keep])
+            true[name].append(_target(one, (count + others)[keep]))
             frequent = targets[place].mean(0)
             for kept, source in zip((predicted[name], *shuffled[name]), parts[place :: len(factors)], strict=True):
                 kept.append(_answer(one, source[keep], frequent))
     return {name: _score(one, true[name], predicted[name], shuffled[name], seed) for name, one in factors.items()}
 
 
-def _target(one: Factor) -> np.ndarray:
-    """N×k numbers that a probe regresses: those of the factor, or a category's columns of 0 and 1."""
-    return np.eye(len(one.names))[one.values] if one.kind == "category" else one.values
+def _target(one: Factor, rows: np.ndarray) -> np.ndarray:
+    """N×k numbers of the images ``rows`` that a probe regresses: the factor's, or a category's columns of 0 and 1."""
+    # Of these rows alone: ImageNet's classes of all its images take 10 GB.
+    return np.eye(len(one.names))[one.values[rows]] if one.kind == "category" else one.values[rows]
 
 
 def _answer(one: Factor, outputs: np.ndarray, frequent: np.ndarray) -> np.ndarray:

@@ -100,6 +100,14 @@ def test_a_users_list_is_stored_beside_the_layout_whose_fingerprint_stays(source
         ),
         (lambda header, rows: rows.insert(1, rows[0]), "train/a/000.jpg has two lines"),
         (lambda header, rows: rows.pop(0), "has no line for train/a/000.jpg"),
+        (lambda header, rows: header.__setitem__(0, " "), "name each column once"),  # as of a table's own index
+        (lambda header, rows: header.__setitem__(0, "position"), "a factor cannot be named 'position'"),
+        (lambda header, rows: header.__setitem__(0, "z light"), "a factor cannot be named 'z light'"),
+        (lambda header, rows: header.__setitem__(0, "two\nlines"), r"a factor cannot be named 'two\\nlines'"),
+        (
+            lambda header, rows: [row.__setitem__(5, "g0") for row in rows],
+            "column group has one value, and a probe is tested on other groups: leave it out",
+        ),
     ],
 )
 def test_an_unusable_list_is_refused_in_one_line(source, tmp_path, capsys, change, said):
@@ -124,6 +132,34 @@ def test_a_list_that_is_not_there_and_a_damaged_one(source, tmp_path, capsys):
         stored.write_bytes(content)
         with pytest.raises(InputError, match="prepare imagenet-source again"):
             factors.factors_digest(root)
+
+
+def test_a_column_of_texts_that_all_differ_is_no_category(source, tmp_path, monkeypatch, capsys):
+    """One column of file names, or one word among numbers, would be a probe of as many columns as there are images."""
+    monkeypatch.setattr(factors, "MOST", 8)
+    header, rows = lines(source)
+    given = written(tmp_path / "list.csv", header, rows)
+    assert main(["prepare", "imagenet", str(source), "--factors", str(given)]) == 0  # 16 numbers are a number
+    rows[4][4] = "NA"
+    written(given, header, rows)
+    said = (
+        "column light has 16 different values, and 'NA' is no number: leave unknown cells empty, and give a category 8"
+    )
+    with pytest.raises(InputError, match=said):
+        main(["prepare", "imagenet", str(source), "--factors", str(given)])
+    root = DataRoot.load(tmp_path / "results" / "data" / "imagenet-source")
+    header, *stored = factors._rows(factors.factors_file(root, "val"), root.name)
+    monkeypatch.setattr(factors, "MOST", 3)
+    text = "".join(",".join(row) + "\n" for row in [header, *([*row[:4], "nan", *row[5:]] for row in stored)])
+    factors.factors_file(root, "val").write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(InputError, match=r"the factors of imagenet-source: column light has .* and 'nan' is no number"):
+        TASKS["factors"].check(root, "smoke")
+
+
+def test_a_position_with_few_places_is_a_category_of_both_coordinates():
+    found = factors.factor("position", [["0", "0", "1", "1"], ["0", "1", "0", "1"]])
+    assert found.kind == "category" and found.names == ("0, 0", "0, 1", "1, 0", "1, 1")
+    assert found.values.tolist() == [0, 1, 2, 3]
 
 
 def test_a_number_with_few_values_is_a_category():

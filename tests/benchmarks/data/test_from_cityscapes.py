@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -83,6 +85,16 @@ def test_detectron2s_folder_of_data_sets_will_do_and_nothing_is_copied(source, t
         whole.check_unchanged()
 
 
+def bomb():
+    """A PNG whose header names 3.6 billion pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(one)) + kind + one + struct.pack(">I", zlib.crc32(kind + one)) for kind, one in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def first(source, folder, end):
     return min((source / folder / "train").glob(f"*/*{end}"))
 
@@ -92,6 +104,11 @@ REFUSED = {
     "no val": (lambda s: shutil.rmtree(s / "leftImg8bit" / "val"), r"leftImg8bit/val has no CITY/\*_leftImg8bit.png"),
     "a lost file": (lambda s: first(s, "gtFine", "Ids.png").unlink(), "missing annotation: .*aachen_000000_000019_gt"),
     "a broken annotation": (lambda s: first(s, "gtFine", "instanceIds.png").write_bytes(b"x"), "cannot be read"),
+    "ids of other tools": (
+        lambda s: Image.new("I", (128, 64), 2**31 - 1).save(first(s, "gtFine", "instanceIds.png"), "TIFF"),
+        r"cannot be read \(its ids are not of 16 bits\)",
+    ),
+    "a bomb": (lambda s: first(s, "gtFine", "instanceIds.png").write_bytes(bomb()), "cannot be read .Image size"),
     "a broken image": (lambda s: first(s, "leftImg8bit", ".png").write_bytes(b"x"), "unreadable image: .*aachen"),
     "another size": (
         lambda s: Image.new("I;16", (9, 9)).save(first(s, "gtFine", "instanceIds.png")),

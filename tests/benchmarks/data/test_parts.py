@@ -10,12 +10,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from benchmarks.data import parts
 from benchmarks.data.emoji.generate import generate
 from benchmarks.data.emoji.scenes import EmojiConfig
+from benchmarks.data.prepare import main
 from benchmarks.data.registration import register
 from benchmarks.data.root import DataRoot
 from benchmarks.data.subsets import draw_percent, draw_shots
 from pretrain.common.errors import InputError
+from tests.benchmarks.data import raw_sets
+from transfer.detection.evaluation.choose import classes_tested
 from transfer.detection.evaluation.coco import read_truth
-from transfer.detection.evaluation.voc import VOCEvaluator, classes_tested
+from transfer.detection.evaluation.voc import VOCEvaluator
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,26 @@ def test_the_held_out_images_of_coco_are_tested_with_their_annotations_alone(roo
     assert DatasetCatalog.get(held.test[0]) == [records[image] for image in ids]
     shown = {one["category_id"] for one in truth["annotations"] if not one["iscrowd"]}
     assert classes_tested(held.test[0]) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"), [("lvis", raw_sets.lvis), ("cityscapes", raw_sets.cityscapes), ("keypoints", None)]
+)
+def test_other_layouts_hold_out_with_all_that_their_evaluators_ask_for(kind, make, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    make = make or raw_sets.coco_with_keypoints
+    assert main(["coco" if kind == "keypoints" else kind, str(make(tmp_path / "source")), "--name", "raw"]) == 0
+    root = DataRoot.load(tmp_path / "data" / "raw")
+    data = register(root, kind)
+    found = parts.trainable(parts.objects(data))
+    ids = sorted(found)[:2]
+    before = {one["image_id"]: one for one in DatasetCatalog.get(data.train[0])}
+    held = parts.keep(parts.hold_out(root, kind, data, ids, tmp_path / "held", write=True), sorted(found)[2:])
+    assert DatasetCatalog.get(held.test[0]) == [before[image] for image in ids]
+    assert [parts._id(one) for one in DatasetCatalog.get(held.train[0])] == sorted(found)[2:]
+    own, train = (MetadataCatalog.get(name).as_dict() for name in (held.test[0], held.train[0]))
+    assert {key for key in own if own[key] != train[key]} == {"name", "json_file"} and own.keys() == train.keys()
+    assert [one["id"] for one in json.loads((tmp_path / "held" / "held.json").read_text())["images"]] == ids
 
 
 def test_the_held_out_images_of_voc_come_from_both_folders(root, tmp_path):

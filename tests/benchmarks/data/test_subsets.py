@@ -199,6 +199,7 @@ def test_lists_and_annotation_files_have_ids(tmp_path):
         ({"1.0": {"1": []}}, 1.0, "no draw of seed 0 for 1 %: it has 1"),
         ({"1.0": {"0": [1, 2]}}, 1.0, "1 % of these data are 10 of 1000 images, and the file has 2"),
         ({"1.0": {"0": [*range(9), 1000]}}, 1.0, "it is of other data"),
+        ({"1.0": {"0": [0, *range(9)]}}, 1.0, "the file has 9: it is of other data"),
         ({"1.0": {"0": [*range(9), "x"]}}, 1.0, "no list of image ids"),
         ({"1.0": [1]}, 1.0, "no list of image ids"),
         ({"1.0": {"0": []}}, None, "draws by shots"),

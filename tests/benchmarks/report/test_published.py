@@ -149,7 +149,7 @@ def test_a_protocol_of_one_gpu_is_as_published_on_one(tmp_path, monkeypatch):
         ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
         markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
         assert ("No published row is known to share them all." not in markdown) is same
-        assert ("our GPUs or options" not in markdown) is same
+        assert ("our GPUs, options or network" not in markdown) is same
 
 
 @pytest.mark.parametrize("change", [{"num_gpus": 1}, {"num_gpus": 0}, {"overrides": ("SOLVER.BASE_LR", "0.1")}])
@@ -158,4 +158,15 @@ def test_beside_a_run_on_fewer_gpus_or_with_options_no_row_is_the_same(tmp_path,
     spec = make_spec(**{"task": "voc-c4-24k", "profile": "paper", "num_gpus": 8, **change})
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
     markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
-    assert "No published row is known to share them all." in markdown and "our GPUs or options" in markdown
+    assert "No published row is known to share them all." in markdown and "our GPUs, options or network" in markdown
+
+
+def test_every_published_detector_is_a_resnet_50_and_no_row_is_the_same_beside_a_deeper_one(tmp_path, monkeypatch):
+    detectors = {row["detector"] for row in ROWS if row["detector"].startswith(("Faster", "Mask", "Keypoint"))}
+    assert all("R50" in name or "unstated" in name for name in detectors) and len(detectors) > 5
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    spec = make_spec(task="voc-c4-24k", profile="paper", num_gpus=8)
+    for network, same in (("resnet50", True), ("resnet101", False)):
+        ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}, architecture=network))
+        markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
+        assert ("our GPUs, options or network" not in markdown) is same

@@ -48,6 +48,18 @@ def test_fixed_and_searched_runs_have_columns_of_their_own(tmp_path, monkeypatch
     assert "lr of 3" in to_markdown(cells, "smoke") and "lr of 3" in to_latex(cells, "smoke")
 
 
+def test_two_searches_of_as_many_values_are_named_by_their_values(tmp_path, monkeypatch):
+    other = "SOLVER.BASE_LR=0.1,0.2,0.5"
+    runs = [(0, (KEY, RATES), "a", choice("0.02")), (1, (KEY, other), "b", choice("0.2"))]
+    cells = recorded(tmp_path, monkeypatch, *runs, (2, (KEY, "SOLVER.BASE_LR=1,2"), "c", choice("1")))
+    found = {cell.column: cell.text(" ± ", "-") for cell in cells if cell.metric.key == "bbox/AP"}
+    assert found == {
+        "VOC FPN (lr of 0.01, 0.02, 0.05)": "10.0 (1)",
+        "VOC FPN (lr of 0.1, 0.2, 0.5)": "11.0 (1)",
+        "VOC FPN (lr of 2)": "12.0 (1)",
+    }
+
+
 def test_one_searched_column_alone_is_named_too_and_the_csv_has_each_runs_choice(tmp_path, monkeypatch):
     cells = recorded(tmp_path, monkeypatch, *((seed, (KEY, RATES), "b", choice(f"0.0{seed}")) for seed in (1, 2)))
     table = long_form(cells)

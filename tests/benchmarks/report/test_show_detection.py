@@ -142,7 +142,8 @@ def test_best_and_worst_images_under_headings(coco, drawn, capsys):
     main(["show", str(path), "--count", "2"])
     said = capsys.readouterr()
     assert said.out == f"{picture_of(path)}\n" and said.err.startswith("note: ") and said.err.count("\n") == 1
-    assert "has no detections with matches: the run is of an earlier version; only its images are drawn" in said.err
+    assert "has no detections with matches (a run of an earlier version, or an evaluator that" in said.err
+    assert said.err.endswith("only its images are drawn, no curves, mistakes or classes\n")
     assert drawn[1].endswith("box AP undefined")
     assert drawn[-2:] == ["The 2 best of 10 test images", "The 2 worst, the worst first"]
     with Image.open(picture_of(path)) as picture:

@@ -36,11 +36,11 @@ def image_root(tmp_path, monkeypatch, greys, train=20, val=5):
     return DataRoot.load(tmp_path / "data" / "greys")
 
 
-def checkpoint(folder):
-    """A ResNet-18 with random weights, imported as a command does it."""
+def checkpoint(folder, architecture="resnet18"):
+    """A ResNet with random weights, imported as a command does it."""
     torch.manual_seed(0)
     path = Path(folder) / "random.pth"
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    torch.save(torchvision.models.get_model(architecture, weights=None).state_dict(), path)
     return EvaluatedCheckpoint(label="random", stored=import_checkpoint(path))
 
 
@@ -49,10 +49,10 @@ def spec_of(root, evaluated, task, seed=0, profile="smoke"):
     return plan.spec_of(TASKS[task], resolved, root, evaluated, profile, seed)
 
 
-def executed(root, *tasks, seed=0, profile="smoke"):
-    """{task: its record} of runs of a random ResNet-18; the first failure is raised."""
+def executed(root, *tasks, seed=0, profile="smoke", architecture="resnet18"):
+    """{task: its record} of runs of a random network; the first failure is raised."""
     folder = root.path.parent
-    evaluated = checkpoint(folder)
+    evaluated = checkpoint(folder, architecture)
     specs = [spec_of(root, evaluated, task, seed, profile) for task in tasks]
     saved = execute(evaluated, root.path, specs, 0, folder / "log.txt", False)
     assert [one.error for one in saved] == [None] * len(tasks)

@@ -74,3 +74,15 @@ def test_cityscapes_runs_end_to_end_on_the_pixels_of_the_instance_ids(tmp_path):
     assert 0 <= record.metrics["segm/AP"] <= 100 and record.config["facts"]["coco_engine"] is None
     kept = load_detections(files_of(record))
     assert len(kept.masks) == len(kept) > 0 and kept.ids.tolist() == [1, 2, 3]
+
+
+DEEPER = [("resnet101", "voc-c4-24k-frozen", 520), ("resnet152", "voc-fpn-24k-frozen", 775)]
+
+
+@pytest.mark.parametrize(("architecture", "task", "tensors"), DEEPER)
+def test_deeper_resnets_run_end_to_end(architecture, task, tensors):
+    """Of all protocols test_checks has which parameters train; a step around each deep network would take minutes."""
+    config = EmojiConfig(train_images=40, val_images=40, train_scenes=40, val_scenes=20, image_size=32)
+    record = executed(DataRoot.load(generate(config, "deep", 1)), task, architecture=architecture)[task]
+    assert (record.architecture, record.config["facts"]["tensors_equal"]) == (architecture, tensors)
+    assert record.metrics["bbox/AP"] is not None

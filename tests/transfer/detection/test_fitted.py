@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
 from tests.transfer.detection.test_trainer import cfg_of
 from transfer.detection import fitted
@@ -71,6 +72,19 @@ def test_alike_objects_leave_room_for_others():
     alike = of_sides(*[20] * 30)
     assert shorter_side(alike) == 320 and alike.sides == (0.2, 0.2, 0.2)
     assert anchor_sizes(alike, (1,) * 3) == [[32], [64], [128]]
+
+
+def test_lines_have_anchors_that_detectron2_can_divide_by():
+    lines = facts_of([(2000, 1500)] * 9, [[(1000.0, 4.0)]] * 9)
+    assert lines.ratios == (0.004, 0.004, 0.004)
+    values = fitted.fitted(lines, (1,) * 5)
+    assert values["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"] == [[0.01]]
+    sizes = [float(level[0]) for level in values["MODEL.ANCHOR_GENERATOR.SIZES"]]
+    boxes = DefaultAnchorGenerator(sizes=[sizes], aspect_ratios=[[0.01]], strides=[4]).generate_cell_anchors(
+        sizes, [0.01]
+    )
+    width, height = boxes[0, 2] - boxes[0, 0], boxes[0, 3] - boxes[0, 1]
+    assert float(height / width) == pytest.approx(0.01) and float(height * width) == pytest.approx(sizes[0] ** 2)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ def test_unusable_words_are_one_line(words, message):
         ("SEED=1,2", "--search SEED: the checkpoint, the data or another flag sets this"),
         ("TRANSFER.NUM_GPUS=1,2", "--search TRANSFER.NUM_GPUS: the checkpoint"),
         ("TRANSFER.SEARCH=1,2", "--search TRANSFER.SEARCH: the checkpoint"),
+        # The record names one precision, and a file of images is known by its content.
+        ("SOLVER.AMP.ENABLED=True,False", "--search SOLVER.AMP.ENABLED: a run's identity has one precision"),
+        ("TRANSFER.CPU_BF16=True,False", "--search TRANSFER.CPU_BF16: a run's identity has one precision"),
+        ("TRANSFER.SUBSET.FILE=a,b", "--search TRANSFER.SUBSET.FILE: a run's identity has one precision and one file"),
     ],
 )
 def test_what_detectron2_does_not_take_is_one_line(text, message):

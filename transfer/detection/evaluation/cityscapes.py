@@ -99,9 +99,12 @@ def _of_image(detections: Detections, place: int, ids: np.ndarray, labels: Seque
     assert detections.masks is not None
     size = detections.sizes[place].tolist()
     codes = [{"size": size, "counts": counts} for counts in detections.masks[start:end]]
-    present, places, areas = np.unique(ids, return_inverse=True, return_counts=True)
-    places = places.reshape(ids.shape)
-    covered = [np.bincount(places[rle.decode(one) > 0], minlength=len(present)) for one in codes]
+    counts = np.bincount(ids.ravel())
+    present = np.flatnonzero(counts)
+    areas, number = counts[present], np.zeros(len(counts), np.int32)
+    number[present] = np.arange(len(present))
+    columns = number[ids.T]  # as masks are in memory
+    covered = [_covered(one, columns, len(present)) for one in codes]
     shared = np.array(covered, dtype=np.int64).reshape(-1, len(present))  # pixels of each detection on each id
     pixels, void = shared.sum(1), shared[:, np.isin(present, VOID)].sum(1)
     kind, score = detections.category[start:end], detections.score[start:end].astype(np.float64)
@@ -117,6 +120,13 @@ def _of_image(detections: Detections, place: int, ids: np.ndarray, labels: Seque
             counts=~(group | small),
             ignored=unseen / pixels[own],
         )
+
+
+def _covered(code: dict[str, Any], columns: np.ndarray, count: int) -> np.ndarray:
+    """How many of a mask's pixels are on each of ``count`` numbers of the W×H ``columns``."""
+    left, top, width, height = rle.toBbox(code).astype(int).tolist()
+    inside = (slice(left, left + width), slice(top, top + height))
+    return np.bincount(columns[inside][rle.decode(code).T[inside] > 0], minlength=count)
 
 
 def _average_precision(found: Sequence[Found], threshold: float) -> float:

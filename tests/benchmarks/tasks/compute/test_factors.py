@@ -109,3 +109,13 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(monkeypatch):
         score = probe(x[:FIT], x[FIT:], {"there": number("there", there)}, None, seed)["there"]
         inside += score.low <= 0.8 <= score.high
     assert inside >= 51  # of 57 expected; under 51 has a probability of 0.4 %
+
+
+def test_a_categorys_columns_are_those_of_the_images_asked_for_alone():
+    one = category("class", np.arange(FIT + TEST) % 7, tuple("abcdefg"))
+    rows = np.array([8, 3])
+    assert factors._target(one, rows).tolist() == [[0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0]]
+    many = Factor(
+        name="many", kind="category", values=np.zeros(10**7, int), known=ALL, names=tuple(map(str, range(1000)))
+    )
+    assert factors._target(many, rows).shape == (2, 1000)  # of all images they would take 80 GB

@@ -65,6 +65,19 @@ def test_both_engines_give_the_same_bits(case, task, max_dets, tmp_path):
     assert informative or "crowds" in case or "nothing" in case
 
 
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(3))
+def test_detections_by_descending_score_are_matched_alike(seed, task, tmp_path):
+    content = truth(seed)
+    detections = recorded(*outputs(seed, content))
+    order = np.lexsort((-detections.score, detections.image))
+    detections = detections.rows(order)
+    fast, slow = (evaluated(content, detections, task, engine, tmp_path) for engine in ("ultrafast", "pycocotools"))
+    kept, expected = (coco.matches_of(one, detections, tuple("abcde"), coco.loaded).outcome for one in (fast, slow))
+    assert np.array_equal(kept, expected) and np.array_equal(fast.stats, slow.stats)
+    assert all((one == TRUE).any() for one in kept)  # objects of every size
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("seed", range(3))
 def test_precision_and_recall_follow_from_the_matches(seed, task, tmp_path):
