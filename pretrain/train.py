@@ -59,9 +59,13 @@ def step_seed(seed: int, step: int, stream: int) -> int:
 def run_folder(preset_name: str, resolved: Resolved, dataset: dict[str, Any]) -> Path:
     """``results_dir()/pretrain/<preset>-<12 hex of settings, data fingerprint and size, seed>``.
 
-    A folder of the same run under its settings' former names is renamed to it.
+    Of settings that name files, of their content too. A folder of the same run under its settings' former names is
+    renamed to it.
     """
-    identity = {"resolved": resolved.values(), "data": [dataset["fingerprint"], dataset.get("folder"), dataset["size"]]}
+    data = [dataset["fingerprint"], dataset.get("folder"), dataset["size"]]
+    identity: dict[str, Any] = {"resolved": resolved.values(), "data": data}
+    if inputs := resolved.config.method.inputs():
+        identity["inputs"] = inputs
     old, new = (
         results_dir() / "pretrain" / f"{preset_name}-{digest(one)[:12]}" for one in (before(identity), identity)
     )

@@ -73,26 +73,41 @@ def factors_digest(root: DataRoot) -> str:
 def check_factors(root: DataRoot) -> None:
     """InputError where the root has no usable list, or one whose factors have one value each."""
     root.section("imagenet")
-    columns: dict[str, set[str]] = {}
+    columns: dict[str, list[set[str]]] = {}
     for split in SPLITS:
         header, *rows = _rows(factors_file(root, split), root.name)
-        for place, name in enumerate(header):
-            columns.setdefault(name, set()).update(row[place] for row in rows)
-    if not any(len(texts - {""}) > 1 for name, texts in columns.items() if name not in (IMAGE, "group")):
+        for place, name in enumerate(header[1:], 1):
+            columns.setdefault(name, []).append({row[place] for row in rows})
+    if not any(len(set().union(*texts) - {""}) > 1 for name, texts in columns.items() if name != "group"):
         raise InputError(f"the factors of {root.name} have one value each: give a column that varies")
     _check_values(columns, f"the factors of {root.name}")
 
 
-def _check_values(columns: Mapping[str, set[str]], where: str) -> None:
-    """InputError for a category with too many names, and for a column of groups that makes one group."""
+def _check_values(columns: Mapping[str, Sequence[set[str]]], where: str) -> None:
+    """InputError for a factor that cannot be probed; ``columns`` have the texts of each split.
+
+    Those are a category with too many names, one whose names train and val do not share, one that is known of one split
+    alone, and groups that are all one.
+    """
     group = next((name for name in GROUPS if name in columns), None)
-    if group and len(columns[group]) < 2:
+    if group and len(set().union(*columns[group])) < 2:
         raise InputError(f"{where}: column {group} has one value, and a probe is tested on other groups: leave it out")
-    for name, texts in columns.items():
-        if name not in (IMAGE, "group") and len(texts) > MOST and (strange := sorted(filter(_is_no_number, texts))):
+    for name, splits in columns.items():
+        train, *others = (texts - {""} for texts in splits)
+        known = train.union(*others)
+        strange = sorted(filter(_is_no_number, known))
+        if name == "group" or len(known) < 2:
+            continue
+        if len(known) > MOST and strange:
             raise InputError(
-                f"{where}: column {name} has {len(texts):,} different values, and {strange[0]!r:.40} is no number: "
+                f"{where}: column {name} has {len(known):,} different values, and {strange[0]!r:.40} is no number: "
                 f"leave unknown cells empty, and give a category {MOST:,} names at most"
+            )
+        shared = train.intersection(*others) if strange or len(known) < FEWEST else train and all(others)
+        if not shared:
+            raise InputError(
+                f"{where}: column {name} has no value that both train and val images have, or is empty in one: fill it "
+                "in, or leave it out"
             )
 
 
@@ -186,7 +201,9 @@ def write_factors(path: Path, target: Path) -> None:
             raise InputError(f"{path}, line {number}: {row[place]} has two lines: keep one of them")
         found[images[0]] = [cell.strip() for at, cell in enumerate(row) if at != place]
     columns = [one for one in header if one != IMAGE]
-    _check_values({name: {row[at] for row in found.values()} for at, name in enumerate(columns)}, str(path))
+    of_splits = [[row for (split, _), row in found.items() if split == one] for one in SPLITS]
+    texts = {name: [{row[at] for row in rows} for rows in of_splits] for at, name in enumerate(columns)}
+    _check_values(texts, str(path))
     for split in SPLITS:
         if absent := [name for name in names[split] if (split, name) not in found]:
             raise InputError(f"{path} has no line for {split}/{absent[0]}: add it, with empty cells for unknown values")

@@ -39,6 +39,10 @@ class Sizes:
 class MethodConfig:
     """Base of the methods' configs: frozen dataclasses whose fields are the flags ``--method.…``."""
 
+    def inputs(self) -> dict[str, str]:
+        """Digests of the files that the settings name: part of a run's identity. InputError where they are unusable."""
+        return {}
+
 
 class Method(nn.Module):
     """``backbone`` maps N×3×H×W to N×``feature_dim`` and is the part that transfers.

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pretrain.common.errors import InputError
+from pretrain.common.tensors import tensor_digest
 from pretrain.methods.base import Sizes
 from pretrain.methods.cmc import CMC, CMCConfig
 from pretrain.methods.cmc_encoders import Space, TwoEncoders
@@ -33,6 +34,10 @@ class SplitViewsConfig(CMCConfig):
         if (self.space == "learned") != bool(self.generator):
             return f"generator {self.generator!r}: space learned needs a run of view-generator, others take none"
         return None
+
+    def inputs(self) -> dict[str, str]:
+        """Of the generator: another one may lie at the same path."""
+        return {"generator": tensor_digest(load_flow(self.generator))} if self.generator else {}
 
 
 class SplitViews(CMC):
@@ -58,6 +63,7 @@ def load_flow(run: str) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"--method.generator {run}: cannot be read ({error}): give a finished run's folder") from None
     found = {name.removeprefix("flow."): tensor for name, tensor in state.items() if name.startswith("flow.")}
-    if found.keys() != ColourFlow().state_dict().keys():
+    shapes = {name: tensor.shape for name, tensor in ColourFlow().state_dict().items()}
+    if {name: tensor.shape for name, tensor in found.items()} != shapes:
         raise InputError(f"--method.generator {run}: it has no view generator: give a run of method view-generator")
     return found

@@ -108,6 +108,14 @@ def test_a_users_list_is_stored_beside_the_layout_whose_fingerprint_stays(source
             lambda header, rows: [row.__setitem__(5, "g0") for row in rows],
             "column group has one value, and a probe is tested on other groups: leave it out",
         ),
+        (
+            lambda header, rows: [row.__setitem__(7, row[1][:5]) for row in rows],
+            "column word has no value that both train and val images have",
+        ),
+        (
+            lambda header, rows: [row.__setitem__(4, "") for row in rows if row[1].startswith("val")],
+            "column light has no value that both train and val images have, or is empty in one: fill it in",
+        ),
     ],
 )
 def test_an_unusable_list_is_refused_in_one_line(source, tmp_path, capsys, change, said):
@@ -143,7 +151,7 @@ def test_a_column_of_texts_that_all_differ_is_no_category(source, tmp_path, monk
     rows[4][4] = "NA"
     written(given, header, rows)
     said = (
-        "column light has 16 different values, and 'NA' is no number: leave unknown cells empty, and give a category 8"
+        "column light has 15 different values, and 'NA' is no number: leave unknown cells empty, and give a category 8"
     )
     with pytest.raises(InputError, match=said):
         main(["prepare", "imagenet", str(source), "--factors", str(given)])

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -162,6 +163,16 @@ def test_views_of_a_finished_run_are_frozen_and_travel_with_the_checkpoint(class
     for bad, said in ((tmp_path / "none", "cannot be read"), (path.parent.parent, "cannot be read")):
         with pytest.raises(InputError, match=said):
             load_flow(str(bad))
+    # Another generator at the same path is another run, though one is finished; the same one is the same.
+    assert train.run("views", dataclasses.replace(tiny, method=config), class_folders) == path
+    state = load_file(played)
+    save_file(state | {"flow.turns": state["flow.turns"] + 1}, played)
+    again = train.run("views", dataclasses.replace(tiny, method=config), class_folders)
+    assert again != path
+    torch.testing.assert_close(load_file(again)["flow.turns"], learned["turns"] + 1)
+    save_file(state | {"flow.turns": torch.zeros(1, 3)}, played)
+    with pytest.raises(InputError, match="it has no view generator"):
+        load_flow(str(played))
     plain = train.run("plain", dataclasses.replace(tiny, method=CMCConfig(dim=8, negatives=8)), class_folders)
     with pytest.raises(InputError, match="it has no view generator"):
         load_flow(str(plain))
