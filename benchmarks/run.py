@@ -118,7 +118,7 @@ def execute(
 
 def headline(record: RunRecord) -> str:
     """``linear top-1 38.2``, or the task with the reason of its failure."""
-    metric = TASKS[record.spec.task].metrics[0]
+    metric = TASKS[record.spec.task].primary(record.metrics)
     value = record.metrics.get(metric.key)
     number = "undefined" if value is None else f"{value:.{metric.decimals}f}"
     return f"{record.spec.task}: {record.error}" if record.error else f"{record.spec.task} {metric.label} {number}"

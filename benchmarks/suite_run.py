@@ -22,8 +22,10 @@ from benchmarks.report.summary import finish
 from benchmarks.suites import AFTER, Row, Suite, SuiteColumn
 from benchmarks.tasks import Task, named
 from pretrain.common.errors import InputError
-from pretrain.common.files import data_dir, results_dir
+from pretrain.common.files import data_dir, digest, results_dir
 from pretrain.common.shell import command
+
+LOG_NAME = 100  # characters of a log's name that tell its flags
 
 
 def run_suite(
@@ -156,7 +158,9 @@ def _pretraining_job(
         return [*following(value[0].parent), *plan.jobs(found, saved)]
 
     waiting = len(following(Path()))
-    name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")[:100]
+    name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")
+    if len(name) > LOG_NAME:  # a path among the flags; the seed, which is the last, would be cut off
+        name = f"{name[:LOG_NAME]}-{digest(flags)[:8]}"
     return Job(
         name=f"{label} pretrain",
         stage="pretrain and import",

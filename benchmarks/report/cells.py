@@ -110,10 +110,9 @@ def _metrics(
     found = {}
     for (name, heading), there in keys.items():
         declared = TASKS[name].metrics
-        if TASKS[name].open_metrics and there:
+        if (made := TASKS[name].open_metrics) and there:
             known = tuple(metric for metric in declared if metric.key in there)
-            others = (key for key in there if key not in {metric.key for metric in declared})
-            declared = *known, *(dataclasses.replace(declared[0], key=key, label=printable(key)) for key in others)
+            declared = *known, *(made(key) for key in there if key not in {metric.key for metric in declared})
         found[name, heading] = declared
     return found
 

@@ -62,7 +62,7 @@ def root_of(record: RunRecord) -> DataRoot:
 
 def words(record: RunRecord) -> tuple[str, str]:
     """The checkpoint's label, and the run with its primary number."""
-    spec, metric = record.spec, TASKS[record.spec.task].metrics[0]
+    spec, metric = record.spec, TASKS[record.spec.task].primary(record.metrics)
     value = record.metrics.get(metric.key)
     result = f"{metric.label} " + ("undefined" if value is None else f"{value:.{metric.decimals}f}")
     return record.label, f"{spec.task} on {spec.data_name}, {spec.profile}, seed {spec.seed}: {result}"

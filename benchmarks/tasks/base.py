@@ -7,7 +7,7 @@ that calls ``benchmarks.tasks.register``; a detection task is a YAML (detection.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -115,8 +115,8 @@ class Task:
     command line. Tasks of one ``together`` function run in one pass where checkpoint, data and seed are the same.
     ``fingerprint(root)`` replaces the layout's fingerprint as the data's identity. ``every_gpu``: one run uses all the
     GPUs it is given. ``data`` says which data the published protocol needs, for `list`; ``settings_table`` is its table
-    in results/reference/protocols.toml, as linear.moco. ``open_metrics``: which of the metrics a run has, and which
-    others (of the unit of ``metrics[0]``), depends on its data.
+    in results/reference/protocols.toml, as linear.moco.
+    ``open_metrics`` makes the metric of a key, where the data decide which of the metrics, and which others, a run has.
     """
 
     name: str
@@ -139,11 +139,18 @@ class Task:
     data: str = ""
     settings_table: str = ""
     cost: Cost | None = None
-    open_metrics: bool = False
+    open_metrics: Callable[[str], Metric] | None = None
 
     def data_fingerprint(self, root: DataRoot) -> str:
         """The identity of the data of ``root`` that this task reads."""
         return self.fingerprint(root) if self.fingerprint else root.section(self.layout)["fingerprint"]
+
+    def primary(self, there: Iterable[str]) -> Metric:
+        """The primary metric of a run that has the keys ``there``: where those are open, the first that it has."""
+        keys = list(there)
+        if not self.open_metrics or not keys or self.metrics[0].key in keys:
+            return self.metrics[0]
+        return next((one for one in self.metrics if one.key in keys), self.open_metrics(keys[0]))
 
     @property
     def detects(self) -> bool:

@@ -25,6 +25,7 @@ from benchmarks.data.factors import LAYER, SPLITS, check_factors, factors_digest
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Result, Settings, Setup, Task
+from pretrain.common.errors import printable
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
@@ -148,6 +149,11 @@ def _metric(key: str, label: str) -> Metric:
     return Metric(key=key, label=label, unit=unit, higher_is_better=None, shown=not key.startswith(Z))
 
 
+def _other(key: str) -> Metric:
+    """Of a user's own factor."""
+    return _metric(key, printable(key))
+
+
 HOW = "of the probes not measured; 2,048 × 4 bytes per image"
 TASKS = (
     Task(
@@ -163,7 +169,7 @@ TASKS = (
         run=run,
         check=check,
         fingerprint=factors_digest,
-        open_metrics=True,
+        open_metrics=_other,
         data="an ImageFolder with a CSV of factors (`prepare imagenet --factors`), or the embedded set",
         cost=Cost(gpu_hours=0.5, disk_gb=10.9, how=f"features shared with linear; cost {HOW}"),
     ),
@@ -178,7 +184,7 @@ TASKS = (
         reference="ridge probes of drawn distortions and of the pixels' own statistics: R²",
         settings=image_settings,
         run=image_run,
-        open_metrics=True,
+        open_metrics=_other,
         data="any ImageFolder; ImageNet-1k for paper, of which 15,000 images are drawn",
         cost=Cost(gpu_hours=0.1, disk_gb=0.2, how=f"15,000 forward passes; cost {HOW}"),
     ),

@@ -128,17 +128,19 @@ def test_a_row_follows_the_run_of_its_seed(first, second, said, root, monkeypatc
     """What a finished run gives: the jobs of the rows that wait for it, with its folder in their flags."""
     rows = (
         Row(label="a", preset="smoke-simclr", seeds=first),
-        Row(label="b", preset="smoke-simclr", flags=("--x", "{after}/y"), seeds=second, after="a"),
+        Row(label="b", preset="smoke-simclr", flags=("--x", "{after}/y", "--long", "z" * 200), seeds=second, after="a"),
     )
     suite = dataclasses.replace(SUITES["smoke"], rows=rows)
     plan = Plan(profile="smoke", columns=(), num_gpus=0)
     monkeypatch.setattr(suite_run, "evaluated", lambda label, path: label)
     monkeypatch.setattr(Plan, "jobs", lambda plan, found, saved: [])
-    ready, started = {}, []
+    ready, started, logs = {}, [], []
     for job in suite_run._pretraining_jobs(plan, suite, rows[0], DataRoot.load(root), ready, []):
         label = job.name.removesuffix(" pretrain")
         for follower in job.then((Path("/runs") / label / "backbone.safetensors", "")):
+            logs.append(follower.log.name)
             flags = follower.arguments["flags"]
             assert flags[0] == "--x" and "{after}" not in flags[1]
             started.append((follower.name.removesuffix(" pretrain"), flags[1].removesuffix("/y")))
+    assert len(set(logs)) == len(said) and max(map(len, logs)) < 150  # none is cut off before its seed
     assert sorted(started) == said and set(ready) == ({f"a #{seed}" for seed in first} or {"a"})

@@ -15,7 +15,7 @@ from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore
 from benchmarks.report.cells import best_cells, collect
-from benchmarks.run import execute
+from benchmarks.run import execute, headline
 from benchmarks.tasks import TASKS, Setup
 from benchmarks.tasks.factors import IMAGE, KNOWN
 from pretrain.checkpoint import save_checkpoint
@@ -59,6 +59,7 @@ def test_both_tasks_find_what_the_images_hold(grey_root):
     cells = collect([(one.label, one.spec) for one in records.values()])
     labels = {cell.metric.label for cell in cells if cell.records[0].spec.task == "factors"}
     assert labels == {"grey", "x"} and not best_cells(cells)
+    assert headline(given).startswith("factors grey ") and headline(computed).startswith("factors-image position ")
 
 
 def test_settings_and_metrics():
@@ -97,4 +98,8 @@ def test_the_embedding_of_our_own_runs_is_probed_too(grey_root, tmp_path):
     saved = execute(one, grey_root.path, [spec_of(grey_root, one, "factors")], 0, tmp_path / "log.txt", False)
     record = ResultsStore().load(saved[0].path)
     assert set(record.metrics) == {"grey", "x", "z grey", "z x"}
+    cells = collect([(record.label, record.spec)])
+    assert {cell.metric.label: cell.metric.shown for cell in cells} == {
+        "grey": True, "x": True, "z grey": False, "z x": False,
+    }  # fmt: skip
     assert record.metrics["grey"] > 95 and record.metrics["z grey"] > 50 and record.metrics["z x"] < 30
