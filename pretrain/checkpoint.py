@@ -41,7 +41,9 @@ class Checkpoint:
     head: str | None = None  # tensor_digest of head.safetensors
 
 
-def save_checkpoint(folder: Path, state: Mapping[str, Tensor], head: Mapping[str, Tensor], **meta: Any) -> Checkpoint:
+def save_checkpoint(
+    folder: Path, state: Mapping[str, Tensor], head: Mapping[str, Tensor] | None = None, **meta: Any
+) -> Checkpoint:
     """Write ``backbone.safetensors``, ``head.safetensors`` if there is a ``head``, then ``meta.json``.
 
     ``meta`` gives Checkpoint's other fields.
