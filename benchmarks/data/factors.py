@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import gzip
 import hashlib
 import io
@@ -64,10 +65,26 @@ def factors_file(root: DataRoot, split: str) -> Path:
 
 def factors_digest(root: DataRoot) -> str:
     """Sha256 hex of both splits' images and factors. InputError without factors."""
-    parts = [root.section("imagenet")["fingerprint"].encode()]
-    for split in SPLITS:
-        parts.append("".join(",".join(row) + "\n" for row in _rows(factors_file(root, split), root.name)).encode())
+    files = tuple(factors_file(root, split) for split in SPLITS)
+    return _digest(root.section("imagenet")["fingerprint"], root.name, files, tuple(map(_state, files)))
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(fingerprint: str, name: str, files: tuple[Path, ...], states: tuple[tuple[int, ...], ...]) -> str:
+    """Once per state of the files: a plan asks for every run, and ImageNet's lines take five seconds."""
+    parts = [fingerprint.encode()]
+    for file in files:
+        parts.append("".join(",".join(row) + "\n" for row in _rows(file, name)).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """It changes with the file; () where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_factors(root: DataRoot) -> None:

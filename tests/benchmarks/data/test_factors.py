@@ -164,6 +164,19 @@ def test_a_column_of_texts_that_all_differ_is_no_category(source, tmp_path, monk
         TASKS["factors"].check(root, "smoke")
 
 
+def test_the_lists_are_read_once_for_their_digest_until_they_change(source, tmp_path, monkeypatch, capsys):
+    given = written(tmp_path / "list.csv", *lines(source))
+    assert main(["prepare", "imagenet", str(source), "--factors", str(given)]) == 0
+    root, read = DataRoot.load(capsys.readouterr().out.strip()), []
+    rows = factors._rows
+    monkeypatch.setattr(factors, "_rows", lambda path, name: read.append(path) or rows(path, name))
+    before = factors.factors_digest(root)
+    assert factors.factors_digest(DataRoot.load(root.path)) == before and len(read) == 2
+    stored = factors.factors_file(root, "val")
+    stored.write_bytes(gzip.compress(gzip.decompress(stored.read_bytes()).replace(b"w0", b"w1"), mtime=0))
+    assert factors.factors_digest(root) != before and len(read) == 4
+
+
 def test_a_position_with_few_places_is_a_category_of_both_coordinates():
     found = factors.factor("position", [["0", "0", "1", "1"], ["0", "1", "0", "1"]])
     assert found.kind == "category" and found.names == ("0, 0", "0, 1", "1, 0", "1, 1")
