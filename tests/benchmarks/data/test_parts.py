@@ -14,8 +14,8 @@ from benchmarks.data.prepare import main
 from benchmarks.data.registration import register
 from benchmarks.data.root import DataRoot
 from benchmarks.data.subsets import draw_percent, draw_shots
+from benchmarks.rehearsal import raw_sets
 from pretrain.common.errors import InputError
-from tests.benchmarks.data import raw_sets
 from transfer.detection.evaluation.choose import classes_tested
 from transfer.detection.evaluation.coco import read_truth
 from transfer.detection.evaluation.voc import VOCEvaluator
