@@ -10,7 +10,8 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
     "benchmarks suite": "checkpoint data num-gpus opts search workers",
-    "benchmarks run": "checkpoint data num-gpus opts search profile rerun seed task workers",
+    "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed task workers",
+    "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "data name",
     "benchmarks show": "class count output",
     "benchmarks sheet": "output",

@@ -26,7 +26,7 @@ from pretrain.common.provenance import package_versions
 from transfer.detection.detectron2_version import describe, detectron2_origin
 
 GB = 1e9
-REHEARSAL_GB = 8.0  # data, and the checkpoints of the detectors of one command
+REHEARSAL_GB = 8.0  # data, backbones, and the checkpoints of the detectors that run at once
 SHARED_GB = (
     1.0  # per GPU: loader processes hand their batches over in /dev/shm, 8 × 2 of 256 crops of 224 px are 0.6 GB
 )

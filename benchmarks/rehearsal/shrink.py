@@ -17,7 +17,7 @@ from benchmarks.tasks import few_shot, linear_sgd, many_shot
 VARIABLE = "REHEARSAL_ON"
 """In the environment of a rehearsal's commands: cpu or gpu."""
 
-KEPT_AT = 2  # the iteration of the first saved checkpoint
+KEPT_AT = 3  # the iteration of the first saved checkpoint
 SHORTER: dict[str, str] = {
     "SOLVER.MAX_ITER": "4",
     "SOLVER.STEPS": "(2, 3)",

@@ -23,6 +23,7 @@ from pretrain.common.stand_ins import VARIABLE as CPU_PROCESSES
 PLUGIN = "benchmarks.rehearsal.plugin"
 KILLED_ITERATIONS = 3 * shrink.KEPT_AT
 POLL_SECONDS = 0.05
+WORKING = "files"  # ResultsStore.working_folder
 PATIENCE_SECONDS = 600.0  # until the first checkpoint of a run that is to be killed
 
 
@@ -85,6 +86,7 @@ class Stage:
                     last = line.strip() or last
                     if line.startswith("["):  # a job is done
                         say(f"    {line.strip()[:200]}")
+                        forget_checkpoints(self.results, running=True)
         return process.returncode, log, last
 
     @contextmanager
@@ -160,10 +162,14 @@ def scaled_wrongly(record: RunRecord, processes: int) -> str:
     return ""
 
 
-def forget_checkpoints(results: Path) -> None:
-    """Remove the detectors' checkpoints, 0.3 GB each: nothing reads them any more."""
+def forget_checkpoints(results: Path, running: bool = False) -> None:
+    """Remove the detectors' checkpoints, 0.3 GB each, which nothing reads any more.
+
+    ``running``: other runs still are; theirs, in the working folder, stay.
+    """
     for path in results.glob("runs/*/*/model_*.pth"):
-        path.unlink()
+        if not (running and path.parent.name == WORKING):
+            path.unlink()
 
 
 def killed_and_resumed(stage: Stage, task: str, checkpoint: str, root: Path) -> Outcome:

@@ -103,6 +103,19 @@ def test_a_refused_command_is_tried_task_by_task(tmp_path, monkeypatch):
     assert {name: one.reason for name, one in found.items()} == {"knn": "end of knn", "linear": "end of linear"}
 
 
+def test_checkpoints_of_finished_runs_are_removed_at_once(tmp_path):
+    paths = [tmp_path / "runs" / "abc" / folder / "model_final.pth" for folder in ("files", "20260101T000000Z-abcdef")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    spec = make_spec()
+    assert steps.ResultsStore(tmp_path).working_folder(spec).name == steps.WORKING
+    steps.forget_checkpoints(tmp_path, running=True)
+    assert [path.exists() for path in paths] == [True, False]
+    steps.forget_checkpoints(tmp_path)
+    assert not paths[0].exists()
+
+
 def test_a_command_that_ends_before_its_checkpoint_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "words_of_run", lambda *rest: ["nonsense"])
     outcome = steps.killed_and_resumed(stage_of(tmp_path, variants(0, 2)[0]), "voc-c4-24k", "m=/x", Path("/root"))
