@@ -18,7 +18,7 @@ from benchmarks.plan import Column, Plan, resolve_columns
 from benchmarks.records import ResultsStore, files_of
 from benchmarks.run import execute
 from benchmarks.tasks import TASKS, Setup
-from benchmarks.tasks.compute import budget
+from benchmarks.tasks.compute import budget, timed
 from pretrain.common.errors import InputError
 from tests.benchmarks.tasks.small import checkpoint, executed, image_root
 from tests.benchmarks.test_plan import InProcess
@@ -109,12 +109,13 @@ def test_a_plan_on_two_roots_says_what_each_gave_and_its_time(roots, capsys):
 
 
 def test_a_search_and_a_draw_are_said(roots, monkeypatch):
-    monkeypatch.setattr(budget, "seconds_per_iteration", lambda cfg: 0.5)
+    monkeypatch.setattr(timed, "seconds_per_iteration", lambda trainer, most: 0.5)
+    monkeypatch.setattr(timed, "seconds_per_image", lambda trainer: 0.1)
     one, data = checkpoint(roots[0].path.parent), roots[0]
     searched = (*QUICK, "TRANSFER.SEARCH", "SOLVER.BASE_LR=0.1,0.2")
     (spec,), (again,) = plan_of(data).specs(one), plan_of(data, opts=searched).specs(one)
     plain, search = budget.budgets([(one.detectron2, spec, data), (one.detectron2, again, data)], 0)
-    assert plain.seconds == pytest.approx(0.5 * (8 + (1 + 20 / 2) / 3)) and search.seconds == 3 * plain.seconds
+    assert plain.seconds == pytest.approx(0.5 * (8 + 1 / 3) + 20 * 0.1) and search.seconds == 3 * plain.seconds
     assert search.text == f"{plain.text}, 3 trainings (lr of 2)"
     (drawn,) = budget.budgets([(one.detectron2, dataclasses.replace(spec, task="voc-fpn-5shot"), data)], 0)
     assert "0.4 epochs of 40 images, of which it draws some, = 8 iterations" in drawn.text

@@ -1,14 +1,11 @@
-"""The expected cost of a detector's run, from a few of its own training iterations."""
+"""The expected cost of a detector's run under profile small, in words, from a few of its own training iterations."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
-import torch
 from detectron2.config import CfgNode
-from detectron2.utils.events import EventStorage
 
 from benchmarks.data.facts import training_facts
 from benchmarks.data.registration import register
@@ -16,12 +13,11 @@ from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.compute.detector import config_of, converted_at
+from benchmarks.tasks.compute.timed import timing_of
 from transfer.detection.fitted import BATCH, EPOCHS, DataFacts
 from transfer.detection.search import search_of
-from transfer.detection.trainer import Trainer
 
 TIMED = 2  # iterations, after one that warms up
-FORWARD = 1 / 3  # of an iteration's time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,14 +38,11 @@ def _budget(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int) -> Budget:
     layout = TASKS[spec.task].layout
     data, facts = register(root, layout), training_facts(root, layout)
     cfg = config_of(spec, converted_at(pkl), data, ResultsStore().working_folder(spec), num_gpus, facts)
-    pace = seconds_per_iteration(cfg)
-    forward = cfg.TEST.PRECISE_BN.NUM_ITER + data.test_images / cfg.SOLVER.IMS_PER_BATCH
-    seconds = pace * (cfg.SOLVER.MAX_ITER + FORWARD * forward)
+    timing = timing_of(pkl, spec, root, num_gpus, TIMED)
     search = search_of(spec.overrides)
-    trainings = 1 + len(search.candidates()) if search else 1
-    text = f"{spec.task} on {root.name}: {described(cfg, facts, pace)}"
-    text += f", {trainings} trainings ({search.title})" if search else ""
-    return Budget(task=spec.task, text=text, seconds=trainings * seconds)
+    text = f"{spec.task} on {root.name}: {described(cfg, facts, timing.seconds_per_iteration)}"
+    text += f", {timing.trainings} trainings ({search.title})" if search else ""
+    return Budget(task=spec.task, text=text, seconds=timing.seconds)
 
 
 def described(cfg: CfgNode, facts: DataFacts, pace: float) -> str:
@@ -64,26 +57,3 @@ def described(cfg: CfgNode, facts: DataFacts, pace: float) -> str:
         f"images of {cfg.INPUT.MIN_SIZE_TEST} px, anchors of {min(anchors)} to {max(anchors)} px, "
         f"{schedule}{usual}, {pace:.2g} s each on {where}"
     )
-
-
-def seconds_per_iteration(cfg: CfgNode) -> float:
-    """Mean seconds of TIMED training iterations of ``cfg`` on its data, from random weights."""
-    model = Trainer.build_model(cfg).train()
-    optimizer = Trainer.build_optimizer(cfg, model)
-    batches = iter(Trainer.build_train_loader(cfg))
-    started = 0.0
-    with EventStorage():
-        for number in range(1 + TIMED):
-            if number == 1:
-                started = _now(cfg)
-            loss = sum(model(next(batches)).values())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return (_now(cfg) - started) / TIMED
-
-
-def _now(cfg: CfgNode) -> float:
-    if cfg.MODEL.DEVICE != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -28,7 +28,6 @@ from benchmarks.estimate import Timing
 from benchmarks.executors.process import fork_loaders
 from benchmarks.records import RunSpec
 from benchmarks.tasks import TASKS
-from benchmarks.tasks.compute.budget import FORWARD
 from benchmarks.tasks.compute.detector import config_of, converted_at, facts_for
 from pretrain.common.files import write_json
 from pretrain.common.plugins import load_plugins
@@ -37,31 +36,33 @@ from transfer.detection.trainer import Trainer
 
 WARM, LEAST, MOST = 1, 2, 10  # iterations: not timed; timed at least, and at most
 LONGEST = 60.0  # seconds after which LEAST are enough
+FORWARD = 1 / 3  # of an iteration's time
 TESTED = 3  # images, after one that warms up
 
 
 def time_detectors(detectors: list[tuple[Path, RunSpec, DataRoot]], num_gpus: int) -> list[dict[str, Any]]:
     """The Timing of a run of each (converted weights, spec, data), one after the other, as plain values."""
-    return [dataclasses.asdict(_timed(*one, num_gpus)) for one in detectors]
+    return [dataclasses.asdict(timing_of(*one, num_gpus)) for one in detectors]
 
 
-def _timed(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int) -> Timing:
+def timing_of(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int, most: int = MOST) -> Timing:
+    """The Timing of a run from these converted weights on ``root``, from ``most`` iterations at most."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if num_gpus <= 1:
-            _work(pkl, spec, root, num_gpus, folder)
+            _work(pkl, spec, root, num_gpus, folder, most)
         else:
-            launch(_work_of_several, num_gpus, dist_url="auto", args=(pkl, spec, root, num_gpus, folder))
+            launch(_work_of_several, num_gpus, dist_url="auto", args=(pkl, spec, root, num_gpus, folder, most))
         found: dict[str, Any] = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
     return Timing(**found)
 
 
-def _work_of_several(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int, folder: Path) -> None:
+def _work_of_several(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int, folder: Path, most: int) -> None:
     fork_loaders()
-    _work(pkl, spec, root, num_gpus, folder)
+    _work(pkl, spec, root, num_gpus, folder, most)
 
 
-def _work(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int, folder: Path) -> None:
+def _work(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int, folder: Path, most: int) -> None:
     """Time one process's part; the first one writes timing.json."""
     load_plugins()
     layout = TASKS[spec.task].layout
@@ -69,7 +70,7 @@ def _work(pkl: Path, spec: RunSpec, root: DataRoot, num_gpus: int, folder: Path)
     cfg = config_of(spec, converted_at(pkl), data, folder, num_gpus, facts)
     trainer = Trainer(cfg)
     DetectionCheckpointer(trainer.checkpointer.model).load(cfg.MODEL.WEIGHTS)
-    training = seconds_per_iteration(trainer)
+    training = seconds_per_iteration(trainer, most)
     testing = seconds_per_image(trainer)
     if comm.is_main_process():
         write_json(folder / "timing.json", dataclasses.asdict(_timing(spec, root, trainer, data, training, testing)))
@@ -100,11 +101,11 @@ def _timing(
     )
 
 
-def seconds_per_iteration(trainer: Trainer) -> float:
-    """Mean wall seconds of an iteration, reading images included; LEAST to MOST are timed after WARM."""
+def seconds_per_iteration(trainer: Trainer, most: int) -> float:
+    """Mean wall seconds of an iteration, reading images included; LEAST to ``most`` are timed after WARM."""
     count, began = 0, 0.0
     with EventStorage(0):
-        for number in range(WARM + MOST):
+        for number in range(WARM + most):
             if number == WARM:
                 began = _now(trainer.cfg)
             trainer.iter = number
