@@ -31,7 +31,7 @@ from benchmarks.tasks import TASKS, Task, named
 from pretrain.common.errors import InputError
 from pretrain.common.files import results_dir
 
-FEW = ("many-shot",)  # on few classes: a thousand binary fits for each decay take minutes
+FEW = ("many-shot", "factors-image")  # on few classes: a thousand fits per decay, and features of its own, take minutes
 
 
 def rehearse(arguments: RehearsalArguments) -> int:

@@ -81,12 +81,12 @@ def corners(pixels: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def write_voc(folder: Path) -> None:
-    """VOC2007 (trainval, test) and VOC2012 (trainval): 80 images, each class in every list, some objects difficult."""
+    """VOC2007 (trainval, test) and VOC2012 (trainval): 70 images, each class in every list, some objects difficult."""
     rng = np.random.default_rng(0)
     pairs = len(CLASSES) // 2
     for year, image_set, first, count in (
         ("2007", "trainval", 1, 4),
-        ("2007", "test", 5001, 2),
+        ("2007", "test", 5001, 1),
         ("2012", "trainval", 1, 2),
     ):
         names = [f"{'2012_' if year == '2012' else ''}{first + number:06d}" for number in range(count * pairs)]
