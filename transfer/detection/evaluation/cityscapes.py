@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 from PIL import Image
 from pycocotools import mask as rle
 
-from transfer.detection.evaluation.store import Detections, Recorder
+from transfer.detection.evaluation.store import Detections, Recording
 
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 SMALLEST = 100  # pixels of an object that counts
@@ -42,7 +41,7 @@ class Found:
     ignored: np.ndarray
 
 
-class CityscapesEvaluator(DatasetEvaluator):
+class CityscapesEvaluator(Recording):
     """AP (mean over IoU 0.5 … 0.95 and classes), AP50 and the AP of each class, of masks.
 
     With a ``folder`` the detections (store.py) stay there.
@@ -51,16 +50,8 @@ class CityscapesEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, folder: Path | None = None) -> None:
         """``dataset_name`` needs in its metadata json_file, label_ids of its classes, and the function instances_file
         from a file_name to the file of the image's instance ids."""
+        super().__init__(folder)
         self.meta = MetadataCatalog.get(dataset_name)
-        self.recorder = Recorder(folder)
-
-    def reset(self) -> None:
-        """Discard the detections so far."""
-        self.recorder.reset()
-
-    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Record one batch of the detector's outputs."""
-        self.recorder.add(inputs, outputs)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """{"segm": {"AP", "AP50", "AP_person", …}} in percent, NaN without an object; {} on ranks other than 0."""

@@ -15,7 +15,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pretrain.common.errors import InputError
 from transfer.detection.evaluation.coco_matches import matches_of
-from transfer.detection.evaluation.store import Detections, Recorder
+from transfer.detection.evaluation.store import Detections, Recording
 
 VARIABLE = "COCO_EVAL"
 ENGINES = {"ultrafast": "ultrafast-pycocotools", "pycocotools": "pycocotools"}  # and their distributions
@@ -51,7 +51,7 @@ def engine_and_version() -> str:
     return f"{name} {importlib.metadata.version(name)}"
 
 
-class COCOEvaluator(Detectron2Evaluator):
+class COCOEvaluator(Recording, Detectron2Evaluator):
     """detectron2's results for the tasks "bbox", "segm" and "keypoints".
 
     detectron2 gathers all detections as pickled dicts in one process, copies them per task and uses pycocotools. Here
@@ -63,19 +63,11 @@ class COCOEvaluator(Detectron2Evaluator):
     ) -> None:
         """``dataset_name`` needs json_file in its metadata; ``sigmas`` of the keypoints, COCO's if empty."""
         # Not detectron2's own: it reads the annotations with pycocotools, which the fast engine does not need.
+        Recording.__init__(self, folder)
         self._logger = logging.getLogger("detectron2.evaluation.coco_evaluation")
         self.meta = MetadataCatalog.get(dataset_name)
-        self.tasks, self.sigmas, self.folder = sorted(tasks), sigmas, folder
+        self.tasks, self.sigmas = sorted(tasks), sigmas
         self.engine = engine()
-        self.recorder = Recorder(folder)
-
-    def reset(self) -> None:
-        """Discard the detections so far."""
-        self.recorder.reset()
-
-    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Record one batch of the detector's outputs."""
-        self.recorder.add(inputs, outputs)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """{task: {"AP", "AP50", …, "AP-" + class}} in percent, NaN where undefined; {} on ranks other than 0."""

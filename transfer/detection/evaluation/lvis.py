@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 
 from pretrain.common.errors import InputError
 from transfer.detection.evaluation.coco import corner_and_size, results, without_collection
-from transfer.detection.evaluation.store import Detections, Recorder
+from transfer.detection.evaluation.store import Detections, Recording
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 IMAGES = 500  # whose detections are Python objects at the same time: LVIS val has six million
@@ -37,22 +36,14 @@ def engine_and_version() -> str:
     return f"hotcoco {importlib.metadata.version('hotcoco')}"
 
 
-class LVISEvaluator(DatasetEvaluator):
+class LVISEvaluator(Recording):
     """METRICS of the tasks "bbox" and "segm". With a ``folder`` the detections (store.py) stay there."""
 
     def __init__(self, dataset_name: str, tasks: Sequence[str], folder: Path | None = None) -> None:
         """``dataset_name`` needs json_file in its metadata."""
+        super().__init__(folder)
         self.truth = Path(MetadataCatalog.get(dataset_name).json_file)
         self.tasks = tasks
-        self.recorder = Recorder(folder)
-
-    def reset(self) -> None:
-        """Discard the detections so far."""
-        self.recorder.reset()
-
-    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Record one batch of the detector's outputs."""
-        self.recorder.add(inputs, outputs)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """{task: METRICS} in percent, NaN where undefined or where nothing was detected; {} on ranks other than 0."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from pycocotools import mask as rle
 
@@ -153,6 +154,21 @@ class Recorder:
             if comm.get_world_size() == 1:
                 self.all.append(part)
             self.written, self.held, self.batch = self.written + 1, 0, []
+
+
+class Recording(DatasetEvaluator):
+    """An evaluator that records a detector's outputs, and with a ``folder`` keeps them there."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder, self.recorder = folder, Recorder(folder)
+
+    def reset(self) -> None:
+        """Discard the detections so far."""
+        self.recorder.reset()
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Record one batch of the detector's outputs."""
+        self.recorder.add(inputs, outputs)
 
 
 def joined(parts: Sequence[Detections]) -> Detections:

@@ -8,24 +8,22 @@ not; on a difficult object it does not count. detectron2 sorts equal scores in a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
 from pretrain.common.errors import RunError
 from transfer.detection.evaluation.matches import FALSE, TRUE, UNCOUNTED, Matches
 from transfer.detection.evaluation.pairs import pairs, voc_boxes, voc_overlaps
-from transfer.detection.evaluation.store import Detections, Recorder
+from transfer.detection.evaluation.store import Detections, Recording
 
 THRESHOLDS = tuple(percent / 100.0 for percent in range(50, 100, 5))
 
 
-class VOCEvaluator(DatasetEvaluator):
+class VOCEvaluator(Recording):
     """AP, AP50 and AP75 over the classes with a test object that is not difficult.
 
     detectron2 gives a class without one AP 0, so that a perfect detector does not reach 100; COCO's evaluator leaves
@@ -35,6 +33,7 @@ class VOCEvaluator(DatasetEvaluator):
 
     def __init__(self, dataset_name: str, folder: Path | None = None) -> None:
         """``dataset_name`` needs dirname, split, year and thing_classes in its metadata, as detectron2 requires."""
+        super().__init__(folder)
         meta = MetadataCatalog.get(dataset_name)
         if meta.year not in (2007, 2012):
             raise RunError(f"{dataset_name}: VOC's metric of {meta.year} is unknown")
@@ -44,16 +43,6 @@ class VOCEvaluator(DatasetEvaluator):
         counted = np.unique(self.truth.category[~self.truth.difficult])
         self.tested: list[int] = counted.tolist()
         """Numbers of the classes that count, ascending."""
-        self.folder = folder
-        self.recorder = Recorder(folder)
-
-    def reset(self) -> None:
-        """Discard the detections so far."""
-        self.recorder.reset()
-
-    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Record one batch of the detector's outputs."""
-        self.recorder.add(inputs, outputs)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """{"bbox": {"AP", "AP50", "AP75"}} in percent, −1 (undefined, as COCO writes it) where no class is tested.
