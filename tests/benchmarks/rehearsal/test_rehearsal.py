@@ -165,7 +165,7 @@ def test_a_small_rehearsal_in_two_processes(tmp_path, monkeypatch, capfd):
     """Prepared, run, killed, resumed, tabulated: by the commands themselves."""
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     monkeypatch.setattr(steps, "own_variants", lambda: variants(0, 2)[1:])
-    assert main(["rehearsal", "--task", "voc-fpn-24k", "knn"]) == 0
+    assert main(["rehearsal", "--task", "voc-fpn-24k", "voc07-svm"]) == 0
     shown = capfd.readouterr().err
     assert "voc-fpn-24k resumes after kill -9 (2 processes)" in shown and "all 1 runs passed" in shown
     (record,) = (tmp_path / "rehearsal").glob("2-processes-killed/runs/*/*.json")
