@@ -64,7 +64,10 @@ def measure(arguments: Arguments) -> str:
     """Seconds per iteration of each side, the ratio of each to detectron2's with its spread, the share of reading."""
     if min(arguments.batch, arguments.images, arguments.iterations, arguments.rounds) < 1 or arguments.size < 0:
         raise InputError("--batch, --images, --iterations and --rounds are 1 or more, --size 0 or more")
-    logging.getLogger("detectron2").setLevel(logging.WARNING)
+    quiet = logging.getLogger("detectron2")
+    quiet.setLevel(logging.INFO)  # at any higher level DefaultTrainer sets up a log of its own, on the standard output
+    quiet.propagate = False
+    quiet.addHandler(logging.NullHandler())
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # threads that wait for each other count as work
     with tempfile.TemporaryDirectory() as folder, registered(Path(folder), arguments.images) as name:

@@ -169,12 +169,13 @@ def test_evaluators_differ_in_time_alone():
 
 
 @pytest.mark.slow
-def test_a_detectors_iterations_are_compared_on_the_same_batches():
+def test_a_detectors_iterations_are_compared_on_the_same_batches(capfd):
     small = {"protocol": "voc_fpn_24k", "size": 64, "batch": 1, "images": 2, "iterations": 1, "rounds": 2}
     shown = detector.measure(detector.Arguments(**small, fused=True)).splitlines()
     assert shown[0].startswith("voc_fpn_24k, 64 px, batch 1, fp32, on 1 thread(s) of")
     assert re.search(r"1\.00× \(1\.00 to 1\.00\)$", shown[1])
     assert shown[2].startswith("ours  ") and shown[3].startswith("ours, SGD fused")
+    assert capfd.readouterr().out == ""  # detectron2 would log the whole model into the report
     loss, apart = map(float, re.search(r"first loss (\S+), at most (\S+) of it apart", shown[4]).groups())
     assert 2 < loss < 8 and apart < 1e-3  # the same weights, batch and proposals
     with pytest.raises(InputError, match="are 1 or more"):
