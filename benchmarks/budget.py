@@ -15,11 +15,10 @@ from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.plan import Plan
 from benchmarks.records import RunSpec
 from benchmarks.tasks import TASKS
+from transfer.detection.profiles import FITTED
 
 if TYPE_CHECKING:
     from benchmarks.tasks.compute.budget import Budget
-
-FITTED = "small"
 
 
 def say_budget(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Executor, workers: int) -> None:

@@ -16,12 +16,12 @@ loss compares; all else is of the features h that transfer.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.data.factors import LAYER, SPLITS, check_factors, factors_digest, factors_of
+from benchmarks.data.factors import LAYER, SPLITS, Factor, check_factors, factors_digest, factors_of
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks.base import Cost, Metric, Result, Settings, Setup, Task
@@ -29,7 +29,6 @@ from pretrain.common.errors import printable
 
 if TYPE_CHECKING:
     from benchmarks.run import Context
-    from benchmarks.tasks.compute.factors import Score
 
 KNOWN = {  # factor of the embedded set → label; the class is no nuisance
     "position": "position",
@@ -73,7 +72,6 @@ def _probe_values() -> dict[str, object]:
 
 def run(context: Context) -> Result:
     """The scores of the root's factors on the features of its own splits."""
-    from benchmarks.tasks.compute.factors import probe
     from benchmarks.tasks.compute.features import labelled_images
     from benchmarks.tasks.compute.labels import names_below
 
@@ -81,18 +79,12 @@ def run(context: Context) -> Result:
     names = {split: names_below(labelled_images(context.root, split)[0], folder / split) for split in SPLITS}
     factors, groups = factors_of(context.root, names)
     found = context.features()
-    fit, test = found["train"].x, found["val"].x
-    scores = {
-        prefix + name: score
-        for prefix, change in _layers(context)
-        for name, score in probe(change(fit), change(test), factors, groups).items()
-    }
-    return _result(scores, len(names["val"]), settings(Setup(profile=context.spec.profile)))
+    resolved = settings(Setup(profile=context.spec.profile))
+    return _result(context, found["train"].x, found["val"].x, factors, groups, resolved)
 
 
 def image_run(context: Context) -> Result:
     """The scores of distortions drawn by the seed and of values of the pixels."""
-    from benchmarks.tasks.compute.factors import probe
     from benchmarks.tasks.compute.features import labelled_images
     from benchmarks.tasks.compute.image_factors import as_factors, image_features
 
@@ -106,12 +98,7 @@ def image_run(context: Context) -> Result:
         )
         x.append(found)
         parts.append(factors)
-    scores = {
-        prefix + name: score
-        for prefix, change in _layers(context)
-        for name, score in probe(change(x[0]), change(x[1]), as_factors(parts), None, seed).items()
-    }
-    return _result(scores, len(x[1]), resolved)
+    return _result(context, x[0], x[1], as_factors(parts), None, resolved)
 
 
 def _layers(context: Context) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
@@ -134,10 +121,25 @@ def _layers(context: Context) -> list[tuple[str, Callable[[np.ndarray], np.ndarr
     return [("", lambda x: x), (Z, embedded)]
 
 
-def _result(scores: dict[str, Score], tested: int, resolved: Settings) -> Result:
+def _result(
+    context: Context,
+    fit: np.ndarray,
+    test: np.ndarray,
+    factors: Mapping[str, Factor],
+    groups: np.ndarray | None,
+    resolved: Settings,
+) -> Result:
+    """The scores of every layer of features ``fit`` (n×D) and ``test`` (m×D); a deterministic task's seed is 0."""
+    from benchmarks.tasks.compute.factors import probe
+
+    scores = {
+        prefix + name: score
+        for prefix, change in _layers(context)
+        for name, score in probe(change(fit), change(test), factors, groups, context.spec.seed).items()
+    }
     return Result(
         metrics={name: None if one.value is None else 100 * one.value for name, one in scores.items()},
-        test_images=tested,
+        test_images=len(test),
         config=resolved.values | {"factors": {name: one.summary() for name, one in scores.items()}},
         precision=resolved.precision,
     )
