@@ -1,7 +1,7 @@
 """A run's identity (RunSpec), its result (RunRecord) and their folder (ResultsStore). Imports no torch.
 
-One JSON per attempt, ``results/runs/<spec_id>/<UTC>-<6 hex>.json``, written atomically, never changed; beside it, under
-the same name without .json, the folder of the attempt's files (a detector's log, losses, predictions).
+One JSON per attempt, ``results/runs/<spec_id>/<UTC to microseconds>-<6 hex>.json``, written atomically, never changed;
+beside it, under the same name without .json, the folder of the attempt's files (a detector's log, losses, predictions).
 
 Files that are not records, damaged ones, and records in another run's folder are named on stderr once per process and
 ignored: they count neither as done nor in a table.
@@ -175,7 +175,7 @@ class ResultsStore:
 
     def save(self, record: RunRecord) -> Path:
         """Write a new attempt and return its path. An ok attempt takes the files of the working folder with it."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")  # names sort by time, within a second too
         path = self.path_for(record.spec) / f"{stamp}-{secrets.token_hex(3)}.json"
         if record.status == "ok" and self.working_folder(record.spec).is_dir():
             self.working_folder(record.spec).rename(files_of(path))

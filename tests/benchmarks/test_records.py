@@ -61,6 +61,13 @@ def test_an_ok_attempt_takes_its_files_and_a_failed_one_leaves_them_to_the_next(
     assert (files_of(done) / "log.txt").read_text() == "begun\n" and not store.working_folder(spec).exists()
 
 
+def test_of_attempts_within_one_second_the_last_is_the_newest(tmp_path):
+    store, spec = ResultsStore(tmp_path), make_spec()
+    for value in range(20):
+        store.save(make_record(spec, {"top1": float(value)}))
+    assert [record.metrics["top1"] for record in store.attempts(spec)] == list(range(20))
+
+
 def test_failed_attempts_do_not_count_as_done_and_newest_ok_wins(tmp_path):
     store, spec = ResultsStore(tmp_path), make_spec()
     assert store.newest(spec) is None and not store.has(spec)
