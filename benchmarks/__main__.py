@@ -167,12 +167,13 @@ def suite_main(argv: list[str]) -> int:
     """``suite``: see SuiteArguments."""
     from benchmarks.checkpoints import parse_checkpoints
     from benchmarks.suite_run import run_suite
-    from benchmarks.suites import SUITES, find_suite
+    from benchmarks.suites import SUITES, changed, find_suite
 
     known = "\n\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
     executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
+    suite = changed(suite, arguments.profile, arguments.preset, arguments.flags, own=bool(arguments.data))
     opts = _opts(arguments.opts, arguments.search)
     checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
     return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)

@@ -48,7 +48,14 @@ class SuiteArguments:
     checkpoint: tuple[str, ...] = ()
     """Your own checkpoints as further rows, each NAME=PATH or PATH."""
     data: tuple[Path, ...] = ()
-    """Your data roots, made by `python -m benchmarks prepare`, for a suite that reads yours, as small does."""
+    """Your data roots, made by `python -m benchmarks prepare`: small needs them, and a suite on the embedded set then
+    runs on yours, with the columns of their layouts."""
+    profile: ProfileName | None = None
+    """Another profile than the suite's own."""
+    preset: tuple[str, ...] = ()
+    """Other presets for the suite's rows, each OLD=NEW, such as demo-superinfo=superinfo-r50-100ep-b256."""
+    flags: str = ""
+    """Flags of `python -m pretrain` for every row with a preset, after its own: "--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None

@@ -83,7 +83,7 @@ def run_suite(
     rows = [ready[label] for label in dict.fromkeys([*labels, *given]) if label in ready]
     expected = [(one.label, spec) for one in rows for spec in plan.specs(one)]
     groups = {label: row.label for row in suite.rows if row.seeds for label, _ in row.members()}
-    return finish(expected, suite.profile, suite.name, saved, ran, begun, groups)
+    return finish(expected, suite.profile, suite.name, saved, ran, begun, groups, suite)
 
 
 def _given(suite: Suite, checkpoints: dict[str, Path]) -> dict[str, Path]:

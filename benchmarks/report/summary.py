@@ -6,14 +6,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.executors.base import Outcome
 from benchmarks.executors.progress import minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
+from benchmarks.report.cells import collect
+from benchmarks.report.figures import draw_figures
 from benchmarks.report.tables import complete, write_tables
 from pretrain.common.errors import printable
 from pretrain.common.files import results_dir
 from pretrain.common.shell import command
+
+if TYPE_CHECKING:
+    from benchmarks.suites import Suite
 
 
 def stage_lines(seconds: Mapping[str, Sequence[float]]) -> list[str]:
@@ -47,14 +53,17 @@ def finish(
     ran: Outcome,
     begun: float,
     groups: Mapping[str, str] | None = None,
+    suite: Suite | None = None,
 ) -> int:
-    """Print the table and the summary on stderr, the artefact paths on stdout.
+    """Print the table and the summary on stderr, the artefact paths on stdout; draw the figures of ``suite``.
 
     0, or 1 when a run failed or the table could not be written.
     """
     whole = True
     if expected:
         _, paths = write_tables(expected, profile, name, with_published=name == "paper", groups=groups)
+        if suite and suite.figures:
+            paths += draw_figures(suite, collect(expected, groups=groups))
         print(*paths, sep="\n", end="\n" if paths else "", flush=True)
         whole = complete(paths)
     print(*stage_lines(ran.seconds), sep="\n", file=sys.stderr)

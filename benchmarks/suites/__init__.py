@@ -4,22 +4,27 @@
     python -m benchmarks suite my_suite.toml
 
 A row is a checkpoint file, or a pretraining preset with flags; with several ``seeds`` it is a group of pretraining
-runs, whose numbers are their mean ± their standard deviation. A column is a task with downstream seeds. Imports no
-torch.
+runs, whose numbers are their mean ± their standard deviation. A column is a task with downstream seeds. In a file a row
+may be a template of several: benchmarks/suites/templates.py. Figures draw the numbers against settings or one another.
+Imports no torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.arguments import require_seeds
 from benchmarks.profiles import PROFILES
 from benchmarks.report.text import checked_label
 from benchmarks.schema import checked
-from benchmarks.tasks import named
+from benchmarks.suites.templates import expanded
+from benchmarks.tasks import TASKS, named
 from pretrain.common.errors import InputError
+from pretrain.common.files import digest
 
 FOLDER = Path(__file__).parent
 AFTER = "{after}"
@@ -30,7 +35,8 @@ class Row:
     """``label`` with either a ``checkpoint`` file or a ``preset`` with the ``flags`` of ``python -m pretrain``.
 
     ``seeds`` of the pretraining; () is the preset's own. ``after``: the label of a row with a preset that is finished
-    first; ``{after}`` in the flags is the folder of its run, of the same seed where it has several.
+    first; ``{after}`` in the flags is the folder of its run, of the same seed where it has several. ``group`` and
+    ``at`` place the row in the suite's figures: the line or panel it belongs to, and the values of its settings.
     """
 
     label: str
@@ -39,6 +45,8 @@ class Row:
     flags: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     after: str = ""
+    group: str = ""
+    at: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def members(self) -> list[tuple[str, tuple[str, ...]]]:
         """(label, flags) of each pretraining run."""
@@ -57,6 +65,26 @@ class SuiteColumn:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A picture of the suite's numbers, ``results/tables/<suite>-<name>.png``.
+
+    ``kind`` curve: each of ``y`` against ``x``, in a panel for each of ``panels`` (groups of rows; none: one panel with
+    a line per group); the rows of the group ``marks`` are labelled points in every panel. ``kind`` plane: a panel for
+    each group and ``y``, coloured squares at the settings ``x`` and ``across``. A quantity is a setting, a name in
+    the rows' ``at``, or ``task/metric``, such as ``linear/top1``.
+    """
+
+    name: str
+    kind: str
+    x: str
+    y: tuple[str, ...]
+    across: str = ""
+    panels: tuple[str, ...] = ()
+    marks: str = ""
+    title: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite:
     """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO), "own" (prepared roots
     that the command names, on which the columns of their layouts run) or a prepared root.
@@ -70,6 +98,7 @@ class Suite:
     data: str = "emoji"
     rows: tuple[Row, ...] = ()
     columns: tuple[SuiteColumn, ...]
+    figures: tuple[Figure, ...] = ()
 
 
 SUITES: dict[str, Suite] = {}
@@ -109,7 +138,30 @@ def checked_suite(suite: Suite) -> Suite:
         if row.checkpoint and (row.flags or row.seeds):
             raise InputError(f"suite {suite.name}, row {row.label}: flags and seeds are for a preset")
         _check_after(suite, row)
+    for figure in suite.figures:
+        _check_figure(suite, figure)
     return suite
+
+
+def _check_figure(suite: Suite, figure: Figure) -> None:
+    """InputError for another kind, a group without rows, a setting of no row, or a metric of no column."""
+    where = f"suite {suite.name}, figure {figure.name}"
+    if figure.kind not in ("curve", "plane") or (figure.kind == "plane") != bool(figure.across):
+        raise InputError(f"{where}: kind is curve, or plane, which alone has `across`")
+    groups = {row.group for row in suite.rows}
+    if absent := [one for one in (*figure.panels, figure.marks) if one and one not in groups]:
+        raise InputError(f"{where}: no row has the group {absent[0]!r}")
+    settings = {name for row in suite.rows for name in row.at}
+    tasks = {task.name for column in suite.columns for task in named(column.task)}
+    for quantity in (figure.x, *figure.y, *filter(None, [figure.across])):
+        task, _, metric = quantity.partition("/")
+        known = metric and task in tasks and _has_metric(task, metric)
+        if not known and quantity not in settings:
+            raise InputError(f"{where}: {quantity} is no setting of a row and no metric of a column")
+
+
+def _has_metric(task: str, key: str) -> bool:
+    return TASKS[task].open_metrics is not None or any(metric.key == key for metric in TASKS[task].metrics)
 
 
 def _check_after(suite: Suite, row: Row) -> None:
@@ -132,9 +184,39 @@ def read_suite(path: Path) -> Suite:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as TOML ({error})") from None
     try:
-        return checked_suite(checked({"name": path.stem, **values}, Suite))
+        return checked_suite(checked({"name": path.stem, **values, **expanded(values)}, Suite))
     except ValueError as error:
         raise InputError(str(error) if isinstance(error, InputError) else f"{path}: {error}") from None
+
+
+def changed(
+    suite: Suite, profile: str | None = None, presets: Sequence[str] = (), flags: str = "", own: bool = False
+) -> Suite:
+    """``suite`` at another size: another profile, presets OLD=NEW, further ``flags`` for every row with a preset.
+
+    ``own``: on the user's data in place of the embedded set. InputError for a replacement that replaces nothing.
+    """
+    try:
+        rows, words = list(suite.rows), tuple(shlex.split(flags))
+    except ValueError as error:
+        raise InputError(f"--flags {flags}: {error}") from None
+    if words and not any(row.preset for row in rows):
+        raise InputError(f"--flags {flags}: suite {suite.name} has no row with a preset")
+    for entry in presets:
+        old, _, new = entry.partition("=")
+        if not new or not any(row.preset == old for row in suite.rows):
+            used = ", ".join(dict.fromkeys(row.preset for row in suite.rows if row.preset)) or "no preset"
+            raise InputError(f"--preset {entry}: give OLD=NEW; suite {suite.name} has {used}")
+        rows = [
+            dataclasses.replace(row, preset=new) if one.preset == old else row
+            for row, one in zip(rows, suite.rows, strict=True)
+        ]
+    rows = [dataclasses.replace(row, flags=(*row.flags, *words)) if row.preset else row for row in rows]
+    if rows != list(suite.rows):
+        suite = dataclasses.replace(suite, rows=tuple(rows), name=f"{suite.name}-{digest([presets, words])[:6]}")
+    if own and suite.data not in ("own", "standard"):
+        suite = dataclasses.replace(suite, data="own", name=f"{suite.name}-own")
+    return dataclasses.replace(suite, profile=profile or suite.profile)
 
 
 def find_suite(name: str) -> Suite:

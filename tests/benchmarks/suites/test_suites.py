@@ -1,14 +1,26 @@
 """Suites as files, as values, and as a user gets them wrong."""
 
 import dataclasses
+import re
 
 import pytest
 
 from benchmarks import suites
 from benchmarks.profiles import PROFILES
 from benchmarks.suite_run import check_rows
-from benchmarks.suites import SUITES, Row, Suite, SuiteColumn, checked_suite, find_suite, read_suite, register
+from benchmarks.suites import (
+    SUITES,
+    Row,
+    Suite,
+    SuiteColumn,
+    changed,
+    checked_suite,
+    find_suite,
+    read_suite,
+    register,
+)
 from benchmarks.tasks import named
+from pretrain.command import parse
 from pretrain.common.errors import InputError
 
 GOOD = """
@@ -135,3 +147,31 @@ def test_a_row_waits_for_an_earlier_one_of_its_seeds(rows, words):
     with pytest.raises(InputError) as caught:
         checked_suite(suite)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_suite_at_another_size_has_other_presets_flags_profile_and_data():
+    sweep = SUITES["lambda-sweep"]
+    found = changed(sweep, "smoke", ["demo-superinfo=smoke-superinfo"], "--backbone resnet18 --steps 2", own=True)
+    assert (found.profile, found.data) == ("smoke", "own") and found.columns == sweep.columns
+    for old, new in zip(sweep.rows, found.rows, strict=True):
+        assert new.flags == (*old.flags, "--backbone", "resnet18", "--steps", "2") and new.label == old.label
+        assert new.preset == ("smoke-superinfo" if old.preset == "demo-superinfo" else old.preset)
+        assert parse(new.preset, [*new.flags, "--data", "."]).config.steps == 2  # the last of two flags counts
+    assert re.fullmatch("lambda-sweep-[0-9a-f]{6}-own", found.name)
+    assert changed(sweep) == sweep and changed(sweep, "smoke").name == "lambda-sweep"
+    assert changed(SUITES["paper"], own=True).data == "standard"
+
+
+@pytest.mark.parametrize(
+    ("suite", "presets", "flags", "words"),
+    [
+        ("lambda-sweep", ["demo-moco=demo-mocov2"], "", "--preset demo-moco=demo-mocov2: give OLD=NEW; suite lambda-s"),
+        ("lambda-sweep", ["demo-superinfo"], "", "has demo-superinfo, demo-superinfo-bounded, demo-csimclr"),
+        ("paper", ["a=b"], "", "suite paper has no preset"),
+        ("demo", [], "--data 'a", "--flags --data 'a: No closing quotation"),
+        ("paper", [], "--steps 3", "--flags --steps 3: suite paper has no row with a preset"),
+    ],
+)
+def test_a_change_that_changes_nothing_is_refused(suite, presets, flags, words):
+    with pytest.raises(InputError, match=words):
+        changed(SUITES[suite], presets=presets, flags=flags)
