@@ -173,7 +173,14 @@ def suite_main(argv: list[str]) -> int:
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
     executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
-    suite = changed(suite, arguments.profile, arguments.preset, arguments.flags, own=bool(arguments.data))
+    suite = changed(
+        suite,
+        arguments.profile,
+        arguments.preset,
+        arguments.flags,
+        arguments.pretrain_seeds,
+        own=bool(arguments.data),
+    )
     opts = _opts(arguments.opts, arguments.search)
     checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
     return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)

@@ -54,6 +54,8 @@ class SuiteArguments:
     """Another profile than the suite's own."""
     preset: tuple[str, ...] = ()
     """Other presets for the suite's rows, each OLD=NEW, such as demo-superinfo=superinfo-r50-100ep-b256."""
+    pretrain_seeds: int | None = None
+    """Pretrain every row that many times; its numbers are then the mean over the runs, with both spreads."""
     flags: str = ""
     """Flags of `python -m pretrain` for every row with a preset, after its own: "--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -38,13 +39,32 @@ class Cell:
 
     @functools.cached_property
     def values(self) -> list[float]:
-        """Defined values in the metric's unit."""
+        """Defined values in the metric's unit; of a pooled cell the mean of each pretraining run."""
+        return [sum(several) / len(several) for several in self._runs.values()]
+
+    @functools.cached_property
+    def _runs(self) -> dict[str, list[float]]:
+        """The defined values of each pretraining run; where not pooled, each value alone."""
         found: dict[str, list[float]] = {}
         for number, record in enumerate(self.records):
             value = record.metrics.get(self.metric.key)
             if value is not None:
                 found.setdefault(record.spec.checkpoint_sha256 if self.pooled else str(number), []).append(value)
-        return [sum(several) / len(several) for several in found.values()]
+        return found
+
+    @functools.cached_property
+    def within(self) -> float | None:
+        """Standard deviation over the downstream seeds of a pretraining run, pooled over the runs; None without any."""
+        spreads = [statistics.variance(several) for several in self._runs.values() if len(several) > 1]
+        return statistics.mean(spreads) ** 0.5 if spreads else None
+
+    @property
+    def count(self) -> str:
+        """``5``; ``3×5`` for five downstream seeds of each of three pretraining runs; ``3×4–5`` where some lack."""
+        sizes = sorted({len(several) for several in self._runs.values()})
+        if not self.pooled or sizes in ([], [1]):
+            return str(len(self.values))
+        return f"{len(self.values)}×{sizes[0]}" + (f"–{sizes[-1]}" if len(sizes) > 1 else "")
 
     @functools.cached_property
     def mean(self) -> float | None:
@@ -59,13 +79,17 @@ class Cell:
         return (sum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1)) ** 0.5
 
     def text(self, plus_minus: str, dash: str) -> str:
-        """``12.3 ± 0.4 (3)``; without ± for n = 1; ``failed``, ``undefined`` or a dash where there is no number."""
+        """``12.3 ± 0.4 (3)``; without ± for n = 1; ``failed``, ``undefined`` or a dash where there is no number.
+
+        ``12.3 ± 0.4 / 0.2 (3×5)`` over pretraining runs: the deviation between the runs, then within one.
+        """
         if self.mean is None:
             return "failed" if self.failed and not self.records else "undefined" if self.records else dash
         number = f"{self.mean:.{self.metric.decimals}f}"
         if self.std is not None:
             number += f"{plus_minus}{self.std:.{self.metric.decimals}f}"
-        return f"{number} ({len(self.values)})"
+            number += f" / {self.within:.{self.metric.decimals}f}" if self.pooled and self.within is not None else ""
+        return f"{number} ({self.count})"
 
 
 def collect(

@@ -47,6 +47,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
     for cell in cells:
         source = sources.get(id(cell.records)) or sources.setdefault(id(cell.records), _source(cell.records))
         numbers = {"mean": cell.mean, "std": cell.std, "n": len(cell.values), "failed": cell.failed}
+        numbers["std_within"] = cell.within if cell.pooled else None
         row: dict[str, Any] = {"checkpoint": cell.label, "architecture": source["architecture"], "column": cell.column}
         row |= {"metric": cell.metric.key, **numbers, "unit": cell.metric.unit, **source}
         rows.append({key: for_spreadsheet(one) if isinstance(one, str) else one for key, one in row.items()})
@@ -137,8 +138,11 @@ def _pretraining_runs(cells: Sequence[Cell]) -> str:
     groups = dict.fromkeys(cell.label for cell in cells if cell.pooled)
     if not groups:
         return "One pretraining run per row: these seeds leave out the differences between pretraining runs."
-    several = f"{', '.join(groups)}: over n pretraining runs, each the mean of its downstream seeds;"
-    return f"{several} other rows have one pretraining run."
+    several = f"{', '.join(groups)}: over n pretraining runs, each the mean of its downstream seeds"
+    if any(cell.pooled and cell.within is not None for cell in cells):
+        several += " (n×m: m seeds each; ± between the runs / within one)"
+    others = any(not cell.pooled for cell in cells)
+    return f"{several}; other rows have one pretraining run." if others else f"{several}."
 
 
 def _failures(cells: Sequence[Cell]) -> str:
@@ -222,6 +226,7 @@ _TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "`": r"\textasciigrave{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "≥": r"$\geq$",
     "λ": r"$\lambda$",
     "−": "$-$",
@@ -241,6 +246,7 @@ def _tex_cell(cell: Cell, bold: bool) -> str:
     if cell.mean is None:
         return text
     number, count = text.rsplit(" ", 1)
+    count = escape(count)
     return rf"$\mathbf{{{number}}}$ {count}" if bold else f"${number}$ {count}"
 
 

@@ -28,6 +28,7 @@ from pretrain.common.files import digest
 
 FOLDER = Path(__file__).parent
 AFTER = "{after}"
+RUNS = 1000  # pretraining runs of a row at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,18 +191,25 @@ def read_suite(path: Path) -> Suite:
 
 
 def changed(
-    suite: Suite, profile: str | None = None, presets: Sequence[str] = (), flags: str = "", own: bool = False
+    suite: Suite,
+    profile: str | None = None,
+    presets: Sequence[str] = (),
+    flags: str = "",
+    pretrain_seeds: int | None = None,
+    own: bool = False,
 ) -> Suite:
     """``suite`` at another size: another profile, presets OLD=NEW, further ``flags`` for every row with a preset.
 
-    ``own``: on the user's data in place of the embedded set. InputError for a replacement that replaces nothing.
+    ``pretrain_seeds``: each such row is a group of that many pretraining runs, of seeds 0, 1, …. ``own``: on the user's
+    data in place of the embedded set. InputError for a replacement that replaces nothing.
     """
     try:
         rows, words = list(suite.rows), tuple(shlex.split(flags))
     except ValueError as error:
         raise InputError(f"--flags {flags}: {error}") from None
-    if words and not any(row.preset for row in rows):
-        raise InputError(f"--flags {flags}: suite {suite.name} has no row with a preset")
+    if (words or pretrain_seeds is not None) and not any(row.preset for row in rows):
+        given = f"--flags {flags}" if words else f"--pretrain-seeds {pretrain_seeds}"
+        raise InputError(f"{given}: suite {suite.name} has no row with a preset")
     for entry in presets:
         old, _, new = entry.partition("=")
         if not new or not any(row.preset == old for row in suite.rows):
@@ -212,11 +220,24 @@ def changed(
             for row, one in zip(rows, suite.rows, strict=True)
         ]
     rows = [dataclasses.replace(row, flags=(*row.flags, *words)) if row.preset else row for row in rows]
+    if pretrain_seeds is not None:
+        if not 1 <= pretrain_seeds <= RUNS:
+            raise InputError(f"--pretrain-seeds {pretrain_seeds}: give 1 to {RUNS}")
+        rows = [dataclasses.replace(row, seeds=tuple(range(pretrain_seeds))) if row.preset else row for row in rows]
     if rows != list(suite.rows):
-        suite = dataclasses.replace(suite, rows=tuple(rows), name=f"{suite.name}-{digest([presets, words])[:6]}")
+        suite = dataclasses.replace(
+            suite, rows=tuple(rows), name=f"{suite.name}-{_words(pretrain_seeds, presets, words)}"
+        )
     if own and suite.data not in ("own", "standard"):
         suite = dataclasses.replace(suite, data="own", name=f"{suite.name}-own")
     return dataclasses.replace(suite, profile=profile or suite.profile)
+
+
+def _words(pretrain_seeds: int | None, presets: Sequence[str], flags: Sequence[str]) -> str:
+    """``3-seeds`` and, of other presets or flags, six digits: the part of a changed suite's name."""
+    parts = [f"{pretrain_seeds}-seeds" if pretrain_seeds else ""]
+    parts += [digest([list(presets), list(flags)])[:6] if presets or flags else ""]
+    return "-".join(filter(None, parts))
 
 
 def find_suite(name: str) -> Suite:

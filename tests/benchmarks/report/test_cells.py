@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.records import UNKNOWN, ResultsStore
 from benchmarks.report.cells import Cell, best_cells, collect, recorded
-from benchmarks.report.tables import to_markdown
+from benchmarks.report.tables import to_latex, to_markdown
 from benchmarks.tasks import TASKS
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
 from tests.benchmarks.report.records import VALUES, rows_of, saved
@@ -30,7 +30,8 @@ def test_what_has_no_number_says_why(pairs):
     assert table["gamma"]["VOC C4 AP"] == ""
 
 
-def cells_of(tmp_path, monkeypatch, values):
+def low_shot_runs(tmp_path, monkeypatch, values):
+    """(label, spec) of saved runs, a checkpoint per label and a seed per value."""
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     expected = []
     for row, (label, seeds) in enumerate(values.items()):
@@ -38,7 +39,11 @@ def cells_of(tmp_path, monkeypatch, values):
             spec = make_spec(task="low-shot", checkpoint_sha256=f"{row}" * 64, seed=seed)
             ResultsStore().save(make_record(spec, {"top1": value}, label=label))
             expected.append((label, spec))
-    cells = collect(expected)
+    return expected
+
+
+def bold_rows(tmp_path, monkeypatch, values):
+    cells = collect(low_shot_runs(tmp_path, monkeypatch, values))
     return {cell.label for cell in cells if id(cell) in best_cells(cells)}
 
 
@@ -57,7 +62,7 @@ def cells_of(tmp_path, monkeypatch, values):
     ],
 )
 def test_bold(tmp_path, monkeypatch, values, bold):
-    assert cells_of(tmp_path, monkeypatch, values) == bold
+    assert bold_rows(tmp_path, monkeypatch, values) == bold
 
 
 @pytest.mark.parametrize(("rows", "seeds", "most"), [(2, 5, 2.2), (4, 5, 0.3), (2, 10, 1.2)])
@@ -165,3 +170,21 @@ def test_failed_columns_of_settings_or_data_that_are_replaced_go(results):
     assert recorded("smoke") == [pairs[1], later, *again]
     (kept,) = saved(("a", {"protocol_digest": "c" * 64}, 3.0))  # with numbers an older column stays
     assert kept in recorded("smoke") and pairs[0] not in recorded("smoke")
+
+
+def test_a_group_shows_the_spread_between_its_runs_and_within_them(tmp_path, monkeypatch):
+    expected = low_shot_runs(tmp_path, monkeypatch, {"a #0": [10.0, 14.0], "a #1": [20.0, 22.0], "b": [1.0, 2.0]})
+    found = collect(expected, groups={"a #0": "a", "a #1": "a"})
+    group, single = found
+    assert (group.label, group.values, group.count) == ("a", [12.0, 21.0], "2×2")
+    assert group.std == pytest.approx(statistics.stdev([12, 21]))
+    within = ((statistics.variance([10, 14]) + statistics.variance([20, 22])) / 2) ** 0.5
+    assert group.within == pytest.approx(within)
+    assert group.text(" ± ", "-") == f"16.5 ± {group.std:.1f} / {within:.1f} (2×2)"
+    assert single.text(" ± ", "-") == "1.5 ± 0.7 (2)" and single.count == "2"
+    said = to_markdown(found, "smoke")
+    assert "a: over n pretraining runs, each the mean of its downstream seeds (n×m: m seeds each; ± between" in said
+    assert "; other rows have one pretraining run." in said
+    assert dataclasses.replace(group, records=group.records[:3]).count == "2×1–2"
+    assert dataclasses.replace(group, records=group.records[1:3]).text(" ± ", "-") == "17.0 ± 4.2 (2)"
+    assert r"$16.5 \pm 6.4 / 2.2$ (2$\times$2)" in to_latex(found, "smoke")

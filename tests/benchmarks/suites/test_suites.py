@@ -158,6 +158,8 @@ def test_a_suite_at_another_size_has_other_presets_flags_profile_and_data():
         assert new.preset == ("smoke-superinfo" if old.preset == "demo-superinfo" else old.preset)
         assert parse(new.preset, [*new.flags, "--data", "."]).config.steps == 2  # the last of two flags counts
     assert re.fullmatch("lambda-sweep-[0-9a-f]{6}-own", found.name)
+    seeded = changed(SUITES["demo"], pretrain_seeds=3)
+    assert seeded.name == "demo-3-seeds" and {row.seeds for row in seeded.rows} == {(0, 1, 2)}
     assert changed(sweep) == sweep and changed(sweep, "smoke").name == "lambda-sweep"
     assert changed(SUITES["paper"], own=True).data == "standard"
 
@@ -173,5 +175,8 @@ def test_a_suite_at_another_size_has_other_presets_flags_profile_and_data():
     ],
 )
 def test_a_change_that_changes_nothing_is_refused(suite, presets, flags, words):
+    for runs in (0, -1, 10**9):
+        with pytest.raises(InputError, match=f"--pretrain-seeds {runs}: give 1 to 1000"):
+            changed(SUITES["demo"], pretrain_seeds=runs)
     with pytest.raises(InputError, match=words):
         changed(SUITES[suite], presets=presets, flags=flags)
