@@ -1,0 +1,1 @@
+"""How certain a difference between checkpoints is: weighted metrics, resampling, several comparisons. No torch."""
