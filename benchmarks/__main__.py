@@ -6,6 +6,7 @@ python -m benchmarks run --task … --checkpoint … --data …  checkpoints × 
 python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
+python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 python -m benchmarks rehearsal                             profile paper in minutes, before it takes days
 
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from benchmarks.arguments import (
+    CompareArguments,
     ListArguments,
     RehearsalArguments,
     RunArguments,
@@ -223,6 +225,20 @@ def list_main(argv: list[str]) -> int:
     return 0
 
 
+def compare_main(argv: list[str]) -> int:
+    """``compare``: see CompareArguments."""
+    from benchmarks.report.compare import compare
+    from benchmarks.tasks import named
+
+    arguments = tyro.cli(CompareArguments, args=argv, prog="python -m benchmarks compare")
+    tasks = [task.name for name in arguments.task for task in named(name)]
+    print(
+        *compare(arguments.a, arguments.b, arguments.profile, tasks, sizes=arguments.sizes, force=arguments.force),
+        sep="\n",
+    )
+    return 0
+
+
 def show_main(argv: list[str]) -> int:
     """``show``: see ShowArguments."""
     from benchmarks.records import ResultsStore
@@ -268,6 +284,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "tables": tables_main,
     "list": list_main,
     "show": show_main,
+    "compare": compare_main,
     "suite": suite_main,
     "rehearsal": rehearsal_main,
 }
@@ -282,7 +299,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         raise InputError(f"unknown command {' '.join(argv[:1])}: choose from {', '.join(COMMANDS)}")
     use_plugins(plugins)
-    if argv[0] in ("run", "tables", "show", "suite"):
+    if argv[0] in ("run", "tables", "show", "suite", "compare"):
         from benchmarks.migrate import migrate
         from benchmarks.records import ResultsStore
 

@@ -124,6 +124,24 @@ class TablesArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareArguments:
+    """Two checkpoints: all that differs besides the weights, then paired differences with intervals."""
+
+    a: tyro.conf.Positional[str]
+    """A checkpoint's name in the tables, or a suite's row of several pretraining runs."""
+    b: tyro.conf.Positional[str]
+    """The other one: differences are A − B."""
+    profile: ProfileName
+    """The profile of the runs."""
+    task: tuple[str, ...] = ()
+    """Tasks or groups; default all that both have."""
+    sizes: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """AP of small, medium and large objects too: four times as long."""
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compare runs of other settings or data of one task too; the table marks them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ListArguments:
     """The tasks: protocol, data needed, metrics, published counterpart, estimated GPU hours and disk."""
 

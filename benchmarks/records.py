@@ -232,6 +232,14 @@ class ResultsStore:
         found = done or attempts
         return found[-1] if found else None
 
+    def done(self, spec: RunSpec) -> tuple[RunRecord, Path] | None:
+        """The newest ok attempt and its record's file; None without one."""
+        for path in reversed(self.paths(spec)):
+            for record in self._readable([path]):
+                if record.status == "ok":
+                    return record, path
+        return None
+
     def has(self, spec: RunSpec) -> bool:
         """Whether some attempt is ok."""
         record = self.newest(spec)
