@@ -11,6 +11,7 @@
     python -m benchmarks.perf svm       # the support vector machines of voc07-svm : scikit-learn's
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
+    python -m benchmarks.perf bootstrap  # intervals from two detectors' matches : AP by Matches.ap, at COCO val's size
     python -m benchmarks.perf evaluators  # the evaluators of COCO and VOC : detectron2's, at the real test sets' size
 
 Prints a table, one line per side. Every round times all sides one after the other and the median counts, so that
@@ -25,7 +26,19 @@ import tyro
 
 from pretrain.common.errors import InputError, run_cli
 
-MEASUREMENTS = ("data", "step", "extract", "linear", "logistic", "svm", "tables", "convert", "evaluators", "detector")
+MEASUREMENTS = (
+    "data",
+    "step",
+    "extract",
+    "linear",
+    "logistic",
+    "svm",
+    "tables",
+    "convert",
+    "evaluators",
+    "detector",
+    "bootstrap",
+)
 
 
 def main(argv: list[str]) -> int:
