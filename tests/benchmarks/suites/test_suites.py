@@ -74,6 +74,7 @@ def test_a_file_is_read_as_it_says(own):
         (', checkpoint = "/x/y.pth"', "", "row theirs: give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", preset = "y"', "give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", seeds = [1]', "row theirs: flags and seeds are for a preset"),
+        ('checkpoint = "/x/y.pth"', 'checkpoint = "x", data = "emoji"', "for a preset, and so is data"),
         ('"theirs"', '"ours #1"', "two rows are named ours #1"),
         ("seeds = [0, 1] }", "seeds = [0, 0] }", "two rows are named ours #0"),
         ('"theirs"', '"ours"', "two rows are named ours"),
@@ -160,6 +161,15 @@ def test_a_suite_at_another_size_has_other_presets_flags_profile_and_data():
     assert re.fullmatch("lambda-sweep-[0-9a-f]{6}-own", found.name)
     assert changed(sweep) == sweep and changed(sweep, "smoke").name == "lambda-sweep"
     assert changed(SUITES["paper"], own=True).data == "standard"
+
+
+def test_rows_with_data_of_their_own_do_not_move_to_the_users():
+    suite = dataclasses.replace(
+        SUITES["lambda-sweep"], rows=(Row(label="a", preset="demo-simclr", data="emoji-other-classes"),)
+    )
+    assert changed(suite, flags="--steps 2").rows[0].data == "emoji-other-classes"
+    with pytest.raises(InputError, match="row a of suite lambda-sweep is pretrained on emoji-other-classes"):
+        changed(suite, own=True)
 
 
 @pytest.mark.parametrize(
