@@ -3,7 +3,7 @@
     python -m benchmarks.claims.learned_views RUN [RUN …] --data FOLDER [-o views.png]
 
 RUN is the folder of a finished run of ``python -m pretrain demo-view-generator``, FOLDER one of images. Every split
-maps a pixel to three channels: the first, in grey, is view 1, the others, in red and blue, are view 2; each
+maps a pixel to three channels: the first, in grey, is view 1, the others, in orange and blue, are view 2; each
 channel is stretched from its 1st to its 99th percentile over the images shown. The table says of each generator how far
 its inverse is off and the determinants of its Jacobian, and of each split how much of view 1 a linear map of
 view 2 explains, pixel by pixel: the part that views share without looking at any neighbour.

@@ -51,7 +51,7 @@ def test_the_part_of_view_1_that_a_linear_map_of_view_2_explains():
         assert explained(torch.stack((first, two, three), 1)) == pytest.approx(expected, abs=0.02)
 
 
-def test_view_1_is_grey_and_view_2_red_and_blue():
+def test_view_1_is_grey_and_view_2_orange_and_blue():
     channels = torch.zeros(2, 3, 4, 4)
     channels[0, 0, 0], channels[1, 1, 1], channels[1, 2, 2] = 5.0, -3.0, 0.1
     first, second = (np.stack([np.asarray(one) for one in view]) for view in shown(channels))
