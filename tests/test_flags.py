@@ -9,7 +9,8 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
-    "benchmarks suite": "checkpoint data flags num-gpus opts preset profile search workers",
+    # backbone and steps are in the example of --flags
+    "benchmarks suite": "backbone checkpoint data flags num-gpus opts preset profile search steps workers",
     "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed task workers",
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "data name",
