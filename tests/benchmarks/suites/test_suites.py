@@ -6,6 +6,7 @@ import re
 import pytest
 
 from benchmarks import suites
+from benchmarks.data.emoji import EMBEDDED
 from benchmarks.profiles import PROFILES
 from benchmarks.suite_run import check_rows
 from benchmarks.suites import (
@@ -125,6 +126,28 @@ def test_the_sweep_has_six_values_or_more_of_each_form():
     for row in SUITES["lambda-sweep"].rows:
         values = {word for flag, word in zip(row.flags, row.flags[1:], strict=False) if "lambda" in flag}
         assert values == ({row.label.split()[-1]} if "λ" in row.label else set())  # λ and λa are the label's
+
+
+def test_each_method_is_pretrained_on_every_set_whose_scenes_the_suite_reads():
+    suite = SUITES["shared-drawings"]
+    sets = {"emoji-other-classes": 0, "emoji-other-drawings": 1, "emoji-same-drawings": 2}
+    assert set(sets) == EMBEDDED.keys() - {"emoji"} and suite.data == "emoji-same-drawings"
+    rows = {(row.preset, row.data, row.at["shared"]) for row in suite.rows}
+    methods = ("demo-supervised", "demo-simclr", "demo-superinfo")
+    assert rows == {
+        ("demo-random", "", 0),
+        *((preset, data, shared) for preset in methods for data, shared in sets.items()),
+    }
+
+
+def test_learned_views_follow_the_game_with_their_share_of_labels():
+    rows = {row.label: row for row in SUITES["learned-views"].rows}
+    for row in rows.values():
+        if row.group == "learned":
+            game = rows[row.after]
+            arguments = parse(game.preset, [*game.flags, "--data", "."])
+            assert 100 * arguments.config.method.labels == game.at["labels"] == row.at["labels"]
+    assert sum(row.group == "learned" for row in rows.values()) == 3
 
 
 @pytest.mark.parametrize(
