@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from benchmarks.data.emoji import Pretraining
 from benchmarks.profiles import ProfileName
 from pretrain.common.errors import InputError
 
@@ -178,6 +179,9 @@ class EmojiArguments:
 
     profile: Literal["smoke", "demo"] = "smoke"
     """Its size."""
+    pretraining: Pretraining = "all"
+    """Drawings of the classification images: all, or, beside scenes that show a part of them (the same in the three
+    sets): that part, other drawings of the same classes, or other classes."""
     workers: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; the files do not depend on their number."""
 

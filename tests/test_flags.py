@@ -9,13 +9,14 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
-    "benchmarks suite": "checkpoint data num-gpus opts search workers",
+    # backbone and steps are in the example of --flags
+    "benchmarks suite": "backbone checkpoint data flags num-gpus opts preset profile search steps workers",
     "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed task workers",
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "data name",
     "benchmarks show": "class count output",
     "benchmarks sheet": "output",
-    "benchmarks prepare emoji": "profile workers",
+    "benchmarks prepare emoji": "pretraining profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
     "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
     "benchmarks prepare imagenet": "drop-unreadable factors labels-10percent labels-1percent name seed val-fraction",

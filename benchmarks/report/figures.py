@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.suites import Figure, Row, Suite
 
 LABEL, ACROSS = 40, 4  # characters; panels side by side
+FEW = 3  # values of a setting, which then are the ticks
 Point = tuple[float, float | None]  # mean and standard deviation
 
 
@@ -111,6 +112,9 @@ def _curves(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> Picture | 
             _marks(axis, [row for row in rows if row.group == figure.marks], figure.x, y, numbers)
         axis.set_title(shown[0] if figure.panels else "", fontsize=9)
         axis.set_xlabel(numbers.label(figure.x), fontsize=8)
+        settings = sorted({row.at[figure.x] for row in rows if figure.x in row.at})
+        if 0 < len(settings) <= FEW:
+            axis.set_xticks(settings)
         axis.set_ylabel(numbers.label(y), fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)

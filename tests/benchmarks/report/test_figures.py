@@ -63,6 +63,7 @@ def test_a_curve_has_means_and_standard_deviations_in_the_order_of_the_setting(p
     assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == [10.0, 20.0, 32.0]
     ends = sorted(point[1] for bar in axis.collections for part in bar.get_segments() for point in part)
     assert ends[-1] == pytest.approx(32 + 8**0.5)  # the sample standard deviation of 30 and 34
+    assert list(axis.get_xticks()) == [1, 2, 3]  # the few settings that there are
     assert [path.name for path in written] == ["mine-c.png"]
     assert found.get_suptitle() == "c (2 pretraining runs per point; bars: ± one standard deviation)"
 

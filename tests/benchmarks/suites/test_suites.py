@@ -6,6 +6,7 @@ import re
 import pytest
 
 from benchmarks import suites
+from benchmarks.data.emoji import EMBEDDED
 from benchmarks.profiles import PROFILES
 from benchmarks.suite_run import check_rows
 from benchmarks.suites import (
@@ -74,6 +75,7 @@ def test_a_file_is_read_as_it_says(own):
         (', checkpoint = "/x/y.pth"', "", "row theirs: give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", preset = "y"', "give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", seeds = [1]', "row theirs: flags and seeds are for a preset"),
+        ('checkpoint = "/x/y.pth"', 'checkpoint = "x", data = "emoji"', "for a preset, and so is data"),
         ('"theirs"', '"ours #1"', "two rows are named ours #1"),
         ("seeds = [0, 1] }", "seeds = [0, 0] }", "two rows are named ours #0"),
         ('"theirs"', '"ours"', "two rows are named ours"),
@@ -126,6 +128,28 @@ def test_the_sweep_has_six_values_or_more_of_each_form():
         assert values == ({row.label.split()[-1]} if "λ" in row.label else set())  # λ and λa are the label's
 
 
+def test_each_method_is_pretrained_on_every_set_whose_scenes_the_suite_reads():
+    suite = SUITES["shared-drawings"]
+    sets = {"emoji-other-classes": 0, "emoji-other-drawings": 1, "emoji-same-drawings": 2}
+    assert set(sets) == EMBEDDED.keys() - {"emoji"} and suite.data == "emoji-same-drawings"
+    rows = {(row.preset, row.data, row.at["shared"]) for row in suite.rows}
+    methods = ("demo-supervised", "demo-simclr", "demo-superinfo")
+    assert rows == {
+        ("demo-random", "", 0),
+        *((preset, data, shared) for preset in methods for data, shared in sets.items()),
+    }
+
+
+def test_learned_views_follow_the_game_with_their_share_of_labels():
+    rows = {row.label: row for row in SUITES["learned-views"].rows}
+    for row in rows.values():
+        if row.group == "learned":
+            game = rows[row.after]
+            arguments = parse(game.preset, [*game.flags, "--data", "."])
+            assert 100 * arguments.config.method.labels == game.at["labels"] == row.at["labels"]
+    assert sum(row.group == "learned" for row in rows.values()) == 3
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -162,6 +186,15 @@ def test_a_suite_at_another_size_has_other_presets_flags_profile_and_data():
     assert seeded.name == "demo-3-seeds" and {row.seeds for row in seeded.rows} == {(0, 1, 2)}
     assert changed(sweep) == sweep and changed(sweep, "smoke").name == "lambda-sweep"
     assert changed(SUITES["paper"], own=True).data == "standard"
+
+
+def test_rows_with_data_of_their_own_do_not_move_to_the_users():
+    suite = dataclasses.replace(
+        SUITES["lambda-sweep"], rows=(Row(label="a", preset="demo-simclr", data="emoji-other-classes"),)
+    )
+    assert changed(suite, flags="--steps 2").rows[0].data == "emoji-other-classes"
+    with pytest.raises(InputError, match="row a of suite lambda-sweep is pretrained on emoji-other-classes"):
+        changed(suite, own=True)
 
 
 @pytest.mark.parametrize(
