@@ -185,7 +185,9 @@ def in_double(method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted({"superinfo", "simclr", "supervised", "mocov2"} & set(METHODS)))
+@pytest.mark.parametrize(
+    "method", sorted({"superinfo", "simclr", "supervised", "mocov2", "byol-superinfo"} & set(METHODS))
+)
 def test_two_processes_equal_one_on_the_same_global_batch(method, class_folders, results, tiny, tmp_path, monkeypatch):
     """Losses of two steps and the first gradients to 1e-5, from the folder of images to metrics.jsonl."""
     config = replace(
