@@ -51,10 +51,12 @@ class Numbers:
         self.n |= {len(self.cells[row.label, one].values) for one in quantities if (row.label, one) in self.cells}
 
     def label(self, quantity: str) -> str:
-        """``linear top-1 (%)`` for a metric, the name itself for a setting."""
+        """``linear top-1 (%)`` for a metric, without its unit where that is long; the name itself for a setting."""
         for (_, name), cell in self.cells.items():
             if name == quantity:
-                return shortened([f"{cell.column} {cell.metric.label} ({cell.metric.unit})"], LABEL)[0]
+                text = f"{cell.column} {cell.metric.label}"
+                whole = f"{text} ({cell.metric.unit})"
+                return whole if len(whole) <= LABEL else shortened([text], LABEL)[0]
         return quantity
 
 
@@ -159,7 +161,7 @@ def _marks(axis: Axes, rows: Sequence[Row], x: str, y: str, numbers: Numbers) ->
 def _planes(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> Picture | None:
     """A line of panels per group of rows, a panel per quantity; the colours of a quantity are the same in all.
 
-    A row without a number, such as one whose pretraining collapsed, has an empty square with a dash.
+    A row without a number, such as one whose pretraining collapsed, has an empty square that says so.
     """
     placed = [row for row in rows if {figure.x, figure.across} <= row.at.keys()]
     groups = list(figure.panels) or list(dict.fromkeys(row.group for row in placed))
@@ -191,7 +193,7 @@ def _squares(
 ) -> None:
     """Squares at even distances, whatever the settings' values, each with its number.
 
-    Empty where there is no row, and with a dash where a row has no number.
+    Empty where there is no row; where a row has no number, the square says so.
     """
     xs, ys = (sorted({point[place] for point in values}) for place in (0, 1))
     table = [[values.get((x, y), math.nan) for x in xs] for y in ys]
@@ -201,7 +203,7 @@ def _squares(
         for column, value in enumerate(row):
             if (xs[column], ys[line]) in values:
                 colour = "white" if value < middle else "black"
-                text = "–" if math.isnan(value) else f"{value:.1f}"
+                text = "no number" if math.isnan(value) else f"{value:.1f}"
                 axis.text(column, line, text, ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(xs)), [f"{x:g}" for x in xs], fontsize=7)
     axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys], fontsize=7)

@@ -89,9 +89,9 @@ def test_a_plane_has_each_number_at_its_settings_and_one_scale(picture):
     assert one.images[0].get_array().filled(-1).tolist() == [[10.0, -1, 30.0], [-1, -1, -1]]
     assert two.images[0].get_array().filled(-1).tolist() == [[-1, -1, -1], [-1, 50.0, -1]]
     assert one.images[0].get_clim() == two.images[0].get_clim() == (10.0, 50.0)
-    # A dash for the row without a number, nothing where the suite has no row.
+    # Words for the row without a number, nothing where the suite has no row.
     placed = [(text.get_position(), text.get_text()) for text in one.texts]
-    assert placed == [((0, 0), "10.0"), ((2, 0), "30.0"), ((1, 1), "–")]
+    assert placed == [((0, 0), "10.0"), ((2, 0), "30.0"), ((1, 1), "no number")]
 
 
 def test_a_plane_of_a_group_without_a_number_is_left_out(picture):
