@@ -181,6 +181,8 @@ def in_double(method):
         for name, buffer in module.named_buffers(recurse=False):
             if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and buffer.is_floating_point():
                 setattr(module, name, buffer.float())
+        if isinstance(module, nn.Linear):  # directions come in float32, and some are the input of another head
+            module.register_forward_pre_hook(lambda _, inputs: tuple(one.double() for one in inputs))
     return method
 
 
