@@ -71,6 +71,7 @@ def _source(records: Sequence[RunRecord]) -> dict[str, str]:
         "chosen": "; ".join(f"seed {one.spec.seed}: {words}" for one in records if (words := searches.chosen(one))),
         "data": _joined(spec.data_name for spec in specs),
         "data_fingerprint": _joined(spec.data_fingerprint[:12] for spec in specs),
+        "test_images": _joined(str(record.test_images) for record in records if record.test_images is not None),
         "checkpoint_sha256": _joined(spec.checkpoint_sha256[:12] for spec in specs),
         "seeds": _joined(str(spec.seed) for spec in specs),
         "commit": _joined(short_commit(record.git) for record in records),

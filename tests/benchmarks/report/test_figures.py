@@ -85,10 +85,19 @@ def test_panels_and_marks(picture):
 def test_a_plane_has_each_number_at_its_settings_and_one_scale(picture):
     found, _ = picture(PLANE, {"one 3": [30.0], "one 1": [10.0], "two 2": [50.0]})
     one, two = found.axes
-    assert [t.get_text() for t in one.get_xticklabels()] == ["1", "3"]
-    assert one.images[0].get_array().tolist() == [[10.0, 30.0]] and two.images[0].get_array().tolist() == [[50.0]]
+    assert [t.get_text() for t in one.get_xticklabels()] == ["1", "2", "3"]
+    assert [t.get_text() for t in one.get_yticklabels()] == ["0", "1"]
+    assert one.images[0].get_array().filled(-1).tolist() == [[10.0, -1, 30.0], [-1, -1, -1]]
+    assert two.images[0].get_array().filled(-1).tolist() == [[-1, -1, -1], [-1, 50.0, -1]]
     assert one.images[0].get_clim() == two.images[0].get_clim() == (10.0, 50.0)
-    assert [text.get_text() for text in one.texts] == ["10.0", "30.0"]
+    # Words for the row without a number, nothing where the suite has no row.
+    placed = [(text.get_position(), text.get_text()) for text in one.texts]
+    assert placed == [((0, 0), "10.0"), ((2, 0), "30.0"), ((1, 1), "no number")]
+
+
+def test_a_plane_of_a_group_without_a_number_is_left_out(picture):
+    one, two = picture(PLANE, {"one 3": [30.0]})[0].axes
+    assert one.get_visible() and not two.get_visible()
 
 
 def test_a_figure_without_a_number_is_not_drawn_and_an_older_one_goes(picture, tmp_path):
