@@ -86,6 +86,7 @@ TASK = Task(
     settings=settings,
     run=run,
     check=check,
+    own_runs=True,
     data="any ImageFolder's val split; ImageNet-1k's for paper, of which 10,000 images are drawn",
     cost=Cost(
         gpu_hours=0.1,
