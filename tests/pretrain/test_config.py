@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pretrain.__main__ import main
+from pretrain.augment.pairs import PairConfig
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.errors import InputError
 from pretrain.common.ranges import ranges
@@ -100,7 +101,9 @@ def test_unusable_values(changes, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("part", [PretrainConfig, ViewsConfig, *(method.Config for method in METHODS.values())])
+@pytest.mark.parametrize(
+    "part", [PretrainConfig, ViewsConfig, PairConfig, *(method.Config for method in METHODS.values())]
+)
 def test_every_number_has_a_range(part):
     numbers = {name for name, hint in get_type_hints(part).items() if {int, float} & {hint, *get_args(hint)}}
     assert numbers == set(ranges(part))

@@ -21,6 +21,8 @@ from benchmarks.suites import (
     register,
 )
 from benchmarks.tasks import named
+from pretrain.augment.pairs import UNPAIRED
+from pretrain.augment.views import VIEWS
 from pretrain.command import parse
 from pretrain.common.errors import InputError
 
@@ -119,6 +121,32 @@ def test_every_suite_of_ours_is_usable_as_it_is(name):
     assert suite.name == name and suite.title and "\n" not in suite.title and suite.profile in PROFILES
     assert all(named(column.task) for column in suite.columns)
     check_rows([(label, row.preset, flags) for row in suite.rows for label, flags in row.members()])
+
+
+def test_the_inverted_u_moves_four_knobs_and_marks_the_published_views():
+    suite = SUITES["inverted-u"]
+    groups = {row.group: [] for row in suite.rows}
+    for row in suite.rows:
+        config = parse(row.preset, ["--data", ".", *row.flags]).config
+        groups[row.group].append((config.views, config.pair))
+        if row.group == "presets":
+            assert config.views == VIEWS[row.label] and config.pair == UNPAIRED
+        else:
+            assert row.label == f"{row.group} {next(iter(row.at.values()))}"
+    knobs = {name: points for name, points in groups.items() if name != "presets"}
+    assert [len(set(points)) >= 6 for points in knobs.values()] == [True] * 4 and len(groups["presets"]) == 5
+    for figure in suite.figures:
+        assert figure.panels == tuple(knobs) and figure.marks == "presets"
+    # One knob moves: every other setting is the same along it.
+    moving = {
+        "crop scale": {"crop_scale"},
+        "crop distance": {"crop_distance"},
+        "colour strength": {"brightness", "contrast", "saturation", "hue"},
+        "frequency split": {"frequency_split"},
+    }
+    for name, points in knobs.items():
+        settings = [dataclasses.asdict(views) | dataclasses.asdict(pair) for views, pair in points]
+        assert {key for key in settings[0] if len({one[key] for one in settings}) > 1} == moving[name]
 
 
 def test_the_sweep_has_six_values_or_more_of_each_form():
