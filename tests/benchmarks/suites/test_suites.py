@@ -141,7 +141,7 @@ def test_the_inverted_u_moves_four_knobs_and_marks_the_published_views():
     moving = {
         "crop scale": {"crop_scale"},
         "crop distance": {"crop_distance"},
-        "colour strength": {"brightness", "contrast", "saturation", "hue"},
+        "colour strength": {"brightness", "contrast", "saturation", "hue", "grayscale"},
         "frequency split": {"frequency_split"},
     }
     for name, points in knobs.items():
