@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
+
+from torch.distributed import TCPStore
 
 from benchmarks.executors.process import ended, follow_parent, fork_loaders, one_line
 from pretrain.common.errors import RunError, in_one_line
@@ -33,8 +34,10 @@ def launch(world: int, work: Work, arguments: tuple[Any, ...]) -> Iterator[Any]:
         yield from work(*arguments) or ()
         return
     running: dict[Connection, Any] = {}
+    # Served from here, as torchrun does, so that no other process can take the port before the first one listens on it.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     try:
-        _start(world, work, arguments, running)
+        _start(world, store.port, work, arguments, running)
         failures: list[tuple[int, str]] = []
         while running and (ready := wait(list(running), GRACE_SECONDS if failures else None)):
             for receiver in [one for one in running if one in ready]:
@@ -57,11 +60,9 @@ def loaders(wanted: int) -> int:
     return min(wanted, max(1, (os.cpu_count() or 1) // world_size()))
 
 
-def _start(world: int, work: Work, arguments: tuple[Any, ...], running: dict[Connection, Any]) -> None:
+def _start(world: int, port: int, work: Work, arguments: tuple[Any, ...], running: dict[Connection, Any]) -> None:
     """Start the processes and add each to ``running`` by the connection that it sends its messages through."""
     context = multiprocessing.get_context("spawn")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     for rank in range(world):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_process, args=(rank, world, port, sender, work, arguments))
@@ -90,6 +91,7 @@ def _process(rank: int, world: int, port: int, sender: Connection, work: Work, a
     fork_loaders()
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = str(True)  # the first process joins the store, as the others do
     with _reporting(sender):
         load_plugins()
         with process_group(), _reporting(sender):
