@@ -1,6 +1,7 @@
 """A suite's figures: its numbers against a setting or against one another, and as coloured squares over two settings.
 
-Points are means over a row's pretraining runs, bars ± one standard deviation where there are several. Imports no torch.
+Points are means over a row's pretraining runs, bars ± one standard deviation where there are several; of one run ± one
+standard error over the test images, where it kept its predictions. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure as Picture
 
 from benchmarks.report.cells import Cell
 from benchmarks.report.chart import COLOURS
+from benchmarks.report.marks import kept_draws
 from benchmarks.report.text import shortened
 from pretrain.common.files import replacing, results_dir
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 LABEL, ACROSS = 40, 4  # characters; panels side by side
 FEW = 3  # values of a setting, which then are the ticks
-Point = tuple[float, float | None]  # mean and standard deviation
+Point = tuple[float, float | None]  # mean and the length of its bar on either side
 
 
 class Numbers:
@@ -34,18 +36,25 @@ class Numbers:
     def __init__(self, cells: Iterable[Cell]) -> None:
         self.cells: dict[tuple[str, str], Cell] = {}
         self.n: set[int] = set()  # pretraining runs behind the drawn points
+        self.of_images = False  # whether some bar is of the test images
         for cell in cells:
             if cell.records:
                 self.cells.setdefault((cell.label, f"{cell.records[0].spec.task}/{cell.metric.key}"), cell)
 
     def of(self, row: Row, quantity: str) -> Point | None:
-        """Mean and standard deviation; None where the row has no such number."""
+        """Mean and the length of its bar; None where the row has no such number."""
         if quantity in row.at:
             return row.at[quantity], None
         cell = self.cells.get((row.label, quantity))
         if cell is None or cell.mean is None:
             return None
-        return cell.mean, cell.std
+        return cell.mean, cell.std if cell.std is not None else self._over_images(cell)
+
+    def _over_images(self, cell: Cell) -> float | None:
+        """Standard error of a single run over its test images."""
+        values = kept_draws(cell.records[0]).get(cell.metric.key)
+        self.of_images |= values is not None
+        return None if values is None else float(values.std(ddof=1))
 
     def drawn(self, row: Row, *quantities: str) -> None:
         """Note the number of pretraining runs behind a point that is drawn."""
@@ -85,7 +94,9 @@ def draw_figures(suite: Suite, cells: Sequence[Cell], folder: Path | None = None
 def _title(figure: Figure, numbers: Numbers) -> str:
     runs = sorted(numbers.n)
     several = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-    spread = "; bars: ± one standard deviation" if figure.kind == "curve" and runs[-1] > 1 else ""
+    spread = "; bars: ± one standard deviation" if runs[-1] > 1 else ""
+    spread += "; bars of one run: ± one standard error over the test images" if numbers.of_images else ""
+    spread = spread if figure.kind == "curve" else ""
     return f"{figure.title or figure.name} ({several} pretraining run{'s' * (runs[-1] > 1)} per point{spread})"
 
 

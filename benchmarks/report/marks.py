@@ -50,11 +50,12 @@ def _drawn(
     """The records, and each one's metrics on the draws of its test images; none where its files cannot be read."""
     for record in records:
         if id(record) not in kept:
-            kept[id(record)] = _on_draws(record)
+            kept[id(record)] = kept_draws(record)
     return records, [kept[id(record)] for record in records]
 
 
-def _on_draws(record: RunRecord) -> Mapping[str, np.ndarray]:
+def kept_draws(record: RunRecord) -> Mapping[str, np.ndarray]:
+    """The metrics on draws of the run's test images; {} where it kept no predictions or they cannot be read."""
     done = ResultsStore().done(record.spec) if record.files else None
     try:
         return on_draws(*done) if done else {}

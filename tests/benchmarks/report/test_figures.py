@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from benchmarks.report import figures
@@ -66,6 +67,15 @@ def test_a_curve_has_means_and_standard_deviations_in_the_order_of_the_setting(p
     assert list(axis.get_xticks()) == [1, 2, 3]  # the few settings that there are
     assert [path.name for path in written] == ["mine-c.png"]
     assert found.get_suptitle() == "c (2 pretraining runs per point; bars: ± one standard deviation)"
+
+
+def test_a_single_run_has_the_error_of_its_test_images(picture, monkeypatch):
+    monkeypatch.setattr(figures, "kept_draws", lambda record: {"top1": np.array([29.0, 30.0, 31.0])})
+    found, _ = picture(CURVE, {"one 3": [30.0]})
+    (axis,) = found.axes
+    ends = sorted(point[1] for bar in axis.collections for part in bar.get_segments() for point in part)
+    assert (ends[0], ends[-1]) == (29.0, 31.0)
+    assert found.get_suptitle().endswith("per point; bars of one run: ± one standard error over the test images)")
 
 
 def test_panels_and_marks(picture):
