@@ -13,6 +13,7 @@ import tyro
 from benchmarks.profiles import ProfileName
 from pretrain.common.errors import InputError
 
+ExecutorName = Literal["local", "slurm"]
 Rerun = Literal["missing", "always", "never"]
 MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
@@ -60,6 +61,10 @@ class SuiteArguments:
     """Flags of `python -m pretrain` for every row with a preset, after its own: "--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
+    executor: ExecutorName = "local"
+    """Where jobs run: on this machine, or through Slurm (docs/cluster.md)."""
+    slurm: tuple[str, ...] = ()
+    """Of --executor slurm: a TOML file, KEY=VALUE and KIND.KEY=VALUE: partition=gpu detector.gpus=8 time=1-0:00:00."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
@@ -87,6 +92,10 @@ class RunArguments:
     """Whether to run again where a record exists; failed runs count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
+    executor: ExecutorName = "local"
+    """Where jobs run: on this machine, or through Slurm (docs/cluster.md)."""
+    slurm: tuple[str, ...] = ()
+    """Of --executor slurm: a TOML file, KEY=VALUE and KIND.KEY=VALUE: partition=gpu detector.gpus=8 time=1-0:00:00."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()

@@ -97,7 +97,7 @@ def _configuration(folder: Path, nodes: int, cpus: int) -> str:
     controller, *ports = _free_ports(nodes + 1)
     lines = [CONF.format(host=host, port=controller, folder=folder)]
     lines += [
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 State=UNKNOWN\n"
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000\n"
         for name, port in zip(_names(nodes), ports, strict=True)
     ]
     return "".join([*lines, f"PartitionName=main Nodes={','.join(_names(nodes))} Default=YES MaxTime=60 State=UP\n"])
@@ -184,7 +184,9 @@ def stop(folder: Path) -> None:
     """End all jobs and daemons of the Slurm in ``folder``."""
     folder = folder.absolute()
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run(["scancel", "--state=PENDING,RUNNING,SUSPENDED", "--partition=main"], env=environment, capture_output=True)
+    subprocess.run(
+        ["scancel", "--state=PENDING,RUNNING,SUSPENDED", "--partition=main"], env=environment, capture_output=True
+    )
     with suppress(RunError):
         _until(lambda: not _said(["squeue", "--noheader"], environment).strip(), "jobs do not end")
     for pid_file in [*folder.glob("slurmd-*.pid"), folder / "slurmctld.pid", folder / "munge" / "pid-file"]:
