@@ -9,6 +9,7 @@ python -m benchmarks show RECORD                           a run's mistakes: pic
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 python -m benchmarks rehearsal                             profile paper in minutes, before it takes days
+python -m benchmarks status|retry|cancel|logs              the jobs of `run` and `suite`, also in Slurm
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
@@ -27,17 +28,22 @@ from typing import TYPE_CHECKING
 import tyro
 
 from benchmarks.arguments import (
+    CancelArguments,
     CompareArguments,
     ListArguments,
+    LogsArguments,
     RehearsalArguments,
+    RetryArguments,
     RunArguments,
     ShowArguments,
+    StatusArguments,
     SuiteArguments,
     TablesArguments,
     require_seeds,
     visible_gpus,
 )
 from benchmarks.data.root import DataRoot
+from benchmarks.jobs.commands import give, noted
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS, named
 from pretrain.common.errors import InputError, printable, run_cli
@@ -118,7 +124,9 @@ def run_main(argv: list[str]) -> int:
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:
         require_writable(results_dir() / "runs")
-    ran = executor.run(jobs)
+    with noted() as note:
+        ran = executor.run(jobs)
+        note.failed = len(ran.failed)
     print(*saved, sep="\n", end="\n" if saved else "")
     asked = [(one.label, spec) for one in ready for spec in plan.specs(one)]
     # With earlier records on these data, so that the table grows from one command to the next.
@@ -289,6 +297,36 @@ def sheet_main(argv: list[str]) -> int:
     return main(argv)
 
 
+def status_main(argv: list[str]) -> int:
+    """``status``: see StatusArguments."""
+    from benchmarks.jobs.status import status_lines
+
+    print(*status_lines(tyro.cli(StatusArguments, args=argv, prog="python -m benchmarks status").all), sep="\n")
+    return 0
+
+
+def retry_main(argv: list[str]) -> int:
+    """``retry``: see RetryArguments. The worst status of the commands that are given again."""
+    from benchmarks.jobs.control import retry
+
+    return retry(tyro.cli(RetryArguments, args=argv, prog="python -m benchmarks retry").show, main)
+
+
+def cancel_main(argv: list[str]) -> int:
+    """``cancel``: see CancelArguments."""
+    from benchmarks.jobs.control import cancel
+
+    return cancel(tyro.cli(CancelArguments, args=argv, prog="python -m benchmarks cancel").words)
+
+
+def logs_main(argv: list[str]) -> int:
+    """``logs``: see LogsArguments."""
+    from benchmarks.jobs.control import logs
+
+    arguments = tyro.cli(LogsArguments, args=argv, prog="python -m benchmarks logs")
+    return logs(arguments.words, max(1, arguments.lines))
+
+
 def rehearsal_main(argv: list[str]) -> int:
     """``rehearsal``: see RehearsalArguments."""
     from benchmarks.rehearsal.command import rehearse
@@ -306,6 +344,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": compare_main,
     "suite": suite_main,
     "rehearsal": rehearsal_main,
+    "status": status_main,
+    "retry": retry_main,
+    "cancel": cancel_main,
+    "logs": logs_main,
 }
 
 
@@ -323,6 +365,7 @@ def main(argv: list[str]) -> int:
         from benchmarks.records import ResultsStore
 
         migrate(ResultsStore())
+    give(argv)
     return COMMANDS[argv[0]](argv[1:])
 
 

@@ -122,6 +122,40 @@ class RehearsalArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StatusArguments:
+    """What is done, running where, queued and failed on this results folder, and the time left."""
+
+    all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Every line, not 20 of a kind."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetryArguments:
+    """Give the `run` and `suite` commands again that had failed runs or were stopped; done work is skipped."""
+
+    show: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print them only."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CancelArguments:
+    """End jobs in Slurm; without words all of this results folder, and the commands that run on this host."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words that are all in the job's name, or its number in Slurm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogsArguments:
+    """The end of the newest log of a job."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words that are all in its name, or a run's id."""
+    lines: int = 30
+    """How much of it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TablesArguments:
     """Collate the finished runs of a profile."""
 

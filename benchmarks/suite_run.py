@@ -17,6 +17,7 @@ from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import DataRoot
 from benchmarks.estimate import say_forecast
 from benchmarks.executors.base import Executor, Job, check_jobs
+from benchmarks.jobs.commands import noted
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
 from benchmarks.suites import AFTER, Row, Suite, SuiteColumn
@@ -77,7 +78,9 @@ def run_suite(
         if row.preset and not row.after:
             jobs += _pretraining_jobs(plan, suite, row, roots["imagenet"], ready, saved, identities)
     jobs += [job for label in given for job in plan.jobs(ready[label], saved)]
-    ran = executor.run(jobs)
+    with noted() as note:
+        ran = executor.run(jobs)
+        note.failed = len(ran.failed)
     ran = dataclasses.replace(ran, seconds={"data": [prepared], **ran.seconds})
     labels = [label for row in suite.rows for label, _ in row.members()]
     rows = [ready[label] for label in dict.fromkeys([*labels, *given]) if label in ready]

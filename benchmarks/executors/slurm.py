@@ -176,7 +176,7 @@ class _Run:
         for batch, index in reversed(tasks):
             result = batch.result(index)
             if result and result[0] and job.still(result[1]):
-                self._end(job, True, result[1], result[2])
+                self._end(job, True, result[1], 0.0)
                 return True
         return False
 

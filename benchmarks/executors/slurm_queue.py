@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import os
+import pickle
 import re
 import secrets
 import shutil
@@ -18,8 +19,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import cloudpickle
 
 from pretrain.common.errors import InputError
 from pretrain.common.files import read_mapping, results_dir, write_json
@@ -56,7 +55,7 @@ class Batch:
         """What slurm_task.Task returned, or (False, reason, 0) of one that failed; None if it has left nothing."""
         path = self.folder / f"{self.task_id(index)}_0_result.pkl"
         try:
-            kind, value = cloudpickle.loads(path.read_bytes())
+            kind, value = pickle.loads(path.read_bytes())
         except (OSError, EOFError):
             return None
         except Exception as error:  # a class of another version of the code

@@ -215,17 +215,22 @@ def claimed(folder: Path, about: str = "", lock: IO[str] | None = None) -> Itera
     try:
         yield claim
     finally:
-        _HELD.pop(claim.path, None)
-        claim.release()
+        let_go(claim)
 
 
 def tried(folder: Path, about: str = "") -> Claim | None:
-    """A claim of ``folder`` that lasts as long as this process; None if another process holds it."""
+    """A claim of ``folder`` until ``let_go`` or this process's end; None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     claim = _taken(folder, about)
     if claim:
         _beat_for(claim)
     return claim
+
+
+def let_go(claim: Claim) -> None:
+    """End a claim of ``tried`` before this process ends."""
+    _HELD.pop(claim.path, None)
+    claim.release()
 
 
 def _waited_for(folder: Path, about: str, lock: IO[str] | None) -> Claim:
