@@ -16,6 +16,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class Batch:
 
     def end(self) -> None:
         """Note that it has none."""
-        (self.folder / ENDED).touch()
+        with suppress(OSError):  # the folder was removed, or is another user's
+            (self.folder / ENDED).touch()
 
     def age(self) -> float:
         """Seconds since its submission."""
