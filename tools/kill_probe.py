@@ -43,8 +43,8 @@ def prepare(folder: Path) -> None:
     from benchmarks.data.emoji.scenes import EmojiConfig
 
     os.environ["DATA_DIR"] = str(folder / "data")
-    sizes = {"train_images": 200, "val_images": 40, "train_scenes": 40, "val_scenes": 20}
-    generate(EmojiConfig(**sizes, image_size=32, scene_size=64), "tiny", 1)
+    config = EmojiConfig(train_images=200, val_images=40, train_scenes=40, val_scenes=20, image_size=32, scene_size=64)
+    generate(config, "tiny", 1)
     for seed, name in enumerate(("a", "b")):
         torch.manual_seed(seed)
         torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / f"{name}.pth")
