@@ -9,6 +9,7 @@ python -m benchmarks show RECORD                           a run's mistakes: pic
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 python -m benchmarks rehearsal                             profile paper in minutes, before it takes days
+python -m benchmarks status|retry|cancel|logs              the jobs of `run` and `suite`, also in Slurm
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
@@ -27,17 +28,22 @@ from typing import TYPE_CHECKING
 import tyro
 
 from benchmarks.arguments import (
+    CancelArguments,
     CompareArguments,
     ListArguments,
+    LogsArguments,
     RehearsalArguments,
+    RetryArguments,
     RunArguments,
     ShowArguments,
+    StatusArguments,
     SuiteArguments,
     TablesArguments,
     require_seeds,
     visible_gpus,
 )
 from benchmarks.data.root import DataRoot
+from benchmarks.jobs.commands import give, noted
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS, named
 from pretrain.common.errors import InputError, printable, run_cli
@@ -88,7 +94,7 @@ def run_main(argv: list[str]) -> int:
     given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
     if empty := [flag for flag, values in given.items() if not values]:
         raise InputError(f"{empty[0]} has no value: give one or more")
-    executor, columns = _executor(arguments.workers), _columns(arguments)
+    executor, columns = _executor(arguments), _columns(arguments)
     opts = _opts(arguments.opts, arguments.search)
     if opts and not any(TASKS[column.task].detects for column in columns):
         given_for = "--search applies" if arguments.search else "--opts apply"
@@ -96,7 +102,7 @@ def run_main(argv: list[str]) -> int:
     plan = Plan(
         profile=arguments.profile,
         columns=columns,
-        num_gpus=_gpus(arguments.num_gpus, arguments.profile),
+        num_gpus=_gpus(arguments.num_gpus, arguments.profile, executor),
         rerun=arguments.rerun,
         opts=opts,
     )
@@ -118,7 +124,9 @@ def run_main(argv: list[str]) -> int:
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:
         require_writable(results_dir() / "runs")
-    ran = executor.run(jobs)
+    with noted() as note:
+        ran = executor.run(jobs)
+        note.failed = len(ran.failed)
     print(*saved, sep="\n", end="\n" if saved else "")
     asked = [(one.label, spec) for one in ready for spec in plan.specs(one)]
     # With earlier records on these data, so that the table grows from one command to the next.
@@ -132,26 +140,45 @@ BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}
 """Task with masks → the same task without, for data without masks."""
 
 
-def _gpus(asked: int | None, profile: str) -> int:
+def _gpus(asked: int | None, profile: str, executor: Executor | None = None) -> int:
     """Number of GPUs that a detector uses, or of processes on the CPU in their place."""
+    from benchmarks.executors.slurm import SlurmExecutor
+
     have = len(visible_gpus())
-    if stand_ins := cpu_processes():
+    stand_ins = cpu_processes()
+    if isinstance(executor, SlurmExecutor):
+        detector = executor.options["detector"]
+        have = (stand_ins or detector.gpus) * detector.nodes
+    elif stand_ins:
         if have:
             raise InputError(f"CPU_PROCESSES={stand_ins} is for machines without GPUs, and here are {have}: unset it")
         have = stand_ins
     if asked is None:
         return have if PROFILES[profile].every_gpu else min(1, have)
     if not 0 <= asked <= have:
-        raise InputError(f"--num-gpus {asked}: this machine has {have}")
+        where = "this machine has" if executor is None or not isinstance(executor, SlurmExecutor) else "--slurm gives"
+        raise InputError(f"--num-gpus {asked}: {where} {have}")
     return asked
 
 
-def _executor(workers: int) -> Executor:
+def _executor(arguments: RunArguments | SuiteArguments) -> Executor:
+    """The executor that the flags ask for. InputError for flags that do not fit it."""
     from benchmarks.executors.local import LocalExecutor
 
-    if workers < 1:
-        raise InputError(f"--workers {workers}: give 1 or more")
-    return LocalExecutor(workers=workers, gpus=visible_gpus())
+    if arguments.workers < 1:
+        raise InputError(f"--workers {arguments.workers}: give 1 or more")
+    here = LocalExecutor(workers=arguments.workers, gpus=visible_gpus())
+    if arguments.executor == "local":
+        if arguments.slurm:
+            raise InputError(f"--slurm {arguments.slurm[0]}: give --executor slurm with it")
+        return here
+    from benchmarks.executors.slurm import SlurmExecutor
+    from benchmarks.executors.slurm_options import parse_options
+    from benchmarks.executors.slurm_queue import require_slurm
+
+    options = parse_options(arguments.slurm)
+    require_slurm()
+    return SlurmExecutor(options=options, here=here)
 
 
 def _opts(words: tuple[str, ...], search: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -174,7 +201,7 @@ def suite_main(argv: list[str]) -> int:
     known = "\n\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
-    executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
+    executor, suite = _executor(arguments), find_suite(arguments.suite)
     suite = changed(
         suite,
         arguments.profile,
@@ -184,7 +211,7 @@ def suite_main(argv: list[str]) -> int:
         own=bool(arguments.data),
     )
     opts = _opts(arguments.opts, arguments.search)
-    checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
+    checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile, executor)
     return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)
 
 
@@ -270,6 +297,36 @@ def sheet_main(argv: list[str]) -> int:
     return main(argv)
 
 
+def status_main(argv: list[str]) -> int:
+    """``status``: see StatusArguments."""
+    from benchmarks.jobs.status import status_lines
+
+    print(*status_lines(tyro.cli(StatusArguments, args=argv, prog="python -m benchmarks status").all), sep="\n")
+    return 0
+
+
+def retry_main(argv: list[str]) -> int:
+    """``retry``: see RetryArguments. The worst status of the commands that are given again."""
+    from benchmarks.jobs.control import retry
+
+    return retry(tyro.cli(RetryArguments, args=argv, prog="python -m benchmarks retry").show, main)
+
+
+def cancel_main(argv: list[str]) -> int:
+    """``cancel``: see CancelArguments."""
+    from benchmarks.jobs.control import cancel
+
+    return cancel(tyro.cli(CancelArguments, args=argv, prog="python -m benchmarks cancel").words)
+
+
+def logs_main(argv: list[str]) -> int:
+    """``logs``: see LogsArguments."""
+    from benchmarks.jobs.control import logs
+
+    arguments = tyro.cli(LogsArguments, args=argv, prog="python -m benchmarks logs")
+    return logs(arguments.words, max(1, arguments.lines))
+
+
 def rehearsal_main(argv: list[str]) -> int:
     """``rehearsal``: see RehearsalArguments."""
     from benchmarks.rehearsal.command import rehearse
@@ -287,6 +344,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": compare_main,
     "suite": suite_main,
     "rehearsal": rehearsal_main,
+    "status": status_main,
+    "retry": retry_main,
+    "cancel": cancel_main,
+    "logs": logs_main,
 }
 
 
@@ -304,6 +365,7 @@ def main(argv: list[str]) -> int:
         from benchmarks.records import ResultsStore
 
         migrate(ResultsStore())
+    give(argv)
     return COMMANDS[argv[0]](argv[1:])
 
 

@@ -14,6 +14,7 @@ from benchmarks.data.emoji import Pretraining
 from benchmarks.profiles import ProfileName
 from pretrain.common.errors import InputError
 
+ExecutorName = Literal["local", "slurm"]
 Rerun = Literal["missing", "always", "never"]
 MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
@@ -62,6 +63,10 @@ class SuiteArguments:
     --flags="--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
+    executor: ExecutorName = "local"
+    """Where jobs run: on this machine, or through Slurm (docs/cluster.md)."""
+    slurm: tuple[str, ...] = ()
+    """Of --executor slurm: a TOML file, KEY=VALUE and KIND.KEY=VALUE: partition=gpu detector.gpus=8 time=1-0:00:00."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
@@ -89,6 +94,10 @@ class RunArguments:
     """Whether to run again where a record exists; failed runs count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
+    executor: ExecutorName = "local"
+    """Where jobs run: on this machine, or through Slurm (docs/cluster.md)."""
+    slurm: tuple[str, ...] = ()
+    """Of --executor slurm: a TOML file, KEY=VALUE and KIND.KEY=VALUE: partition=gpu detector.gpus=8 time=1-0:00:00."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
@@ -112,6 +121,40 @@ class RehearsalArguments:
     """Your data roots, made by `python -m benchmarks prepare`: checked, and some of their images read."""
     task: tuple[str, ...] = ()
     """Tasks or groups; default all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatusArguments:
+    """What is done, running where, queued and failed on this results folder, and the time left."""
+
+    all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Every line, not 20 of a kind."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetryArguments:
+    """Give the `run` and `suite` commands again that had failed runs or were stopped; done work is skipped."""
+
+    show: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print them only."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CancelArguments:
+    """End jobs in Slurm; without words all of this results folder, and the commands that run on this host."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words that are all in the job's name, or its number in Slurm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogsArguments:
+    """The end of the newest log of a job."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words that are all in its name, or a run's id."""
+    lines: int = 30
+    """How much of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.report.text import checked_label
 from pretrain.common.errors import InputError, RunError, printable
-from pretrain.common.files import require_writable, results_dir
+from pretrain.common.files import digest, require_writable, results_dir
 from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.store import StoredBackbone, find, import_checkpoint
 
@@ -97,6 +97,8 @@ def import_all(checkpoints: dict[str, Path], executor: Executor) -> list[Evaluat
             target="benchmarks.checkpoints:import_first",
             arguments={"checkpoint": path},
             report=str,
+            kind="import",
+            work=(f"import-{digest(str(path))[:12]}",),
         )
         for label, path in checkpoints.items()
         if evaluated(label, path) is None
