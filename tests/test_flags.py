@@ -9,11 +9,15 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
-    "benchmarks suite": "checkpoint data num-gpus opts search workers",
-    "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed task workers",
+    "benchmarks suite": "checkpoint data executor num-gpus opts search slurm workers",
+    "benchmarks run": "checkpoint data estimate executor num-gpus opts search profile rerun seed slurm task workers",
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "data name",
     "benchmarks show": "class count output",
+    "benchmarks status": "all",
+    "benchmarks retry": "show",
+    "benchmarks cancel": "",
+    "benchmarks logs": "lines",
     "benchmarks sheet": "output",
     "benchmarks prepare emoji": "profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
