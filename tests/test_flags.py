@@ -9,7 +9,10 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
-    "benchmarks suite": "checkpoint data executor num-gpus opts search slurm workers",
+    # backbone and steps are in the example of --flags
+    "benchmarks suite": (
+        "backbone checkpoint data executor flags num-gpus opts preset pretrain-seeds profile search slurm steps workers"
+    ),
     "benchmarks run": "checkpoint data estimate executor num-gpus opts search profile rerun seed slurm task workers",
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "data name",
