@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from benchmarks.data.emoji import Pretraining
 from benchmarks.profiles import ProfileName
 from pretrain.common.errors import InputError
 
@@ -58,7 +59,8 @@ class SuiteArguments:
     pretrain_seeds: int | None = None
     """Pretrain every row that many times; its numbers are then the mean over the runs, with both spreads."""
     flags: str = ""
-    """Flags of `python -m pretrain` for every row with a preset, after its own: "--backbone resnet50 --steps 445"."""
+    """Flags of `python -m pretrain` for every row with a preset, after its own (with the equals sign):
+    --flags="--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     executor: ExecutorName = "local"
@@ -221,6 +223,9 @@ class EmojiArguments:
 
     profile: Literal["smoke", "demo"] = "smoke"
     """Its size."""
+    pretraining: Pretraining = "all"
+    """Drawings of the classification images: all, or, beside scenes that show a part of them (the same in the three
+    sets): that part, other drawings of the same classes, or other classes."""
     workers: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; the files do not depend on their number."""
 

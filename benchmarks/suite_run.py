@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.budget import say_budget
 from benchmarks.checkpoints import EvaluatedCheckpoint, evaluated, import_all, parse_checkpoints
+from benchmarks.data.emoji import EMBEDDED
 from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import DataRoot
 from benchmarks.estimate import say_forecast
@@ -50,14 +51,19 @@ def run_suite(
     identities = _check_rows(suite, executor)
     ready = {one.label: one for one in import_all(given, executor)}
     preparing = time.monotonic()
-    roots = standard or _roots(suite.data, suite.profile, workers)
+    roots = standard or dict.fromkeys(LAYOUTS, _root(suite.data, suite.profile, workers))
+    pretrained = {
+        row.label: _root(row.data, suite.profile, workers) if row.data else roots["imagenet"]
+        for row in suite.rows
+        if row.preset
+    }
     prepared = time.monotonic() - preparing
     plan = Plan(
         profile=suite.profile,
         columns=tuple(
             Column(
                 task=task.name,
-                root=_prepared(column.data) if column.data else _root_for(task, roots),
+                root=_root(column.data, suite.profile, workers) if column.data else _root_for(task, roots),
                 seeds=column.seeds,
             )
             for column in suite.columns
@@ -76,7 +82,7 @@ def run_suite(
     jobs = []
     for row in suite.rows:
         if row.preset and not row.after:
-            jobs += _pretraining_jobs(plan, suite, row, roots["imagenet"], ready, saved, identities)
+            jobs += _pretraining_jobs(plan, suite, row, pretrained, ready, saved, identities)
     jobs += [job for label in given for job in plan.jobs(ready[label], saved)]
     with noted() as note:
         ran = executor.run(jobs)
@@ -140,12 +146,15 @@ def _pretraining_jobs(
     plan: Plan,
     suite: Suite,
     row: Row,
-    data: DataRoot,
+    data: Mapping[str, DataRoot],
     ready: dict[str, EvaluatedCheckpoint],
     saved: list[Path],
     identities: Mapping[str, str] | None = None,
 ) -> list[Job]:
-    """Pretrain and import each run of a row (at once if done), then evaluate it and begin the runs that wait for it."""
+    """Pretrain and import each run of a row (at once if done), then evaluate it and begin the runs that wait for it.
+
+    ``data``: where each row with a preset is pretrained, by label.
+    """
 
     def job(row: Row, label: str, flags: tuple[str, ...]) -> Job:
         def following(folder: Path) -> list[Job]:
@@ -158,14 +167,14 @@ def _pretraining_jobs(
             ]
 
         identity = (identities or {}).get(label, "")
-        return _pretraining_job(plan, row.preset, label, flags, data, ready, saved, following, identity)
+        return _pretraining_job(plan, row, label, flags, data[row.label], ready, saved, following, identity)
 
     return [job(row, *member) for member in row.members()]
 
 
 def _pretraining_job(
     plan: Plan,
-    preset: str,
+    row: Row,
     label: str,
     flags: tuple[str, ...],
     data: DataRoot,
@@ -181,14 +190,15 @@ def _pretraining_job(
         return [*following(value[0].parent), *plan.jobs(found, saved)]
 
     waiting = len(following(Path()))
-    name = "-".join([preset, *(word.strip("-") for word in flags)]).replace("/", "_")
+    own = [data.name] if row.data else []
+    name = "-".join([row.preset, *own, *(word.strip("-") for word in flags)]).replace("/", "_")
     if len(name) > LOG_NAME:  # a path among the flags; the seed, which is the last, would be cut off
         name = f"{name[:LOG_NAME]}-{digest(flags)[:8]}"
     return Job(
         name=f"{label} pretrain",
         stage="pretrain and import",
         target="benchmarks.suite_run:pretrain_and_import",
-        arguments={"preset": preset, "flags": flags, "data": data.folder("imagenet") / "train"},
+        arguments={"preset": row.preset, "flags": flags, "data": data.folder("imagenet") / "train"},
         log=results_dir() / "logs" / f"pretrain-{name}.log",
         then=then,
         report=lambda value: f"{value[0].parent.name}; imported, {value[1]}",
@@ -220,17 +230,15 @@ def pretrain_and_import(preset: str, flags: tuple[str, ...], data: Path) -> tupl
     return path, import_first(path)
 
 
-def _roots(data: str, profile: str, workers: int) -> dict[str, DataRoot]:
-    """A root by layout: the embedded set of the profile, generated if absent, or the prepared one at ``data``."""
-    from benchmarks.data.emoji.generate import EMOJI_SETS, generate
+def _root(data: str, profile: str, workers: int) -> DataRoot:
+    """An embedded set of the profile, generated if absent, or the prepared root at ``data``."""
+    from benchmarks.data.emoji.generate import EMOJI_SETS, embedded_set
 
-    if data == "emoji":
-        if profile not in EMOJI_SETS:
-            raise InputError(f"the embedded set has no size for profile {profile}: name a prepared root as data")
-        root = DataRoot.load(generate(EMOJI_SETS[profile], f"emoji-{profile}", workers))
-    else:
-        root = _prepared(data)
-    return dict.fromkeys(LAYOUTS, root)
+    if data not in EMBEDDED:
+        return _prepared(data)
+    if profile not in EMOJI_SETS:
+        raise InputError(f"the embedded set has no size for profile {profile}: name a prepared root as data")
+    return DataRoot.load(embedded_set(profile, EMBEDDED[data], workers))
 
 
 def _root_for(task: Task, roots: dict[str, DataRoot]) -> DataRoot:
@@ -254,7 +262,8 @@ def _own_roots(suite: Suite, data: tuple[Path, ...]) -> dict[str, DataRoot] | No
     if not data:
         raise InputError(f"suite {suite.name} reads your data: give --data, roots of `python -m benchmarks prepare`")
     layouts = {task.layout for column in suite.columns for task in named(column.task) if not column.data}
-    layouts |= {"imagenet"} if any(row.preset for row in suite.rows) else set()
+    pretrains = any(row.preset and not row.data for row in suite.rows)
+    layouts |= {"imagenet"} if pretrains else set()
     found: dict[str, DataRoot] = {}
     for root in map(_prepared, data):
         read = [layout for layout in root.sections if layout in layouts]
@@ -265,7 +274,7 @@ def _own_roots(suite: Suite, data: tuple[Path, ...]) -> dict[str, DataRoot] | No
         found |= dict.fromkeys(read, root)
     if idle := [column.task for column in suite.columns if _lacks_data(column, found)]:
         print(f"left out, no data with their layout: {', '.join(idle)}", file=sys.stderr)
-    if "imagenet" not in found and any(row.preset for row in suite.rows):
+    if "imagenet" not in found and pretrains:
         raise InputError(f"suite {suite.name} pretrains on an imagenet layout: give a root that has one with --data")
     return found
 

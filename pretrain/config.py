@@ -13,11 +13,12 @@ import torch
 
 from pretrain.augment.crops import CropBackend
 from pretrain.augment.jigsaw import LEAST_CELL, patch_size
+from pretrain.augment.pairs import UNPAIRED, PairConfig
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.device import has_bf16
 from pretrain.common.errors import InputError
 from pretrain.common.ranges import LEAST, Count, Fraction, NonNegative, Positive, Range, Seed, at_least, require_ranges
-from pretrain.methods import MethodConfig, method_name
+from pretrain.methods import METHODS, MethodConfig, method_name
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Scaling = Literal["linear", "sqrt", "none"]
@@ -53,6 +54,7 @@ class PretrainConfig:
     lr_drops: Annotated[tuple[float, ...], INSIDE] = (0.6, 0.8)
     views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
     views2: ViewsConfig | None = None  # of the second view, where the two differ (BYOL); None: as the first
+    pair: PairConfig = UNPAIRED  # of both views together
     precision: Precision = "auto"  # auto: bf16 where the device has it; fp16 scales the loss
     compile: bool = False  # torch.compile the ResNets: slow to start
     crop_backend: CropBackend = "torch"  # library that cuts and resizes crops
@@ -63,6 +65,23 @@ class PretrainConfig:
     keep: Annotated[int, at_least(1)] = 2  # newest saves kept
     # epochs between kNN probes on the training images' labels; None: never
     probe_every: Annotated[int | None, Range(1, math.inf, "at least 1, or None")] = None
+
+    def conflict(self) -> str | None:
+        """The flag and rule of settings of a pair that do not go with the views."""
+        method, distance = method_name(self.method), self.pair.crop_distance
+        if self.pair != UNPAIRED and METHODS[method].views < 2:
+            return f"pair: {method} does not compare two views of an image"
+        if distance is None or not distance >= 0:
+            return None
+        if self.views2 and self.views2.crop_scale != self.views.crop_scale:
+            return "pair.crop-distance: the second crop has the size of the first; give views2 the same crop-scale"
+        most, fits = self.views.crop_scale[1], 1 / (1 + distance) ** 2
+        if most > fits * (1 + 1e-9):
+            rule = (
+                f"two crops so far apart are at most {fits:.3g} of a square image each, and crop-scale goes to {most:g}"
+            )
+            return f"pair.crop-distance {distance:g}: {rule}"
+        return None
 
 
 RUNTIME_ONLY = ("workers", "save_every", "save_seconds", "keep", "probe_every")
@@ -88,6 +107,8 @@ class Resolved:
         values = dataclasses.asdict(self)
         for name in RUNTIME_ONLY:
             del values["config"][name]
+        if self.config.pair == UNPAIRED:  # newer than many runs, whose folders keep their names
+            del values["config"]["pair"]
         return values
 
     def learning_rate_at(self, step: int) -> float:

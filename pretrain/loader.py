@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.augment.crops import Crop, CropBackend, cut, random_crop_box
+from pretrain.augment.crops import Crop, CropBackend, crop_boxes, cut
 from pretrain.common.errors import InputError
 from pretrain.common.signals import leave_signals_to_parent
 from pretrain.data import ImageList, decode
@@ -61,7 +61,7 @@ class CropDataset(Dataset[Sample]):
         if image is None:
             return [], index, label, failures
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, _CROPS, epoch, wanted]))
-        boxes = [random_crop_box(*image.size, crop.scale, rng) for crop in self.crops]
+        boxes = crop_boxes(*image.size, self.crops, rng)
         return cut(image, boxes, [crop.size for crop in self.crops], self.crop_backend), index, label, failures
 
     def _readable(self, wanted: int) -> tuple[int, Image.Image | None, list[Failure]]:

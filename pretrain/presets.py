@@ -13,6 +13,7 @@ from pretrain.augment.views import VIEWS, ViewsConfig
 from pretrain.config import PretrainConfig
 from pretrain.methods.barlowtwins import BarlowTwinsConfig
 from pretrain.methods.byol import BYOLConfig
+from pretrain.methods.byol_superinfo import BYOLSuperInfoConfig
 from pretrain.methods.cmc import CMCConfig
 from pretrain.methods.cmcv2 import CMCV2Config
 from pretrain.methods.infomin import InfoMinConfig
@@ -89,6 +90,11 @@ PRESETS: dict[str, PretrainConfig] = {
         method=BYOLConfig(dim=128, hidden_dim=512, target_momentum=0.97),
         views2=replace(_EMBEDDED_VIEWS, solarize=0.2),
     ),
+    "demo-byol-superinfo": replace(
+        _DEMO,
+        method=BYOLSuperInfoConfig(dim=128, hidden_dim=512, target_momentum=0.97, lambda_a=0.01, lambda_b=0.01),
+        views2=replace(_EMBEDDED_VIEWS, solarize=0.2),
+    ),
     "demo-simsiam": replace(_DEMO, method=SimSiamConfig(dim=512, hidden_dim=512, predictor_dim=128)),
     "demo-barlowtwins": replace(_DEMO, method=BarlowTwinsConfig(dim=512, hidden_dim=512)),
     "demo-vicreg": replace(_DEMO, method=VICRegConfig(dim=512, hidden_dim=512)),
@@ -113,7 +119,8 @@ _PYCONTRAST = PretrainConfig(
 _MOCOV2 = replace(_PYCONTRAST, method=MoCoV2Config(), schedule="cosine", views=VIEWS["B"])
 _INFOMIN = replace(_PYCONTRAST, method=InfoMinConfig(), schedule="cosine", views=VIEWS["D"])
 _BANK_VIEWS = replace(VIEWS["A"], crop_scale=(0.08, 1.0))
-# SimCLR and C-SimCLR add up the losses of both directions, ours is the mean: LARS evens that out for weights alone.
+# SimCLR, C-SimCLR and C-BYOL add up the losses of both directions, ours is the mean: LARS evens that out for weights
+# alone.
 _SUM_OF_DIRECTIONS = 2.0
 # The paper's, for batch 4,096: 0.3·B/256 and weight decay 1e-6 (arXiv 2002.05709, section 2.3). For small batches the
 # README of google-research/simclr recommends 0.075·√B, in a command with weight decay 1e-4.
@@ -128,6 +135,14 @@ _BYOL = PretrainConfig(
     warmup=10 / 300,
     views=VIEWS["byol1"],
     views2=VIEWS["byol2"],
+)
+# scripts/cbyol.sh of google-research/compressive-visual-representations: byol_loss_weight 5 is κd 10, β = 1 is λ 0.5.
+_C_BYOL_METHOD = BYOLSuperInfoConfig(lambda_a=0.5, lambda_b=0.5, lambda_warmup=0.0, kappa_d=10.0)
+_C_BYOL = replace(
+    _BYOL,
+    method=_C_BYOL_METHOD,
+    learning_rate=0.35,
+    bias_lr_ratio=_SUM_OF_DIRECTIONS,
 )
 _VICREG = replace(_BYOL, method=VICRegConfig(), batch_size=2048, epochs=1000, warmup=10 / 1000, learning_rate=0.2)
 # 0.0048 beside the weights' 0.2, for a gradient that its code divides by its 16 GPUs: docs/pretraining.md.
@@ -161,6 +176,15 @@ PRESETS |= {
         epochs=1000,
         warmup=10 / 1000,
         learning_rate=0.2,
+        weight_decay=1.5e-6,
+    ),
+    "cbyol-r50-300ep": _C_BYOL,
+    "cbyol-r50-1000ep": replace(
+        _C_BYOL,
+        method=replace(_C_BYOL_METHOD, kappa_d=4.0, target_momentum=0.996),
+        epochs=1000,
+        warmup=10 / 1000,
+        learning_rate=0.25,
         weight_decay=1.5e-6,
     ),
     # The command in the README of facebookresearch/simsiam, with --fix-pred-lr.

@@ -51,7 +51,7 @@ def make_batch(samples: Samples, resolved: Resolved, labelled: bool, generator: 
     """The views of one step, augmented on the generator's device with parameters drawn from it."""
     config, device = resolved.config, generator.device
     crops = [crop.to(device, non_blocking=True).contiguous() for crop in samples.crops]
-    views = make_views(crops, config.views, config.views2, METHODS[resolved.method].patches, generator)
+    views = make_views(crops, config.views, config.views2, METHODS[resolved.method].patches, generator, config.pair)
     return Batch(
         views=[view.contiguous(memory_format=torch.channels_last) if view.ndim == 4 else view for view in views],
         index=samples.index.to(device, non_blocking=True),

@@ -185,7 +185,7 @@ def train(
         # Or a collapsed run would pass when restarted.
         for row in broadcast_object(read_metrics(folder / "metrics.jsonl")):
             watch.check(int(row["step"]), row)
-    crops = crops_of(config.views, config.views2, method.views, method.patches, config.image_size)
+    crops = crops_of(config.views, config.views2, method.views, method.patches, config.image_size, config.pair)
     dataset = CropDataset(images, crops, seed=config.seed, crop_backend=config.crop_backend)
     sampler = StepSampler(
         len(images),

@@ -16,13 +16,14 @@ FLAGS = {
     "benchmarks run": "checkpoint data estimate executor num-gpus opts search profile rerun seed slurm task workers",
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "data name",
+    "benchmarks compare": "force profile sizes task",
     "benchmarks show": "class count output",
     "benchmarks status": "all",
     "benchmarks retry": "show",
     "benchmarks cancel": "",
     "benchmarks logs": "lines",
     "benchmarks sheet": "output",
-    "benchmarks prepare emoji": "profile workers",
+    "benchmarks prepare emoji": "pretraining profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",
     "benchmarks prepare coco": "annotations drop-unreadable images name seed val-annotations val-fraction val-images",
     "benchmarks prepare imagenet": "drop-unreadable factors labels-10percent labels-1percent name seed val-fraction",
@@ -38,7 +39,8 @@ FLAGS = {
         "image-size keep learning-rate lr-drops lr-scaling method.bound method.deterministic method.dim "
         "method.hidden-dim method.kappa-b "
         "method.kappa-e method.lambda-a method.lambda-b method.lambda-warmup method.output-norm "
-        "method.parameterisation method.sigma-max method.sigma-min momentum optimizer precision probe-every "
+        "method.parameterisation method.sigma-max method.sigma-min momentum optimizer "
+        "pair.crop-distance pair.frequency-split precision probe-every "
         "resume save-every save-seconds schedule "
         "seed steps views.blur views.brightness views.contrast views.crop-scale views.flip views.grayscale views.hue "
         "views.jitter views.rand-augment views.rand-color views.rand-magnitude views.saturation "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,13 +145,20 @@ def ground(recipe: Recipe, size: int, rng: np.random.Generator) -> tuple[str, Im
 
 
 def place(
-    name: str, recipe: Recipe, size: int, scale: float, centre: tuple[float, float] | None, rng: np.random.Generator
+    name: str,
+    recipe: Recipe,
+    size: int,
+    scale: float,
+    centre: tuple[float, float] | None,
+    rng: np.random.Generator,
+    drawings: Mapping[str, tuple[str, ...]] = DRAWINGS,
 ) -> Placed:
-    """A random drawing of class ``name``, longer side ``scale * size`` pixels before rotation, random hue and flip.
+    """A random one of class ``name``'s ``drawings``, longer side ``scale * size`` pixels before rotation.
 
-    ``centre`` is (x, y) as fractions of the image; None = anywhere that keeps the unrotated drawing inside.
+    Its hue and flip are random. ``centre`` is (x, y) as fractions of the image; None = anywhere that keeps the
+    unrotated drawing inside.
     """
-    drawing = str(rng.choice(DRAWINGS[name]))
+    drawing = str(rng.choice(drawings[name]))
     rotation, hue = rng.uniform(-recipe.rotation, recipe.rotation), rng.uniform(-recipe.hue, recipe.hue)
     flip, free = bool(rng.random() < 0.5), (1 - scale) / 2
     x, y = centre or (0.5 + rng.uniform(-free, free), 0.5 + rng.uniform(-free, free))

@@ -1,6 +1,6 @@
 """Write a data root under results/data: the embedded emoji set, or the user's own data, checked, in a standard layout.
 
-    python -m benchmarks prepare emoji [--profile smoke] [--workers 2]
+    python -m benchmarks prepare emoji [--profile smoke] [--workers 2] [--pretraining other-drawings]
     python -m benchmarks prepare voc|coco|imagenet SOURCE [--name NAME] [--val-fraction 0.2] [--seed 0]
     python -m benchmarks prepare cityscapes SOURCE
     python -m benchmarks prepare lvis SOURCE [--images COCO]
@@ -89,9 +89,9 @@ def prepare_emoji(arguments: EmojiArguments) -> Path:
     """Generate the embedded set of the profile, or return it."""
     if arguments.workers < 1:
         raise InputError(f"--workers {arguments.workers} is not a number of processes: give 1 or more")
-    from benchmarks.data.emoji.generate import EMOJI_SETS, generate
+    from benchmarks.data.emoji.generate import embedded_set
 
-    return generate(EMOJI_SETS[arguments.profile], f"emoji-{arguments.profile}", arguments.workers)
+    return embedded_set(arguments.profile, arguments.pretraining, arguments.workers)
 
 
 def prepare_source(arguments: SourceArguments) -> Path:

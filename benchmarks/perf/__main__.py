@@ -12,6 +12,7 @@
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
     python -m benchmarks.perf status    # `status` over as many records, and the engine's milliseconds a run
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
+    python -m benchmarks.perf bootstrap  # intervals from two detectors' matches : AP by Matches.ap, at COCO val's size
     python -m benchmarks.perf evaluators  # the evaluators of COCO and VOC : detectron2's, at the real test sets' size
 
 Prints a table, one line per side. Every round times all sides one after the other and the median counts, so that
@@ -38,6 +39,7 @@ MEASUREMENTS = (
     "convert",
     "evaluators",
     "detector",
+    "bootstrap",
 )
 
 

@@ -37,8 +37,7 @@ FEW = ("many-shot", "factors-image")  # on few classes: a thousand fits per deca
 def rehearse(arguments: RehearsalArguments) -> int:
     """All steps; 0, or 1 if one of them failed. InputError for unknown tasks and missing files, before anything."""
     begun = time.monotonic()
-    names = dict.fromkeys(task.name for name in arguments.task for task in named(name)) or dict.fromkeys(TASKS)
-    tasks = [TASKS[name] for name in names]
+    tasks = _tasks(arguments.task)
     given = parse_checkpoints(arguments.checkpoint)
     roots = [DataRoot.load(path) for path in arguments.data]
     folder = _fresh(results_dir() / "rehearsal")
@@ -61,6 +60,12 @@ def rehearse(arguments: RehearsalArguments) -> int:
     text, failed = summary(tasks, outcomes, lines, [*found, *checked])
     say("", text, f"{minutes(time.monotonic() - begun)} in all; logs are under {folder}")
     return 1 if failed else 0
+
+
+def _tasks(words: Sequence[str]) -> list[Task]:
+    """The tasks that the command names; all but those for our own pretraining runs alone, which are not rehearsed."""
+    given = dict.fromkeys(task.name for name in words for task in named(name))
+    return [TASKS[name] for name in given] or [task for task in TASKS.values() if not task.own_runs]
 
 
 def _fresh(folder: Path) -> Path:

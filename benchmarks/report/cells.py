@@ -221,41 +221,6 @@ def _edited(spec: RunSpec, same: Iterable[RunSpec]) -> bool:
     return any(other != spec and dataclasses.replace(other, protocol_digest="") == alike for other in same)
 
 
-BOLD_SEEDS, BOLD_ERRORS = 5, 3.0
-
-
-def best_cells(cells: Iterable[Cell]) -> set[int]:
-    """Ids of the cells to set in bold.
-
-    A bold cell leads EVERY other cell of its column by more than BOLD_ERRORS standard errors of the difference of the
-    means, and all of them have BOLD_SEEDS values or more. Among equal rows that marks a winner in 1.7 % of the columns
-    of two rows with five seeds, and in fewer where there are more (simulated in the tests of cells).
-    """
-    columns: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        if cell.mean is not None:
-            columns.setdefault((cell.column, cell.metric.key), []).append(cell)
-    bold = set()
-    for column in columns.values():
-        if column[0].metric.higher_is_better is None:
-            continue
-        sign = 1 if column[0].metric.higher_is_better else -1
-        first, *rest = sorted(column, key=lambda cell: -sign * (cell.mean or 0.0))
-        if (
-            rest
-            and all(len(cell.values) >= BOLD_SEEDS for cell in column)
-            and all(_leads(first, cell) for cell in rest)
-        ):
-            bold.add(id(first))
-    return bold
-
-
-def _leads(first: Cell, other: Cell) -> bool:
-    """Whether the means differ by more than BOLD_ERRORS standard errors of their difference."""
-    error = sum((cell.std or 0.0) ** 2 / len(cell.values) for cell in (first, other)) ** 0.5
-    return abs((first.mean or 0.0) - (other.mean or 0.0)) > BOLD_ERRORS * error
-
-
 def recorded(
     profile: str, data: str | None = None, newest: Mapping[RunSpec, RunRecord] | None = None
 ) -> list[tuple[str, RunSpec]]:

@@ -20,7 +20,7 @@ from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.report.cells import recorded
 from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
 from benchmarks.statistics.paired import DRAWS, Difference, Side, difference, holm
-from benchmarks.statistics.scored import on_draws
+from benchmarks.statistics.scored import on_draws, side_of
 from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import replacing, results_dir
@@ -117,7 +117,10 @@ def _compared(a: list[Run], b: list[Run], unlike: tuple[str, ...], sizes: bool) 
     drawn = [[{} if alone else on_draws(*run, sizes=sizes) for run in side] for side in (a, b)]
     rows = []
     for metric in _metrics(task.metrics, [*a, *b], sizes):
-        made = [_side(side, values, metric.key) for side, values in zip((a, b), drawn, strict=True)]
+        made = [
+            side_of([record for record, _ in side], values, metric.key)
+            for side, values in zip((a, b), drawn, strict=True)
+        ]
         if all(one.scores for one in made):
             counts = _count(made[0]), _count(made[1])
             column, found = a[0][0].spec.column(), difference(*made)
@@ -132,21 +135,6 @@ def _metrics(declared: Sequence[Metric], runs: Sequence[Run], sizes: bool) -> li
     if sizes:
         chosen += [Metric(key=key, label=key) for key in keys if key.rsplit("/", 1)[-1] in ("APs", "APm", "APl")]
     return list({metric.key: metric for metric in chosen if metric.key in keys}.values())
-
-
-def _side(runs: Sequence[Run], drawn: Sequence[Mapping[str, object]], key: str) -> Side:
-    """The runs' values of a metric by pretraining run (checkpoint and input)."""
-    by_run: dict[tuple[object, object], list[int]] = {}
-    for number, (record, _) in enumerate(runs):
-        if record.metrics.get(key) is not None:
-            by_run.setdefault((record.spec.checkpoint_sha256, record.spec.input), []).append(number)
-    groups = list(by_run.values())
-    whole = all(key in drawn[number] for group in groups for number in group)
-    return Side(
-        scores=[[float(runs[number][0].metrics[key] or 0.0) for number in group] for group in groups],
-        seeds=[[runs[number][0].spec.seed for number in group] for group in groups],
-        drawn=[[drawn[number][key] for number in group] for group in groups] if whole else (),  # type: ignore[misc]
-    )
 
 
 def _count(side: Side) -> str:
@@ -218,12 +206,12 @@ def _cells(row: Compared) -> list[str]:
     found, decimals = row.found, row.metric.decimals
     title = f"{TASKS[row.column.task].title} {row.metric.label}" + (" ≠" if row.unlike else "")
     values = [f"{value:.{decimals}f} ({n})" for value, n in zip((found.a, found.b), row.counts, strict=True)]
-    if found.low is None or found.high is None or row.adjusted is None:
+    if found.interval is None or row.adjusted is None:
         return [for_markdown(title), *values, f"{found.value:+.{decimals}f}", "–", "–", "one run each, nothing kept"]
     difference = f"{found.value:+.{decimals}f}"
     if row.adjusted < 0.05:
         difference = f"**{difference}**"
-    interval = f"[{found.low:+.{decimals}f}, {found.high:+.{decimals}f}]"
+    interval = f"[{found.interval[0]:+.{decimals}f}, {found.interval[1]:+.{decimals}f}]"
     p = "< 0.001" if row.adjusted < 0.001 else f"{row.adjusted:.3f}"
     return [for_markdown(title), *values, difference, interval, p, ", ".join(found.levels)]
 
@@ -258,12 +246,12 @@ def _frame(a: str, b: str, rows: Iterable[Compared]) -> pd.DataFrame:
             "n_a": row.counts[0],
             "n_b": row.counts[1],
             "difference": row.found.value,
-            "low": row.found.low,
-            "high": row.found.high,
+            "low": row.found.interval[0] if row.found.interval else None,
+            "high": row.found.interval[1] if row.found.interval else None,
             "p": row.found.p,
             "p_holm": row.adjusted,
-            "standard_error": row.found.error,
-            "degrees_of_freedom": row.found.freedom,
+            "error_of_images": row.found.error.images if row.found.error else None,
+            "error_of_seeds_or_runs": row.found.error.between if row.found.error else None,
             "levels": " ".join(row.found.levels),
             "unlike": " ".join(row.unlike),
         }

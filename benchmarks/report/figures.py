@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.suites import Figure, Row, Suite
 
 LABEL, ACROSS = 40, 4  # characters; panels side by side
+FEW = 3  # values of a setting, which then are the ticks
 Point = tuple[float, float | None]  # mean and standard deviation
 
 
@@ -51,10 +52,12 @@ class Numbers:
         self.n |= {len(self.cells[row.label, one].values) for one in quantities if (row.label, one) in self.cells}
 
     def label(self, quantity: str) -> str:
-        """``linear top-1 (%)`` for a metric, the name itself for a setting."""
+        """``linear top-1 (%)`` for a metric, without its unit where that is long; the name itself for a setting."""
         for (_, name), cell in self.cells.items():
             if name == quantity:
-                return shortened([f"{cell.column} {cell.metric.label} ({cell.metric.unit})"], LABEL)[0]
+                text = f"{cell.column} {cell.metric.label}"
+                whole = f"{text} ({cell.metric.unit})"
+                return whole if len(whole) <= LABEL else shortened([text], LABEL)[0]
         return quantity
 
 
@@ -111,6 +114,9 @@ def _curves(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> Picture | 
             _marks(axis, [row for row in rows if row.group == figure.marks], figure.x, y, numbers)
         axis.set_title(shown[0] if figure.panels else "", fontsize=9)
         axis.set_xlabel(numbers.label(figure.x), fontsize=8)
+        settings = sorted({row.at[figure.x] for row in rows if figure.x in row.at})
+        if 0 < len(settings) <= FEW:
+            axis.set_xticks(settings)
         axis.set_ylabel(numbers.label(y), fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
@@ -157,7 +163,10 @@ def _marks(axis: Axes, rows: Sequence[Row], x: str, y: str, numbers: Numbers) ->
 
 
 def _planes(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> Picture | None:
-    """A line of panels per group of rows, a panel per quantity; the colours of a quantity are the same in all."""
+    """A line of panels per group of rows, a panel per quantity; the colours of a quantity are the same in all.
+
+    A row without a number, such as one whose pretraining collapsed, has an empty square that says so.
+    """
     placed = [row for row in rows if {figure.x, figure.across} <= row.at.keys()]
     groups = list(figure.panels) or list(dict.fromkeys(row.group for row in placed))
     columns = max(1, len(figure.y))
@@ -167,16 +176,18 @@ def _planes(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> Picture | 
     for column, y in enumerate(figure.y):
         values: dict[str, dict[tuple[float, float], float]] = {name: {} for name in groups}
         for row in placed:
-            if row.group in values and (found := numbers.of(row, y)):
-                values[row.group][row.at[figure.x], row.at[figure.across]] = found[0]
+            if row.group in values:
+                found = numbers.of(row, y)
+                values[row.group][row.at[figure.x], row.at[figure.across]] = found[0] if found else math.nan
                 numbers.drawn(row, y)
-        known = [value for one in values.values() for value in one.values()]
+        known = [value for one in values.values() for value in one.values() if not math.isnan(value)]
         drawn += len(known)
         for line, (name, one) in enumerate(values.items()):
             axis = axes[line][column]
-            axis.set_visible(bool(one))
+            there = not all(map(math.isnan, one.values()))
+            axis.set_visible(there)
             axis.set_title(f"{name}: {numbers.label(y)}".removeprefix(": "), fontsize=8)
-            if one:
+            if there:
                 _squares(axis, one, (min(known), max(known)), figure)
     return picture if drawn else None
 
@@ -184,16 +195,20 @@ def _planes(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> Picture | 
 def _squares(
     axis: Axes, values: Mapping[tuple[float, float], float], limits: tuple[float, float], figure: Figure
 ) -> None:
-    """Squares at even distances, whatever the settings' values, each with its number; empty where there is none."""
+    """Squares at even distances, whatever the settings' values, each with its number.
+
+    Empty where there is no row; where a row has no number, the square says so.
+    """
     xs, ys = (sorted({point[place] for point in values}) for place in (0, 1))
     table = [[values.get((x, y), math.nan) for x in xs] for y in ys]
     axis.imshow(table, cmap="viridis", vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
     middle = (limits[0] + limits[1]) / 2
     for line, row in enumerate(table):
         for column, value in enumerate(row):
-            if not math.isnan(value):
+            if (xs[column], ys[line]) in values:
                 colour = "white" if value < middle else "black"
-                axis.text(column, line, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+                text = "no number" if math.isnan(value) else f"{value:.1f}"
+                axis.text(column, line, text, ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(xs)), [f"{x:g}" for x in xs], fontsize=7)
     axis.set_yticks(range(len(ys)), [f"{y:g}" for y in ys], fontsize=7)
     axis.set_xlabel(figure.x, fontsize=8)

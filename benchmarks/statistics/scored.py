@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.predictions import FILE, Predictions, load_predictions
 from benchmarks.records import RunRecord, files_of
 from benchmarks.statistics.average_precision import WeightedAP
-from benchmarks.statistics.paired import DRAWS, draws
+from benchmarks.statistics.paired import DRAWS, Side, draws
 from pretrain.common.files import digest, replacing, results_dir
 
 VERSION = 1  # raised when drawn values change
@@ -113,6 +113,8 @@ def on_draws(record: RunRecord, path: Path, sizes: bool = False, count: int = DR
 
     From results/statistics if they are there.
     """
+    if not any(name == FILE or name.startswith("matches-") for name in record.files):
+        return {}
     about = {"attempt": path.stem, "spec": record.spec.spec_id, "draws": count, "sizes": sizes, "version": VERSION}
     kept = results_dir() / "statistics" / f"{digest(about)[:16]}.npz"
     if (found := _read(kept, about)) is not None:
@@ -137,3 +139,19 @@ def _read(path: Path, about: Mapping[str, object]) -> dict[str, np.ndarray] | No
             return {key: stored[key] for key in stored.files if key != "about"}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
+
+
+def side_of(records: Sequence[RunRecord], drawn: Sequence[Mapping[str, np.ndarray]], key: str) -> Side:
+    """The defined values of a metric by pretraining run (checkpoint and input), with those on the draws if all have
+    them."""
+    by_run: dict[tuple[object, object], list[int]] = {}
+    for number, record in enumerate(records):
+        if record.metrics.get(key) is not None:
+            by_run.setdefault((record.spec.checkpoint_sha256, record.spec.input), []).append(number)
+    groups = list(by_run.values())
+    whole = all(key in drawn[number] for group in groups for number in group)
+    return Side(
+        scores=[[float(records[number].metrics[key] or 0.0) for number in group] for group in groups],
+        seeds=[[records[number].spec.seed for number in group] for group in groups],
+        drawn=[[drawn[number][key] for number in group] for group in groups] if whole else (),
+    )

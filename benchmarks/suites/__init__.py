@@ -35,15 +35,17 @@ RUNS = 1000  # pretraining runs of a row at most
 class Row:
     """``label`` with either a ``checkpoint`` file or a ``preset`` with the ``flags`` of ``python -m pretrain``.
 
-    ``seeds`` of the pretraining; () is the preset's own. ``after``: the label of a row with a preset that is finished
-    first; ``{after}`` in the flags is the folder of its run, of the same seed where it has several. ``group`` and
-    ``at`` place the row in the suite's figures: the line or panel it belongs to, and the values of its settings.
+    ``data``: where it is pretrained, if not on the suite's images: an embedded set, one of EMBEDDED, or a prepared
+    root. ``seeds`` of the pretraining; () is the preset's own. ``after``: the label of a row with a preset that is
+    finished first; ``{after}`` in the flags is the folder of its run, of the same seed where it has several. ``group``
+    and ``at`` place the row in the suite's figures: the line or panel it belongs to, and the values of its settings.
     """
 
     label: str
     checkpoint: str = ""
     preset: str = ""
     flags: tuple[str, ...] = ()
+    data: str = ""
     seeds: tuple[int, ...] = ()
     after: str = ""
     group: str = ""
@@ -58,7 +60,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuiteColumn:
-    """A task, or a group of tasks, with its downstream seeds, on the suite's data or on a prepared root of its own."""
+    """A task, or a group of tasks, with its downstream seeds, on the suite's data or on ``data`` of its own."""
 
     task: str
     seeds: tuple[int, ...] = (0,)
@@ -87,8 +89,8 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suite:
-    """``data`` is "emoji" (the embedded set of the profile), "standard" (ImageNet, VOC, COCO), "own" (prepared roots
-    that the command names, on which the columns of their layouts run) or a prepared root.
+    """``data`` is "emoji" or another of EMBEDDED (the embedded set of the profile), "standard" (ImageNet, VOC, COCO),
+    "own" (prepared roots that the command names, on which the columns of their layouts run) or a prepared root.
 
     ``title`` is one line for ``suite --help``.
     """
@@ -136,8 +138,8 @@ def checked_suite(suite: Suite) -> Suite:
             raise InputError(f"suite {suite.name}: {error}") from None
         if bool(row.checkpoint) == bool(row.preset):
             raise InputError(f"suite {suite.name}, row {row.label}: give either a checkpoint or a preset")
-        if row.checkpoint and (row.flags or row.seeds):
-            raise InputError(f"suite {suite.name}, row {row.label}: flags and seeds are for a preset")
+        if row.checkpoint and (row.flags or row.seeds or row.data):
+            raise InputError(f"suite {suite.name}, row {row.label}: flags and seeds are for a preset, and so is data")
         _check_after(suite, row)
     for figure in suite.figures:
         _check_figure(suite, figure)
@@ -227,6 +229,11 @@ def changed(
     if rows != list(suite.rows):
         suite = dataclasses.replace(
             suite, rows=tuple(rows), name=f"{suite.name}-{_words(pretrain_seeds, presets, words)}"
+        )
+    if own and (fixed := [row for row in rows if row.data]):
+        raise InputError(
+            f"--data: row {fixed[0].label} of suite {suite.name} is pretrained on {fixed[0].data}: for your data, "
+            "write a suite that names them in its rows"
         )
     if own and suite.data not in ("own", "standard"):
         suite = dataclasses.replace(suite, data="own", name=f"{suite.name}-own")

@@ -13,7 +13,8 @@
     points = [{ hue = 0.1, saturation = 0.2 }, { hue = 0.5, saturation = 0.8 }]
 
 ``grid`` makes every combination, the last name fastest; ``points`` makes what it lists. ``{name}`` in the label, the
-flags, the group and ``after`` is the value as TOML has it; numbers are also the row's ``at``. Imports no torch.
+flags, the data, the group and ``after`` is the value as TOML has it; numbers are also the row's ``at``. Imports no
+torch.
 """
 
 from __future__ import annotations

@@ -116,6 +116,7 @@ class Task:
     ``fingerprint(root)`` replaces the layout's fingerprint as the data's identity. ``every_gpu``: one run uses all the
     GPUs it is given. ``data`` says which data the published protocol needs, for `list`; ``settings_table`` is its table
     in results/reference/protocols.toml, as linear.moco.
+    ``own_runs``: only for checkpoints of this project's pretraining, others are refused when it runs.
     ``open_metrics`` makes the metric of a key, where the data decide which of the metrics, and which others, a run has.
     """
 
@@ -136,6 +137,7 @@ class Task:
     together: Together | None = None
     fingerprint: Callable[[DataRoot], str] | None = None
     every_gpu: bool = False
+    own_runs: bool = False
     data: str = ""
     settings_table: str = ""
     cost: Cost | None = None

@@ -9,6 +9,7 @@ pixels just outside the box enter its border; elsewhere the two differ by roundi
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -25,26 +26,50 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Crop:
-    """A random crop: ``size`` in pixels when resized, and the range of its share of the image's area."""
+    """A random crop: ``size`` in pixels when resized, and the range of its share of the image's area.
+
+    With ``apart`` it is the crop before it, moved right and down by this share of its width and height.
+    """
 
     size: int
     scale: tuple[float, float]
+    apart: float | None = None
 
 
-def random_crop_box(width: int, height: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
+def crop_boxes(width: int, height: int, crops: Sequence[Crop], rng: np.random.Generator) -> list[Box]:
+    """A box for each of ``crops``; one that is ``apart`` follows the one that it is moved from."""
+    boxes: list[Box] = []
+    for crop, after in itertools.zip_longest(crops, crops[1:]):
+        if crop.apart is None:
+            room = (after.apart or 0.0) if after else 0.0
+            boxes.append(random_crop_box(width, height, crop.scale, rng, room))
+        else:
+            left, top, right, bottom = boxes[-1]
+            dx = min(round(crop.apart * (right - left)), width - right)  # less in an image of a few pixels alone
+            dy = min(round(crop.apart * (bottom - top)), height - bottom)
+            boxes.append((left + dx, top + dy, right + dx, bottom + dy))
+    return boxes
+
+
+def random_crop_box(
+    width: int, height: int, scale: tuple[float, float], rng: np.random.Generator, room: float = 0.0
+) -> Box:
     """A crop with area share in ``scale`` and aspect ratio in [3/4, 4/3].
 
     The distribution of torchvision's RandomResizedCrop: ten tries, then the largest central crop of a fitting ratio.
+    ``room``, shares of the crop's width and height, is free to the right of it and below.
     """
     low, high = math.log(3 / 4), math.log(4 / 3)
     for _ in range(10):
         area, ratio = width * height * rng.uniform(*scale), math.exp(rng.uniform(low, high))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        across, down = w + round(room * w), h + round(room * h)
+        if min(w, h) > 0 and across <= width and down <= height:
+            left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
             return left, top, left + w, top + h
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    left, top = (width - w) // 2, (height - h) // 2
+    most_w, most_h = (max(1, math.floor(side / (1 + room))) for side in (width, height))
+    w, h = min(most_w, round(most_h * 4 / 3)), min(most_h, round(most_w * 4 / 3))
+    left, top = max(0, width - w - round(room * w)) // 2, max(0, height - h - round(room * h)) // 2
     return left, top, left + w, top + h
 
 

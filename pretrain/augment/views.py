@@ -25,6 +25,7 @@ from pretrain.augment.color import (
 )
 from pretrain.augment.crops import Crop
 from pretrain.augment.jigsaw import JIGSAW_SCALE, cut_patches, jigsaw_sizes
+from pretrain.augment.pairs import UNPAIRED, Band, PairConfig
 from pretrain.augment.randaugment import rand_augment
 from pretrain.common.ranges import LEAST, Count, Fraction, NonNegative, Range
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
@@ -104,8 +105,11 @@ class _Draws:
         return self.uniform(0, 1) < probability
 
 
-def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator) -> Tensor:
-    """One view: (N, 3, H, W) uint8 crops to normalised float32; parameters come from ``generator`` (same device)."""
+def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator, band: Band | None = None) -> Tensor:
+    """One view: (N, 3, H, W) uint8 crops to normalised float32; parameters come from ``generator`` (same device).
+
+    ``band``: the part of the augmented view that is kept.
+    """
     draws = _Draws(pixels, generator)
     x = pixels.float() / 255
     x = torch.where(_column(draws.chosen(config.flip)), x.flip(3), x)
@@ -120,7 +124,7 @@ def augment(pixels: Tensor, config: ViewsConfig, generator: torch.Generator) -> 
     if config.solarize:
         inverted = solarize(x, torch.full_like(x[:, 0, 0, 0], 0.5))
         x = torch.where(_column(draws.chosen(config.solarize)), inverted, x)
-    return normalize(x)
+    return normalize(band(x) if band else x)
 
 
 def _jitter(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
@@ -157,23 +161,35 @@ def _blur(x: Tensor, config: ViewsConfig, draws: _Draws) -> Tensor:
 
 
 def crops_of(
-    views: ViewsConfig, views2: ViewsConfig | None, count: int, patches: bool, image_size: int
+    views: ViewsConfig,
+    views2: ViewsConfig | None,
+    count: int,
+    patches: bool,
+    image_size: int,
+    pair: PairConfig = UNPAIRED,
 ) -> tuple[Crop, ...]:
     """The crops of each image that ``make_views`` needs: ``count`` views, and the jigsaw's if there are patches."""
-    configs = (views, views2 or views)[:count]
+    first = Crop(size=image_size, scale=views.crop_scale)
+    second = Crop(size=image_size, scale=(views2 or views).crop_scale, apart=pair.crop_distance)
     jigsaw = (Crop(size=jigsaw_sizes(image_size)[0], scale=JIGSAW_SCALE),) if patches else ()
-    return (*(Crop(size=image_size, scale=config.crop_scale) for config in configs), *jigsaw)
+    return (*(first, second)[:count], *jigsaw)
 
 
 def make_views(
-    crops: Sequence[Tensor], views: ViewsConfig, views2: ViewsConfig | None, patches: bool, generator: torch.Generator
+    crops: Sequence[Tensor],
+    views: ViewsConfig,
+    views2: ViewsConfig | None,
+    patches: bool,
+    generator: torch.Generator,
+    pair: PairConfig = UNPAIRED,
 ) -> list[Tensor]:
     """Batch.views of crops_of's crops, each (N, 3, size, size) uint8: normalised views, and patches (9N, 3, P, P).
 
     Patches are flipped and normalised only, as in PyContrast (pycontrast/datasets/util.py, jigsaw_transform).
     """
     plain = crops[:-1] if patches else crops
-    out = [augment(pixels, config, generator) for pixels, config in zip(plain, (views, views2 or views), strict=False)]
+    settings = zip(plain, (views, views2 or views), pair.bands(), strict=False)
+    out = [augment(pixels, config, generator, band) for pixels, config, band in settings]
     if patches:
         still = ViewsConfig(jitter=0.0, grayscale=0.0, blur=0.0)
         out.append(cut_patches(augment(crops[-1], still, generator), generator))

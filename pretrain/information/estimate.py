@@ -220,18 +220,16 @@ def measure(h: Tensor, *, dim: int = 16, noise: float = 1.0, resamples: int = 10
     z = mu + sigma * epsilon[reporting]
     terms = _terms(fit, mu, z, sigma, fit.components)
     n = len(reporting)
-    drawn = torch.randint(n, (resamples, n), generator=generator)
-    counts = torch.zeros(resamples, n, dtype=h.dtype).scatter_add_(1, drawn, torch.ones_like(drawn, dtype=h.dtype))
-    weights = torch.cat([torch.ones(1, n, dtype=h.dtype), counts])
+    weights = bootstrap_weights(n, resamples, generator)
     predictive = nce_bounds(logits(z, mu, fit.q) / fit.temperature, weights)
     means = {name: weights @ value / n for name, value in terms.items()}
     return Information(
-        predictive=_interval(predictive),
+        predictive=interval(predictive),
         cap=math.log(n),
-        carried=_interval(means[prior]),
-        cross_view=_interval(means["cross_view"]),
-        learned=_interval(means["learned"]),
-        rate=_interval(means[prior] - predictive),
+        carried=interval(means[prior]),
+        cross_view=interval(means["cross_view"]),
+        learned=interval(means["learned"]),
+        rate=interval(means[prior] - predictive),
         superfluous=superfluous,
         prior=prior,
         candidates=n,
@@ -240,7 +238,15 @@ def measure(h: Tensor, *, dim: int = 16, noise: float = 1.0, resamples: int = 10
     )
 
 
-def _interval(values: Tensor) -> Interval:
+def bootstrap_weights(n: int, resamples: int, generator: torch.Generator) -> Tensor:
+    """(1 + resamples, n) float64: how often each of n images is drawn; once each in the first row."""
+    drawn = torch.randint(n, (resamples, n), generator=generator)
+    counts = torch.zeros(resamples, n, dtype=torch.float64)
+    counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    return torch.cat([torch.ones(1, n, dtype=torch.float64), counts])
+
+
+def interval(values: Tensor) -> Interval:
     """Of the estimate (the first value) and its resamples."""
     low, high = (float(values[1:].quantile(q)) for q in (0.025, 0.975))
     return Interval(value=float(values[0]), low=low, high=high)

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pretrain.augment.crops import cut, random_crop_box
-from pretrain.augment.views import ViewsConfig, augment
+from pretrain.augment.crops import CropBackend, crop_boxes, cut
+from pretrain.augment.pairs import UNPAIRED, PairConfig
+from pretrain.augment.views import ViewsConfig, crops_of, make_views
 from pretrain.common.pixels import PixelInput
 from pretrain.common.ranges import Positive, Seed, at_least
 from pretrain.common.tensors import IMAGENET_MEAN, IMAGENET_STD
@@ -40,24 +41,40 @@ class InformationConfig:
     """Augmentation: it decides what the two views share."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """How the second view differs from the first, as in PretrainConfig; by default it does not."""
+
+    views2: ViewsConfig | None = None
+    pair: PairConfig = UNPAIRED
+    crop_backend: CropBackend = "torch"
+
+
+ALIKE = Pairing()
+
+
 def draw_images(total: int, config: InformationConfig) -> list[int]:
     """Indices of the images that are measured, of ``total`` in the data set, in the order of the batches."""
     return np.random.default_rng(config.seed).permutation(total)[: config.images].tolist()
 
 
-def two_view_crops(image: Image.Image, seed: int, index: int, views: ViewsConfig, size: int) -> Tensor:
+def two_view_crops(
+    image: Image.Image, seed: int, index: int, views: ViewsConfig, size: int, pairing: Pairing = ALIKE
+) -> Tensor:
     """(2, 3, size, size) uint8: two random crops of the RGB image number ``index`` of the data set."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-    boxes = [random_crop_box(*image.size, views.crop_scale, rng) for _ in range(2)]
-    return torch.stack(cut(image, boxes, [size, size], "torch"))
+    boxes = crop_boxes(*image.size, crops_of(views, pairing.views2, 2, False, size, pairing.pair), rng)
+    return torch.stack(cut(image, boxes, [size, size], pairing.crop_backend))
 
 
-def network_views(crops: Tensor, views: ViewsConfig, pixels: PixelInput, generator: torch.Generator) -> Tensor:
+def network_views(
+    crops: Tensor, views: ViewsConfig, pixels: PixelInput, generator: torch.Generator, pairing: Pairing = ALIKE
+) -> Tensor:
     """(2n, 3, S, S) float32, channels last, the first views and then the second ones, of (n, 2, 3, S, S) uint8.
 
     ``generator`` is on the device of ``crops``; seed it once by the config's seed and pass it for every batch.
     """
-    augmented = torch.cat([augment(crops[:, view], views, generator) for view in (0, 1)])
+    augmented = torch.cat(make_views(crops.unbind(1), views, pairing.views2, False, generator, pairing.pair))
     return normalise_as(augmented, pixels).contiguous(memory_format=torch.channels_last)
 
 

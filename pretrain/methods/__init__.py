@@ -7,6 +7,7 @@ import dataclasses
 from pretrain.methods.barlowtwins import BarlowTwins
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.byol import BYOL
+from pretrain.methods.byol_superinfo import BYOLSuperInfo
 from pretrain.methods.cmc import CMC
 from pretrain.methods.cmcv2 import CMCV2
 from pretrain.methods.infomin import InfoMin
@@ -38,6 +39,7 @@ METHODS: dict[str, type[Method]] = {
     "split-views": SplitViews,
     "infomin": InfoMin,
     "byol": BYOL,
+    "byol-superinfo": BYOLSuperInfo,
     "simsiam": SimSiam,
     "barlowtwins": BarlowTwins,
     "vicreg": VICReg,

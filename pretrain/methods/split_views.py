@@ -54,16 +54,19 @@ class SplitViews(CMC):
             self.backbone.flow.requires_grad_(False)
 
 
-def load_flow(run: str) -> dict[str, Tensor]:
-    """The generator's state in a finished run of view-generator, its folder or its backbone.safetensors. InputError."""
+def load_flow(run: str, given: str = "--method.generator") -> dict[str, Tensor]:
+    """The generator's state in a finished run of view-generator, its folder or its backbone.safetensors. InputError.
+
+    ``given``: the argument that its message names.
+    """
     path = Path(run).expanduser()
     path = path / "backbone.safetensors" if path.is_dir() else path
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"--method.generator {run}: cannot be read ({error}): give a finished run's folder") from None
+        raise InputError(f"{given} {run}: cannot be read ({error}): give a finished run's folder") from None
     found = {name.removeprefix("flow."): tensor for name, tensor in state.items() if name.startswith("flow.")}
     shapes = {name: tensor.shape for name, tensor in ColourFlow().state_dict().items()}
     if {name: tensor.shape for name, tensor in found.items()} != shapes:
-        raise InputError(f"--method.generator {run}: it has no view generator: give a run of method view-generator")
+        raise InputError(f"{given} {run}: it has no view generator: give a run of method view-generator")
     return found

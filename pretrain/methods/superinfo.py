@@ -5,6 +5,10 @@ with von Mises–Fisher distributions is Lee et al.'s, arXiv 2109.12909. C-SimCL
 warm-up: their loss is the sum of both directions' contrasts, of which ours has the mean (google-research/
 compressive-visual-representations objective.py, add_contrastive_ceb_loss). distributions.py has p(z|v). With bound
 rate-… the loss is InfoNCE with a rate penalty of weight λ/(1+λa+λb), no other kind of term.
+
+A negative λ pays for the bound in place of taxing it, so for what the views do not share: the direction of InfoCL (Wang
+et al., arXiv 2203.07004), not its loss. An upper bound that is paid for says less: it can rise without the information.
+Where both views are drawn alike, swapping them changes nothing, and the loss's expectation depends on λa + λb alone.
 Run: ``python -m pretrain demo-superinfo --data FOLDER --method.lambda-a 0.1``.
 """
 
@@ -17,13 +21,14 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from pretrain.common.ranges import LEAST, Fraction, NonNegative, Positive, Range, at_least
+from pretrain.common.ranges import LEAST, MOST, Fraction, Positive, Range, at_least
 from pretrain.information.objectives import embedding_std, info_nce, nt_xent
 from pretrain.methods.base import Batch, Method, MethodConfig, Sizes
 from pretrain.methods.distributions import VMF, Bound, Embedding, bounded, logged, superfluous
 from pretrain.methods.heads import l2_normalize, projection_mlp
 
 KAPPA = Range(LEAST, 1e6, "above 0 and at most 1e6")
+WEIGHT = Range(-MOST, MOST, "finite")  # of a superfluous term; SuperInfoConfig.least_weight bounds the sum of both
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +46,10 @@ class SuperInfoConfig(MethodConfig):
     kappa_b: Annotated[float, KAPPA] = 10.0
     sigma_min: Annotated[float, Positive] = 0.1  # bounded: least noise, against μ of length √d
     sigma_max: Annotated[float, Positive] = 1.0  # bounded: most noise
-    # weight per nat of I(v1; z1 | v2); None: 0.5 for vmf, else 1e-4
-    lambda_a: Annotated[float | None, NonNegative] = None
+    # weight per nat of I(v1; z1 | v2), below 0 to pay for it; None: 0.5 for vmf, else 1e-4
+    lambda_a: Annotated[float | None, WEIGHT] = None
     # weight per nat of I(v2; z2 | v1); None: likewise
-    lambda_b: Annotated[float | None, NonNegative] = None
+    lambda_b: Annotated[float | None, WEIGHT] = None
     lambda_warmup: Annotated[float, Fraction] = 0.3  # share of training over which both weights rise linearly from 0
     deterministic: bool = False  # z is μ itself and both weights are off: SimCLR at 1 / kappa-b
 
@@ -55,6 +60,21 @@ class SuperInfoConfig(MethodConfig):
         weight_a, weight_b = (usual if weight is None else weight for weight in (self.lambda_a, self.lambda_b))
         return weight_a, weight_b
 
+    @property
+    def least_weight(self) -> float:
+        """λa + λb must be above it. From there down the contrast has no pull left that brings two views together.
+
+        The loss itself is bounded below for every λ. With c = cos(μ1, μ2), whatever the candidates are, the contrast
+        falls by A κb per unit of c at most (A: the length of the mean of z), and the terms rise:
+
+        - vmf by (λa + λb) A κb, the rates in units of the contrast itself: −1.
+        - bounded by (λa + λb) d/σ², against κb/(1 + σ²). A negative λ also lowers σ, so σ is σmin.
+        """
+        if self.parameterisation == "bounded" and self.bound == "cross_view":
+            least_noise = self.sigma_min**2
+            return -self.kappa_b * least_noise / (self.dim * (1 + least_noise))
+        return -1.0
+
     def conflict(self) -> str | None:
         """The flag and rule of settings that are in range one by one and do not go together."""
         if self.parameterisation == "vmf" and self.bound == "rate-normal":
@@ -64,6 +84,12 @@ class SuperInfoConfig(MethodConfig):
             )
         if self.parameterisation == "bounded" and not self.sigma_min < self.sigma_max:
             return f"sigma-min {self.sigma_min}: must be below --method.sigma-max {self.sigma_max}"
+        weight_a, weight_b = self.weights
+        if not weight_a + weight_b > self.least_weight:
+            return (
+                f"lambda-a {weight_a:g} and --method.lambda-b {weight_b:g}: their sum must be above "
+                f"{self.least_weight:.3g}, where the contrast can no longer hold two views together"
+            )
         return None
 
     def ramp(self, progress: float) -> float:

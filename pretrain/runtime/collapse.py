@@ -61,7 +61,10 @@ class CollapseWatch:
             return
         if reason := _doubt(name, mean):
             self.warned.add(name)
-            print(f"warning: {reason} at step {step}: the run may be collapsing", file=sys.stderr)
+            meaning = (
+                "λ cannot move the noise much further" if name == "sigma_at_bound" else "the run may be collapsing"
+            )
+            print(f"warning: {reason} at step {step}: {meaning}", file=sys.stderr)
 
 
 def _doubt(name: str, mean: float) -> str | None:

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.perf import convert, data, detector, evaluators, extract, linear, status, step, svm, tables
+from benchmarks.perf import bootstrap, convert, data, detector, evaluators, extract, linear, status, step, svm, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
@@ -66,7 +66,7 @@ def test_the_commands_print_a_ratio_for_each_side():
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
     with pytest.raises(
         InputError,
-        match="choose data, step, extract, linear, logistic, svm, tables, status, convert, evaluators or detector",
+        match="choose data, step, extract, linear, logistic, svm, tables, status, convert, evaluators, detector or bootstrap",
     ):
         main(["steps"])
 
@@ -187,3 +187,9 @@ def test_a_detectors_iterations_are_compared_on_the_same_batches(capfd):
     assert 2 < loss < 8 and apart < 1e-3  # the same weights, batch and proposals
     with pytest.raises(InputError, match="are 1 or more"):
         detector.measure(detector.Arguments(rounds=0))
+
+
+def test_the_bootstrap_of_two_detectors_equals_the_plain_way():
+    said = bootstrap.measure(bootstrap.Arguments(images=40, detections=30, draws=20))
+    assert "40 images, 20 draws each" in said
+    assert float(re.search(r"largest difference (\S+)\)", said)[1]) < 1e-12

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks import suite_run
+from benchmarks.data.emoji import generate
 from benchmarks.data.root import DataRoot
+from benchmarks.executors.base import Outcome
 from benchmarks.executors.local import LocalExecutor
 from benchmarks.plan import Plan
-from benchmarks.suite_run import _own_roots, _root_for, _roots, check_rows, run_suite
-from benchmarks.suites import SUITES, Row
+from benchmarks.suite_run import _own_roots, _root, _root_for, check_rows, run_suite
+from benchmarks.suites import SUITES, Row, SuiteColumn
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
+from tests.benchmarks.data.test_emoji import TINY
 from tests.benchmarks.plans import add_layout
 
 
@@ -109,7 +112,7 @@ def test_data_are_asked_for_where_they_are_read_and_refused_elsewhere(root):
     with pytest.raises(InputError, match=f"--data {root}: suite smoke has data of its own; leave it out"):
         run(SUITES["smoke"], {}, data=(root,))
     with pytest.raises(InputError, match="the embedded set has no size for profile small"):
-        _roots("emoji", "small", 1)
+        _root("emoji", "small", 1)
 
 
 def test_a_standard_root_stands_for_the_layouts_of_its_source_alone(root):
@@ -118,6 +121,44 @@ def test_a_standard_root_stands_for_the_layouts_of_its_source_alone(root):
     assert _root_for(TASKS["coco-fpn-1x"], roots) is _root_for(TASKS["coco-keypoint-fpn-2x"], roots) is coco
     with pytest.raises(InputError, match=r"lvis-v1-fpn-1x: the standard data have no lvis layout: .*`prepare lvis`"):
         _root_for(TASKS["lvis-v1-fpn-1x"], roots)
+
+
+def test_rows_are_pretrained_on_data_of_their_own(root, tmp_path, monkeypatch):
+    """Each run reads its own root's images and has a log of its own; the columns read the suite's data."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data.json").write_text((root / "data.json").read_text().replace('"toy"', '"other"'))
+    rows = [Row(label=name, preset="smoke-simclr", data=data) for name, data in (("a", ""), ("b", str(other)))]
+    suite = dataclasses.replace(
+        SUITES["smoke"], data=str(root), rows=tuple(rows), columns=(SuiteColumn(task="knn"),), name="mine"
+    )
+    started = {}
+
+    class Noted(LocalExecutor):
+        def run(self, jobs, **_):
+            started.update({job.name: job for job in jobs if job.stage == "pretrain and import"})
+            return Outcome()
+
+    monkeypatch.setattr(suite_run, "resolve_columns", lambda plan, executor: plan)
+    monkeypatch.setattr(suite_run, "finish", lambda *_: 0)
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    assert run_suite(suite, {}, Noted(workers=1), 1, 0, ()) == 0
+    folders = {name: job.arguments["data"] for name, job in started.items()}
+    assert folders == {"a pretrain": root / "imagenet" / "train", "b pretrain": other / "imagenet" / "train"}
+    assert started["a pretrain"].log.name == "pretrain-smoke-simclr.log"
+    assert started["b pretrain"].log.name == "pretrain-smoke-simclr-other.log"
+    bare = dataclasses.replace(suite, rows=(dataclasses.replace(rows[1], data=str(tmp_path / "none")),))
+    with pytest.raises(InputError, match="none is not a prepared data root"):
+        run_suite(bare, {}, Noted(workers=1), 1, 0, ())
+
+
+def test_an_embedded_set_is_generated_in_the_size_of_the_profile(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setitem(generate.EMOJI_SETS, "smoke", TINY)
+    assert _root("emoji", "smoke", 1).path == tmp_path / "emoji-smoke"
+    assert _root("emoji-other-classes", "smoke", 1).path == tmp_path / "emoji-smoke-other-classes"
+    with pytest.raises(InputError, match="the embedded set has no size for profile paper"):
+        _root("emoji-other-classes", "paper", 1)
 
 
 @pytest.mark.parametrize(("first", "second", "said"), [
@@ -135,7 +176,8 @@ def test_a_row_follows_the_run_of_its_seed(first, second, said, root, monkeypatc
     monkeypatch.setattr(suite_run, "evaluated", lambda label, path: label)
     monkeypatch.setattr(Plan, "jobs", lambda plan, found, saved: [])
     ready, started, logs = {}, [], []
-    for job in suite_run._pretraining_jobs(plan, suite, rows[0], DataRoot.load(root), ready, []):
+    data = dict.fromkeys(("a", "b"), DataRoot.load(root))
+    for job in suite_run._pretraining_jobs(plan, suite, rows[0], data, ready, []):
         label = job.name.removesuffix(" pretrain")
         for follower in job.then((Path("/runs") / label / "backbone.safetensors", "")):
             logs.append(follower.log.name)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pretrain.__main__ import main
+from pretrain.augment.pairs import PairConfig
 from pretrain.augment.views import ViewsConfig
 from pretrain.common.errors import InputError
 from pretrain.common.ranges import ranges
@@ -28,8 +29,10 @@ def config(**changes):
 def test_the_promised_presets_exist_and_resolve():
     promised = {f"{size}-{method}" for size in ("smoke", "demo") for method in METHODS} | {"superinfo-r50-200ep-b4096"}
     assert promised <= set(PRESETS)
+    published = {"csimclr": "superinfo", "cbyol": "byol-superinfo"}
     for name, preset in PRESETS.items():
-        assert resolve(preset, 6000, CPU).method in name.replace("csimclr", "superinfo")
+        family = name.removeprefix("demo-").removeprefix("smoke-").partition("-r50")[0]
+        assert resolve(preset, 6000, CPU).method in published.get(family, name)
 
 
 def test_the_imagenet_preset_resolves_to_its_published_schedule():
@@ -88,7 +91,7 @@ def test_only_settings_that_decide_the_weights_name_the_run():
         ({"method": SimCLRConfig(dim=1)}, "--method.dim 1"),
         ({"method": SimCLRConfig(temperature=math.nan)}, "--method.temperature nan"),
         ({"method": SuperInfoConfig(kappa_e=0.0)}, "--method.kappa-e 0.0"),
-        ({"method": SuperInfoConfig(lambda_b=-5.0)}, "--method.lambda-b -5.0"),
+        ({"method": SuperInfoConfig(lambda_b=-5.0)}, "--method.lambda-b -5: their sum must be above -1"),
         ({"method": SuperInfoConfig(lambda_warmup=-1.0)}, "--method.lambda-warmup -1.0"),
     ],
 )
@@ -98,7 +101,9 @@ def test_unusable_values(changes, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("part", [PretrainConfig, ViewsConfig, *(method.Config for method in METHODS.values())])
+@pytest.mark.parametrize(
+    "part", [PretrainConfig, ViewsConfig, PairConfig, *(method.Config for method in METHODS.values())]
+)
 def test_every_number_has_a_range(part):
     numbers = {name for name, hint in get_type_hints(part).items() if {int, float} & {hint, *get_args(hint)}}
     assert numbers == set(ranges(part))

@@ -122,6 +122,11 @@ PUBLISHED = {
     "byol-r50-300ep": BYOL | {"epochs": 300},
     "byol-r50-1000ep": BYOL
     | {"epochs": 1000, "rate": 3.2, "at 1024": 0.8, "weight decay": 1.5e-6, "bias rate": 3.2},
+    # google-research/compressive-visual-representations:…/scripts/cbyol.sh, cbyol_300epochs and cbyol_1000epochs;
+    # objective.py, add_byol_ceb_loss, adds up both directions.
+    "cbyol-r50-300ep": BYOL | {"epochs": 300, "rate": 5.6, "at 1024": 1.4, "bias rate": 5.6 * 2},
+    "cbyol-r50-1000ep": BYOL
+    | {"epochs": 1000, "rate": 4.0, "at 1024": 1.0, "weight decay": 1.5e-6, "bias rate": 4.0 * 2},
     # facebookresearch/simsiam:README.md, the command, and main_simsiam.py: init_lr = 0.05·512/256; --fix-pred-lr.
     "simsiam-r50-100ep": SGD | COSINE | {
         "batch": 512, "epochs": 100, "rate": 0.1, "at 1024": 0.2, "bias rate": 0.1, "fixed": ("predictor",),
@@ -181,7 +186,7 @@ def test_presets_resolve_to_the_published_values(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["infomin", "pirl", "byol", "mocov2-superinfo", "cmcv2"])
+@pytest.mark.parametrize("method", ["infomin", "pirl", "byol", "byol-superinfo", "mocov2-superinfo", "cmcv2"])
 def test_methods_of_every_kind_run_through_the_loop(method, class_folders, results):
     """Jigsaw with one view and with two, two kinds of views, momentum networks: a step and a save, then the rest."""
     preset = PRESETS[f"smoke-{method}"]

@@ -7,6 +7,7 @@ area and box and VOC's box all come from the rasterised polygon, so the files ag
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def voc_object(one: dict[str, Any]) -> VocObject:
     return VocObject(name=one["class"], box=box, truncated=one["truncated"], difficult=one["difficult"])
 
 
-def coco_json(scenes: list[dict[str, Any]], size: int, description: str) -> dict[str, Any]:
+def coco_json(scenes: list[dict[str, Any]], size: int, description: str, classes: Iterable[str]) -> dict[str, Any]:
     """COCO's instances file of square ``scenes``, ``size`` pixels a side: ids from 1, COCO's own categories."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -111,7 +112,8 @@ def coco_json(scenes: list[dict[str, Any]], size: int, description: str) -> dict
                 }
             )
     categories = [
-        {"id": number, "name": name, "supercategory": "emoji"} for number, name in sorted(COCO_NAMES.values())
+        {"id": number, "name": name, "supercategory": "emoji"}
+        for number, name in sorted(COCO_NAMES[name] for name in classes)
     ]
     licence = {"id": 1, "name": "CC BY-SA 4.0", "url": "https://creativecommons.org/licenses/by-sa/4.0/"}
     info = {"description": description, "version": "1"}

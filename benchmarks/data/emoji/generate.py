@@ -22,7 +22,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.data.drawing import CLASSES, visible
+from benchmarks.data.drawing import visible
+from benchmarks.data.emoji import Pretraining
 from benchmarks.data.emoji.annotate import (
     COCO_NAMES,
     annotate,
@@ -38,7 +39,8 @@ from benchmarks.data.emoji.annotate import (
     coco_json,
     voc_object,
 )
-from benchmarks.data.emoji.scenes import EmojiConfig, classification_image, scene
+from benchmarks.data.emoji.scenes import EmojiConfig, class_of, classification_image, scene
+from benchmarks.data.emoji.sharing import image_drawings, scene_drawings
 from benchmarks.data.root import DataRoot, building
 from benchmarks.data.vocxml import VocImage, write_xml
 from benchmarks.executors.process import follow_parent
@@ -63,11 +65,17 @@ EMOJI_SETS = {
 }
 
 
+def embedded_set(profile: str, pretraining: Pretraining, workers: int) -> Path:
+    """The root of the embedded set of a profile of EMOJI_SETS, generated if absent."""
+    name = f"emoji-{profile}" if pretraining == "all" else f"emoji-{profile}-{pretraining}"
+    return generate(replace(EMOJI_SETS[profile], pretraining=pretraining), name, workers)
+
+
 def write_classification(config: EmojiConfig, root: Path, task: tuple[str, int]) -> dict[str, Any]:
     """Render and write one classification image; its row of factors."""
     split, index = task
     picture, factors = classification_image(config, split, index)
-    relative = f"{CLASSES[index % len(CLASSES)]}/{index:06d}.jpg"
+    relative = f"{class_of(config, index)}/{index:06d}.jpg"
     save(picture, root / "imagenet" / split.removeprefix("imagenet-") / relative, config)
     return {"image": relative, **factors, "crowd": False}
 
@@ -114,7 +122,7 @@ def generate(config: EmojiConfig, name: str, workers: int) -> Path:
     ``name`` is the folder's name under ``data_dir()``. If a root of that name holds another configuration, that one
     stays, and this one is named ``<name>-<digest of config>``. The bytes do not depend on ``workers`` (processes).
     """
-    wanted = json.loads(json.dumps({"generator": GENERATOR, **asdict(config)}))
+    wanted = json.loads(json.dumps({"generator": GENERATOR, **config.identity()}))
     root = data_dir() / name
     if root.exists():
         if DataRoot.load(root).config == wanted:
@@ -160,7 +168,7 @@ def write_imagenet(config: EmojiConfig, root: Path, run: Run) -> dict[str, Any]:
         rows = run(f"emoji images {split}", partial(write_classification, config, root), tasks)
         write_factors(root / "imagenet" / split, rows)
     hashed = fingerprint(root / "imagenet", hash_images=True)
-    return {"classes": list(CLASSES), "counts": counts, "fingerprint": hashed}
+    return {"classes": list(image_drawings(config.pretraining)), "counts": counts, "fingerprint": hashed}
 
 
 def write_scenes(config: EmojiConfig, root: Path, run: Run) -> dict[str, Any]:
@@ -168,12 +176,13 @@ def write_scenes(config: EmojiConfig, root: Path, run: Run) -> dict[str, Any]:
     annotations = root / "coco" / "annotations"
     annotations.mkdir(parents=True)
     counts: dict[str, dict[str, Any]] = {"voc": {}, "coco": {}}
+    classes = list(scene_drawings(config.pretraining))
     for split, scenes, voc_split in (("train", config.train_scenes, "train"), ("val", config.val_scenes, "test")):
         tasks = [(f"scenes-{split}", index) for index in range(scenes)]
         results = run(f"emoji scenes {split}", partial(write_scene, config, root), tasks)
         write_factors(root / "coco" / f"{split}2017", [row for rows, _ in results for row in rows])
         entries = [entry for _, entry in results]
-        coco = coco_json(entries, config.scene_size, DESCRIPTION)
+        coco = coco_json(entries, config.scene_size, DESCRIPTION, classes)
         (annotations / f"instances_{split}2017.json").write_text(json.dumps(coco), encoding="utf-8")
         write_image_sets(config, root, tasks, entries)
         kept = [one for entry in entries for one in entry["annotations"] if "difficult" in one]
@@ -187,10 +196,10 @@ def write_scenes(config: EmojiConfig, root: Path, run: Run) -> dict[str, Any]:
             "annotations": len(coco["annotations"]),
             "crowds": len(coco["annotations"]) - len(kept),
         }
-    names = [name for _, name in sorted(COCO_NAMES.values())]
+    names = [name for _, name in sorted(COCO_NAMES[name] for name in classes)]
     return {
         "voc": {
-            "classes": list(CLASSES),
+            "classes": classes,
             "train": [["VOC2007", "trainval"], ["VOC2012", "trainval"]],
             "test": [["VOC2007", "test"]],
             "counts": counts["voc"],

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import profiles
 from benchmarks.__main__ import main
-from benchmarks.rehearsal import shrink, steps
+from benchmarks.rehearsal import command, shrink, steps
 from benchmarks.rehearsal.machine import Finding
 from benchmarks.rehearsal.report import Line, summary
 from benchmarks.rehearsal.steps import Outcome, Stage, variants
@@ -120,6 +120,11 @@ def test_a_command_that_ends_before_its_checkpoint_is_said(tmp_path, monkeypatch
     monkeypatch.setattr(steps, "words_of_run", lambda *rest: ["nonsense"])
     outcome = steps.killed_and_resumed(stage_of(tmp_path, variants(0, 2)[0]), "voc-c4-24k", "m=/x", Path("/root"))
     assert "before it had written a checkpoint" in outcome.reason and "nonsense" in outcome.log.read_text()
+
+
+def test_a_task_for_our_own_runs_is_rehearsed_only_where_it_is_named():
+    assert {task.name for task in command._tasks(())} == set(TASKS) - {"view-information"}
+    assert [task.name for task in command._tasks(("view-information", "knn"))] == ["view-information", "knn"]
 
 
 def test_summary_has_a_row_per_task_and_the_logs_of_failures():

@@ -3,13 +3,11 @@
 import dataclasses
 import statistics
 
-import numpy as np
 import pytest
 
 from benchmarks.records import UNKNOWN, ResultsStore
-from benchmarks.report.cells import Cell, best_cells, collect, recorded
+from benchmarks.report.cells import collect, recorded
 from benchmarks.report.tables import to_latex, to_markdown
-from benchmarks.tasks import TASKS
 from tests.benchmarks.doubles import IMAGENET_INPUT, make_record, make_spec
 from tests.benchmarks.report.records import VALUES, rows_of, saved
 
@@ -40,42 +38,6 @@ def low_shot_runs(tmp_path, monkeypatch, values):
             ResultsStore().save(make_record(spec, {"top1": value}, label=label))
             expected.append((label, spec))
     return expected
-
-
-def bold_rows(tmp_path, monkeypatch, values):
-    cells = collect(low_shot_runs(tmp_path, monkeypatch, values))
-    return {cell.label for cell in cells if id(cell) in best_cells(cells)}
-
-
-@pytest.mark.parametrize(
-    ("values", "bold"),
-    [
-        ({"a": [10, 11, 12, 13, 14], "b": [20, 21, 22, 23, 24]}, {"b"}),
-        ({"a": [10, 11, 12, 13], "b": [20, 21, 22, 23]}, set()),  # n = 4
-        ({"a": [10, 11, 12, 13, 14], "b": [30]}, set()),  # the best has n = 1, which is no σ of 0
-        ({"a": [10], "b": [30, 30, 30, 30, 31]}, set()),  # nor has the runner-up
-        ({"a": [10, 11, 12, 13, 14], "b": [13, 14, 15, 16, 17]}, set()),  # 3 apart, the error is exactly 1
-        ({"a": [10, 11, 12, 13, 14], "b": [13.1, 14.1, 15.1, 16.1, 17.1]}, {"b"}),
-        # The runner-up is beaten clearly, the third, whose seeds scatter, is not.
-        ({"a": [0, 10, 20, 0, 20], "b": [11, 11, 11, 11, 12], "c": [13, 13, 13, 13, 14]}, set()),
-        ({"a": [10, 11, 12, 13, 14]}, set()),  # nothing to compare with
-    ],
-)
-def test_bold(tmp_path, monkeypatch, values, bold):
-    assert bold_rows(tmp_path, monkeypatch, values) == bold
-
-
-@pytest.mark.parametrize(("rows", "seeds", "most"), [(2, 5, 2.2), (4, 5, 0.3), (2, 10, 1.2)])
-def test_bold_is_rare_among_equal_rows(rows, seeds, most):
-    """Percent of 5,000 columns of equal rows that have a winner. The rule before had 33 % (2 rows) and 9 % (4 rows)."""
-    generator, spec = np.random.default_rng(0), make_spec(task="low-shot")
-    metric = TASKS["low-shot"].metrics[0]
-    cells = [
-        Cell(str(row), str(column), metric, tuple(make_record(spec, {"top1": 50 + value}) for value in values), 0)
-        for column in range(5000)
-        for row, values in enumerate(generator.normal(size=(rows, seeds)))
-    ]
-    assert 100 * len(best_cells(cells)) / 5000 < most
 
 
 def test_recorded_takes_one_profile_and_data_set_only(pairs):
@@ -187,4 +149,4 @@ def test_a_group_shows_the_spread_between_its_runs_and_within_them(tmp_path, mon
     assert "; other rows have one pretraining run." in said
     assert dataclasses.replace(group, records=group.records[:3]).count == "2×1–2"
     assert dataclasses.replace(group, records=group.records[1:3]).text(" ± ", "-") == "17.0 ± 4.2 (2)"
-    assert r"$16.5 \pm 6.4 / 2.2$ (2$\times$2)" in to_latex(found, "smoke")
+    assert r"$\mathbf{16.5 \pm 6.4 / 2.2}$ (2$\times$2)" in to_latex(found, "smoke")

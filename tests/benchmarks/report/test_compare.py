@@ -1,12 +1,14 @@
 """``compare``: its pairs, its refusals, its numbers."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.predictions import Predictions
-from benchmarks.records import ResultsStore, files_of
+from benchmarks.predictions import FILE, Predictions
+from benchmarks.records import ResultsStore
 from benchmarks.report.compare import compare
 from benchmarks.statistics.paired import holm
 from pretrain.common.errors import InputError
@@ -21,8 +23,9 @@ def keep(label, sha, *, accuracy, seeds=(0, 1, 2), images=200, task="linear", **
         target = np.zeros(images, dtype=int)
         predictions = Predictions(target=target, predicted=(rng.random(images) > accuracy).astype(int))
         spec = make_spec(task=task, checkpoint_sha256=sha * 64, seed=seed, **changes)
-        path = ResultsStore().save(make_record(spec, {"top1": 100 * predictions.correct.mean()}, label=label))
-        predictions.save(files_of(path))
+        record = make_record(spec, {"top1": 100 * predictions.correct.mean()}, label=label)
+        predictions.save(ResultsStore().working_folder(spec))
+        ResultsStore().save(dataclasses.replace(record, files=(FILE,)))
 
 
 def test_a_difference_is_found_and_an_equal_row_is_not(results):

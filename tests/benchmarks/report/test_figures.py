@@ -63,6 +63,7 @@ def test_a_curve_has_means_and_standard_deviations_in_the_order_of_the_setting(p
     assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == [10.0, 20.0, 32.0]
     ends = sorted(point[1] for bar in axis.collections for part in bar.get_segments() for point in part)
     assert ends[-1] == pytest.approx(32 + 8**0.5)  # the sample standard deviation of 30 and 34
+    assert list(axis.get_xticks()) == [1, 2, 3]  # the few settings that there are
     assert [path.name for path in written] == ["mine-c.png"]
     assert found.get_suptitle() == "c (2 pretraining runs per point; bars: ± one standard deviation)"
 
@@ -84,10 +85,19 @@ def test_panels_and_marks(picture):
 def test_a_plane_has_each_number_at_its_settings_and_one_scale(picture):
     found, _ = picture(PLANE, {"one 3": [30.0], "one 1": [10.0], "two 2": [50.0]})
     one, two = found.axes
-    assert [t.get_text() for t in one.get_xticklabels()] == ["1", "3"]
-    assert one.images[0].get_array().tolist() == [[10.0, 30.0]] and two.images[0].get_array().tolist() == [[50.0]]
+    assert [t.get_text() for t in one.get_xticklabels()] == ["1", "2", "3"]
+    assert [t.get_text() for t in one.get_yticklabels()] == ["0", "1"]
+    assert one.images[0].get_array().filled(-1).tolist() == [[10.0, -1, 30.0], [-1, -1, -1]]
+    assert two.images[0].get_array().filled(-1).tolist() == [[-1, -1, -1], [-1, 50.0, -1]]
     assert one.images[0].get_clim() == two.images[0].get_clim() == (10.0, 50.0)
-    assert [text.get_text() for text in one.texts] == ["10.0", "30.0"]
+    # Words for the row without a number, nothing where the suite has no row.
+    placed = [(text.get_position(), text.get_text()) for text in one.texts]
+    assert placed == [((0, 0), "10.0"), ((2, 0), "30.0"), ((1, 1), "no number")]
+
+
+def test_a_plane_of_a_group_without_a_number_is_left_out(picture):
+    one, two = picture(PLANE, {"one 3": [30.0]})[0].axes
+    assert one.get_visible() and not two.get_visible()
 
 
 def test_a_figure_without_a_number_is_not_drawn_and_an_older_one_goes(picture, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.statistics.paired import Side, difference, draws, holm
+from benchmarks.statistics.paired import Error, Side, difference, draws, holm
 
 IMAGES, DRAWS = 300, 200
 
@@ -48,7 +48,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(seeds, runs, seed_sd, 
     rng, truth, tries = np.random.default_rng(0), population(seed_sd, run_sd, 0.3), 400
     given = {"seeds": seeds, "runs": runs, "seed_sd": seed_sd, "run_sd": run_sd, "effect": 0.3}
     found = [difference(*sides(rng, **given)) for _ in range(tries)]
-    inside = sum(one.low <= truth <= one.high for one in found) / tries
+    inside = sum(one.interval[0] <= truth <= one.interval[1] for one in found) / tries
     assert 0.917 <= inside <= 0.983  # 95 % ± 3 standard errors of 400 tries
     assert found[0].levels == ("images", *(("runs",) if runs > 1 else ("seeds",) if seeds > 1 else ()))
 
@@ -80,7 +80,7 @@ def test_seeds_alone_are_students_paired_and_welchs_test():
     expected = stats.ttest_rel(a, b)
     assert paired.p == pytest.approx(expected.pvalue) and paired.levels == ("seeds",)
     interval = expected.confidence_interval(0.95)
-    assert (paired.low, paired.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert paired.interval == pytest.approx((interval.low, interval.high))
     other = difference(Side(scores=[a], seeds=[[0, 1, 2, 3, 4]]), Side(scores=[b[:4]], seeds=[[5, 6, 7, 8]]))
     assert other.p == pytest.approx(stats.ttest_ind(a, b[:4], equal_var=False).pvalue)
     runs = difference(
@@ -91,10 +91,20 @@ def test_seeds_alone_are_students_paired_and_welchs_test():
 
 def test_one_run_without_predictions_has_no_interval_and_no_difference_has_none_wide():
     alone = difference(Side(scores=[[3.0]], seeds=[[0]]), Side(scores=[[1.0]], seeds=[[0]]))
-    assert (alone.value, alone.low, alone.p, alone.levels) == (2.0, None, None, ())
+    assert (alone.value, alone.interval, alone.p, alone.levels) == (2.0, None, None, ())
     same = Side(scores=[[0.5, 0.5]], seeds=[[0, 1]], drawn=[[np.full(9, 0.5)] * 2])
     equal = difference(same, same)
-    assert (equal.value, equal.low, equal.high, equal.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (equal.value, equal.interval, equal.p) == (0.0, (0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 30])
+def test_the_error_is_a_normal_part_plus_a_students_part(freedom):
+    rng, error = np.random.default_rng(0), Error(1.0, 0.7, freedom)
+    drawn = np.abs(rng.normal(size=400_000) + 0.7 * rng.standard_t(freedom, size=400_000))
+    for value in (0.5, 2.0, 4.0):
+        assert error.beyond(value) == pytest.approx((drawn >= value).mean(), abs=0.003)
+    assert error.beyond(error.width(0.95)) == pytest.approx(0.05, abs=1e-5)
+    assert error.width(0.95) == pytest.approx(np.quantile(drawn, 0.95), rel=0.02)
 
 
 def test_draws_are_bootstrap_draws_and_the_same_every_time():

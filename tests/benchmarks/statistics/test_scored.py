@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.predictions import Predictions
-from benchmarks.records import ResultsStore, files_of
+from benchmarks.records import ResultsStore
 from benchmarks.statistics import scored as module
 from benchmarks.statistics.paired import draws
 from benchmarks.statistics.scored import on_draws, scored
@@ -22,10 +22,11 @@ def saved(tmp_path, monkeypatch):
 
     def save(metrics, write, **spec):
         store, record = ResultsStore(), make_record(make_spec(**spec), metrics)
-        path = store.save(record)
-        files_of(path).mkdir()
-        write(files_of(path))
-        return record, path
+        folder = store.working_folder(record.spec)
+        folder.mkdir(parents=True)
+        write(folder)
+        record = dataclasses.replace(record, files=store.working_files(record.spec))
+        return record, store.save(record)
 
     return save
 

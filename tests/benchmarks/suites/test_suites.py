@@ -6,6 +6,7 @@ import re
 import pytest
 
 from benchmarks import suites
+from benchmarks.data.emoji import EMBEDDED
 from benchmarks.profiles import PROFILES
 from benchmarks.suite_run import check_rows
 from benchmarks.suites import (
@@ -20,6 +21,8 @@ from benchmarks.suites import (
     register,
 )
 from benchmarks.tasks import named
+from pretrain.augment.pairs import UNPAIRED
+from pretrain.augment.views import VIEWS
 from pretrain.command import parse
 from pretrain.common.errors import InputError
 
@@ -74,6 +77,7 @@ def test_a_file_is_read_as_it_says(own):
         (', checkpoint = "/x/y.pth"', "", "row theirs: give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", preset = "y"', "give either a checkpoint or a preset"),
         ('checkpoint = "/x/y.pth"', 'checkpoint = "x", seeds = [1]', "row theirs: flags and seeds are for a preset"),
+        ('checkpoint = "/x/y.pth"', 'checkpoint = "x", data = "emoji"', "for a preset, and so is data"),
         ('"theirs"', '"ours #1"', "two rows are named ours #1"),
         ("seeds = [0, 1] }", "seeds = [0, 0] }", "two rows are named ours #0"),
         ('"theirs"', '"ours"', "two rows are named ours"),
@@ -92,7 +96,9 @@ def test_an_unusable_file_is_one_line_that_says_where(own, old, new, words):
 
 
 def test_a_suite_that_there_is_not_is_named_with_those_there_are(tmp_path):
-    with pytest.raises(InputError, match=r"unknown suite big: choose from demo, .*, or give the path of a \.toml file"):
+    with pytest.raises(
+        InputError, match=r"unknown suite big: choose from .*demo, .*, or give the path of a \.toml file"
+    ):
         find_suite("big")
     with pytest.raises(InputError, match=r"nowhere\.toml cannot be read as TOML"):
         find_suite(str(tmp_path / "nowhere.toml"))
@@ -117,6 +123,32 @@ def test_every_suite_of_ours_is_usable_as_it_is(name):
     check_rows([(label, row.preset, flags) for row in suite.rows for label, flags in row.members()])
 
 
+def test_the_inverted_u_moves_four_knobs_and_marks_the_published_views():
+    suite = SUITES["inverted-u"]
+    groups = {row.group: [] for row in suite.rows}
+    for row in suite.rows:
+        config = parse(row.preset, ["--data", ".", *row.flags]).config
+        groups[row.group].append((config.views, config.pair))
+        if row.group == "presets":
+            assert config.views == VIEWS[row.label] and config.pair == UNPAIRED
+        else:
+            assert row.label == f"{row.group} {next(iter(row.at.values()))}"
+    knobs = {name: points for name, points in groups.items() if name != "presets"}
+    assert [len(set(points)) >= 6 for points in knobs.values()] == [True] * 4 and len(groups["presets"]) == 5
+    for figure in suite.figures:
+        assert figure.panels == tuple(knobs) and figure.marks == "presets"
+    # One knob moves: every other setting is the same along it.
+    moving = {
+        "crop scale": {"crop_scale"},
+        "crop distance": {"crop_distance"},
+        "colour strength": {"brightness", "contrast", "saturation", "hue", "grayscale"},
+        "frequency split": {"frequency_split"},
+    }
+    for name, points in knobs.items():
+        settings = [dataclasses.asdict(views) | dataclasses.asdict(pair) for views, pair in points]
+        assert {key for key in settings[0] if len({one[key] for one in settings}) > 1} == moving[name]
+
+
 def test_the_sweep_has_six_values_or_more_of_each_form():
     labels = [row.label for row in SUITES["lambda-sweep"].rows]
     for form in ("vmf", "bounded"):
@@ -124,6 +156,28 @@ def test_the_sweep_has_six_values_or_more_of_each_form():
     for row in SUITES["lambda-sweep"].rows:
         values = {word for flag, word in zip(row.flags, row.flags[1:], strict=False) if "lambda" in flag}
         assert values == ({row.label.split()[-1]} if "λ" in row.label else set())  # λ and λa are the label's
+
+
+def test_each_method_is_pretrained_on_every_set_whose_scenes_the_suite_reads():
+    suite = SUITES["shared-drawings"]
+    sets = {"emoji-other-classes": 0, "emoji-other-drawings": 1, "emoji-same-drawings": 2}
+    assert set(sets) == EMBEDDED.keys() - {"emoji"} and suite.data == "emoji-same-drawings"
+    rows = {(row.preset, row.data, row.at["shared"]) for row in suite.rows}
+    methods = ("demo-supervised", "demo-simclr", "demo-superinfo")
+    assert rows == {
+        ("demo-random", "", 0),
+        *((preset, data, shared) for preset in methods for data, shared in sets.items()),
+    }
+
+
+def test_learned_views_follow_the_game_with_their_share_of_labels():
+    rows = {row.label: row for row in SUITES["learned-views"].rows}
+    for row in rows.values():
+        if row.group == "learned":
+            game = rows[row.after]
+            arguments = parse(game.preset, [*game.flags, "--data", "."])
+            assert 100 * arguments.config.method.labels == game.at["labels"] == row.at["labels"]
+    assert sum(row.group == "learned" for row in rows.values()) == 3
 
 
 @pytest.mark.parametrize(
@@ -162,6 +216,15 @@ def test_a_suite_at_another_size_has_other_presets_flags_profile_and_data():
     assert seeded.name == "demo-3-seeds" and {row.seeds for row in seeded.rows} == {(0, 1, 2)}
     assert changed(sweep) == sweep and changed(sweep, "smoke").name == "lambda-sweep"
     assert changed(SUITES["paper"], own=True).data == "standard"
+
+
+def test_rows_with_data_of_their_own_do_not_move_to_the_users():
+    suite = dataclasses.replace(
+        SUITES["lambda-sweep"], rows=(Row(label="a", preset="demo-simclr", data="emoji-other-classes"),)
+    )
+    assert changed(suite, flags="--steps 2").rows[0].data == "emoji-other-classes"
+    with pytest.raises(InputError, match="row a of suite lambda-sweep is pretrained on emoji-other-classes"):
+        changed(suite, own=True)
 
 
 @pytest.mark.parametrize(

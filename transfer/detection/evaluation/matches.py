@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.common.errors import InputError
-from transfer.detection.evaluation.store import write_arrays
+from pretrain.common.files import write_arrays
 
 UNCOUNTED, TRUE, FALSE = (
     0,

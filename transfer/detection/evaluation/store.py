@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from detectron2.utils import comm
 from pycocotools import mask as rle
 
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import replacing
+from pretrain.common.files import write_arrays
 
 FOLDER = "detections"  # RANK-NUMBER.npz, in the order of the test set
-LEVEL = 1  # of zlib: masks of COCO's test set in seconds, not a minute, and little larger
 PART = 2**15  # detections held in memory before they are written
 
 
@@ -68,15 +66,6 @@ class Detections:
             arrays["mask_bytes"] = np.frombuffer(b"".join(self.masks), dtype=np.uint8)
             arrays["mask_lengths"] = np.array([len(one) for one in self.masks], dtype=np.int32)
         write_arrays(path, arrays)
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write ``path`` as numpy.savez_compressed does, but faster, and whole or not at all."""
-    method = zipfile.ZIP_DEFLATED
-    with replacing(path) as partial, zipfile.ZipFile(partial, "w", method, compresslevel=LEVEL) as archive:
-        for name, value in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
 
 
 def load_detections(folder: Path) -> Detections:

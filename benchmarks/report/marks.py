@@ -1,0 +1,62 @@
+"""Marks in a table: the best row of a column is bold, and a dagger is on every row that is not told apart from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.records import ResultsStore, RunRecord
+from benchmarks.report.cells import Cell
+from benchmarks.statistics.best import ENOUGH, told_apart
+from benchmarks.statistics.scored import on_draws, side_of
+from pretrain.common.errors import InputError
+
+DAGGER = "†"
+
+
+@dataclasses.dataclass(frozen=True)
+class Marks:
+    """Ids of the cells that are best in their column, and of those that are not told apart from the best one."""
+
+    bold: frozenset[int] = frozenset()
+    dagger: frozenset[int] = frozenset()
+
+
+def marks_of(cells: Iterable[Cell]) -> Marks:
+    """The marks of every column in which the best row has ENOUGH values, and in which more is better or worse."""
+    columns: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.mean is not None and cell.metric.higher_is_better is not None:
+            columns.setdefault((cell.column, cell.metric.key), []).append(cell)
+    kept: dict[int, Mapping[str, np.ndarray]] = {}
+    bold, dagger = set(), set()
+    for column in columns.values():
+        if max(len(cell.values) for cell in column) < ENOUGH:
+            continue
+        key, higher = column[0].metric.key, bool(column[0].metric.higher_is_better)
+        found = told_apart([side_of(*_drawn(cell.records, kept), key) for cell in column], higher)
+        if found is not None:
+            best, apart = found
+            bold.add(id(column[best]))
+            dagger |= {id(cell) for number, cell in enumerate(column) if number != best and number not in apart}
+    return Marks(frozenset(bold), frozenset(dagger))
+
+
+def _drawn(
+    records: Sequence[RunRecord], kept: dict[int, Mapping[str, np.ndarray]]
+) -> tuple[Sequence[RunRecord], list[Mapping[str, np.ndarray]]]:
+    """The records, and each one's metrics on the draws of its test images; none where its files cannot be read."""
+    for record in records:
+        if id(record) not in kept:
+            kept[id(record)] = _on_draws(record)
+    return records, [kept[id(record)] for record in records]
+
+
+def _on_draws(record: RunRecord) -> Mapping[str, np.ndarray]:
+    done = ResultsStore().done(record.spec) if record.files else None
+    try:
+        return on_draws(*done) if done else {}
+    except (InputError, OSError):
+        return {}
