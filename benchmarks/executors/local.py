@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.executors.base import Job, Outcome, finished
 from benchmarks.executors.process import call, ended
 from benchmarks.executors.progress import count_and_time_left, last_line, minutes, say, time_left
+from pretrain.common.errors import RunError
 from pretrain.common.signals import signals_held
 
 PRELOAD = [
@@ -129,7 +130,10 @@ def _start(job: Job, context: Any, gpus: tuple[str, ...] | None) -> _Running:
     environment = dict(os.environ) | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
     arguments = (job.target, job.arguments, environment, job.log, sender)
     process = context.Process(target=call, args=arguments, name=job.name)
-    process.start()
+    try:
+        process.start()
+    except (EOFError, ConnectionError) as error:
+        raise RunError("the process that starts jobs was killed: the same command continues") from error
     sender.close()
     return _Running(job, process, receiver, time.monotonic(), gpus or ())
 

@@ -175,7 +175,8 @@ class _Run:
         """Whether an earlier job of the same work left a value that holds: then it is this job's."""
         for batch, index in reversed(tasks):
             result = batch.result(index)
-            if result and result[0] and job.still(result[1]):
+            alike = batch.tasks[index].get("request") == list(self.executor.request(job))  # GPUs may be part of it
+            if alike and result and result[0] and job.still(result[1]):
                 self._end(job, True, result[1], 0.0)
                 return True
         return False
@@ -302,7 +303,7 @@ def _submitted(jobs: Sequence[Job], executor: SlurmExecutor) -> Batch:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     options, request = executor.options[jobs[0].kind], executor.request(jobs[0])
-    batch = slurm_queue.new_batch(jobs[0].kind, [_note(job) for job in jobs])
+    batch = slurm_queue.new_batch(jobs[0].kind, [{**_note(job), "request": request} for job in jobs])
     batch.write()
     python = submitit.SlurmExecutor(batch.folder, max_num_timeout=options.requeues)
     python.update_parameters(**_parameters(batch.name, options, request))
