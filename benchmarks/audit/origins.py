@@ -17,7 +17,7 @@ from benchmarks.records import RunRecord
 from benchmarks.tasks import TASKS, Setup
 from pretrain.common.errors import InputError, printable
 from pretrain.common.files import data_dir, fingerprint, read_mapping, results_dir
-from pretrain.common.provenance import CHECKOUT, git_state, short_commit
+from pretrain.common.provenance import CHECKOUT, short_commit
 from transfer.checkpoints.converted import STORED_TENSORS
 
 MOVES = ("pretrain", "transfer", "benchmarks/tasks", "benchmarks/data", "benchmarks/profiles.py")  # numbers
@@ -205,7 +205,7 @@ def _code(state: Mapping[str, Any]) -> Finding:
         return unknown(f"its code was {shown}: changes that were not committed are not known")
     if not re.fullmatch("[0-9a-f]{7,64}", commit):
         return unknown(f"its commit is {printable(commit)[:40]}")
-    if git_state() is None:
+    if _git("rev-parse", "HEAD") is None:
         return unknown(f"here is no git: commit {shown} cannot be looked up")
     if _git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         shallow = (_git("rev-parse", "--is-shallow-repository") or "").strip() == "true"
@@ -217,6 +217,9 @@ def _code(state: Mapping[str, Any]) -> Finding:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout; None where it fails."""
-    done = subprocess.run(["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True)
+    """Output of git in the checkout; None where it fails, or there is no git."""
+    try:
+        done = subprocess.run(["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True)
+    except OSError:
+        return None
     return done.stdout if done.returncode == 0 else None
