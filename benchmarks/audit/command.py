@@ -17,7 +17,7 @@ import pandas as pd
 import tyro
 
 from benchmarks.audit.finding import CHECKS, RANK, Finding, worst
-from benchmarks.audit.numbers import Predictions, Records, check_numbers, labels_by_checkpoint
+from benchmarks.audit.numbers import Known, Predictions, Records, check_numbers
 from benchmarks.audit.origins import Origins
 from benchmarks.audit.table import Row, read_table
 from benchmarks.records import RunRecord
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
     """``audit``: see AuditArguments."""
     arguments = tyro.cli(AuditArguments, args=argv, prog="python -m benchmarks audit")
     rows = read_table(arguments.table)
-    found = audit(rows, Origins(arguments.data, quick=arguments.quick))
-    lines, total = problems(rows, found), summary(rows, found)
+    found, notes = audit(rows, Origins(arguments.data, quick=arguments.quick))
+    lines, total = [*problems(rows, found), *notes], summary(rows, found)
     target = results_dir() / "tables" / f"{shortened([f'audit-{arguments.table.stem}'], 80)[0]}.md"
     text = _markdown(arguments.table, rows, found, lines, total, quick=arguments.quick)
     with replacing(target) as partial:
@@ -57,10 +57,11 @@ def main(argv: list[str]) -> int:
     return 1 if any(one.verdict == "changed" for findings in found for one in findings.values()) else 0
 
 
-def audit(rows: Sequence[Row], origins: Origins) -> list[Findings]:
-    """The findings of each row by check."""
-    records, predictions, labels = Records(), Predictions(), labels_by_checkpoint()
-    found = []
+def audit(rows: Sequence[Row], origins: Origins) -> tuple[list[Findings], list[str]]:
+    """The findings of each row by check; and notes on runs that cells leave out, which contradict nothing."""
+    records, predictions, known = Records(), Predictions(), Known()
+    found: list[Findings] = []
+    left: dict[tuple[str, str, str], list[Row]] = {}
     for number, row in enumerate(rows):
         runs = records.of(row)
         of = [record for record, _ in runs.attempts]
@@ -68,13 +69,20 @@ def audit(rows: Sequence[Row], origins: Origins) -> list[Findings]:
             print(f"{number + 1:,} of {len(rows):,} cells", file=sys.stderr)
         found.append(
             {
-                "numbers": check_numbers(row, runs, labels),
+                "numbers": check_numbers(row, runs, known.labels),
                 "records": runs.finding,
                 "predictions": predictions.check(row, runs),
                 **{name: _each(getattr(origins, name), of) for name in ("checkpoint", "data", "settings", "code")},
             }
         )
-    return found
+        if out := known.left_out(row, runs):
+            left.setdefault((row.texts["checkpoint"], row.texts["column"], out), []).append(row)
+    return found, [f"note: {_cells(some)}: {out}" for (_, _, out), some in left.items()]
+
+
+def _cells(rows: Sequence[Row]) -> str:
+    """The first of the rows, and how many others."""
+    return rows[0].name + (f" and {len(rows) - 1} other cells" if len(rows) > 1 else "")
 
 
 def _each(check: object, records: Sequence[RunRecord]) -> Finding:
@@ -97,9 +105,7 @@ def problems(rows: Sequence[Row], found: Sequence[Findings]) -> list[str]:
     words = {"changed": "changed", "unknown": "cannot be checked"}
     ordered = sorted(cells.items(), key=lambda item: RANK[item[0][1].verdict])
     return [
-        f"{words[finding.verdict]}: {some[0].name}{f' and {len(some) - 1} other cells' if len(some) > 1 else ''}: "
-        f"{check}: {finding.reason}"
-        for (check, finding), some in ordered
+        f"{words[finding.verdict]}: {_cells(some)}: {check}: {finding.reason}" for (check, finding), some in ordered
     ]
 
 

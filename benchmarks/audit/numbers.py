@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from benchmarks.audit.finding import NOTHING, OK, Finding, changed, unknown, worst
@@ -98,14 +98,32 @@ def _within_results(text: str) -> str:
     return printable(text.replace(f"{results_dir()}/", ""))
 
 
-def labels_by_checkpoint() -> dict[str, set[str]]:
-    """The labels that this machine's records give to each checkpoint, and a suite's row to each of its runs'."""
-    found: dict[str, set[str]] = {}
-    for record in ResultsStore().load_all():
-        row, _, seed = record.label.rpartition(" #")
-        names = {record.label} | ({row} if seed.isdigit() else set())
-        found.setdefault(record.spec.checkpoint_sha256, set()).update(names)
-    return found
+class Known:
+    """All of this machine's records, for what a cell alone does not show.
+
+    ``labels`` of each checkpoint, with those of suites' rows; ``seeds`` of the finished runs of each checkpoint in each
+    column, by spec id.
+    """
+
+    def __init__(self) -> None:
+        self.labels: dict[str, set[str]] = {}
+        self.seeds: dict[Hashable, dict[str, int]] = {}
+        for record in ResultsStore().load_all():
+            spec = record.spec
+            row, _, seed = record.label.rpartition(" #")
+            names = {record.label} | ({row} if seed.isdigit() else set())
+            self.labels.setdefault(spec.checkpoint_sha256, set()).update(names)
+            if record.status == "ok":
+                self.seeds.setdefault(dataclasses.replace(spec, seed=0), {})[spec.spec_id] = spec.seed
+
+    def left_out(self, row: Row, runs: Runs) -> str:
+        """The seeds of finished runs that the cell could hold and does not, in words; "" without any."""
+        specs = [] if row.imported else [record.spec for record, _ in runs.attempts]
+        more: dict[str, int] = {}
+        for spec in specs:
+            more |= self.seeds.get(dataclasses.replace(spec, seed=0), {})
+        seeds = sorted({seed for run, seed in more.items() if run not in row.runs})
+        return f"finished runs that it leaves out: seed {', '.join(map(str, seeds))}" if seeds else ""
 
 
 def check_numbers(row: Row, runs: Runs, labels: dict[str, set[str]]) -> Finding:
@@ -120,7 +138,7 @@ def check_numbers(row: Row, runs: Runs, labels: dict[str, set[str]]) -> Finding:
 
 def _values(row: Row, records: Sequence[RunRecord]) -> Finding:
     key = row.texts["metric"]
-    if any(key not in record.metrics for record in records):
+    if row.texts["mean"] and not any(key in record.metrics for record in records):
         return changed(f"metric {printable(key)[:40]} is not in its records")
     metric = Metric(key=key, label=key)
     several = len({record.spec.checkpoint_sha256 for record in records}) > 1
@@ -129,7 +147,7 @@ def _values(row: Row, records: Sequence[RunRecord]) -> Finding:
     found = [_unlike(row, cell) for cell in cells]
     if not all(found):
         return OK
-    values = ", ".join(f"seed {one.spec.seed}: {_number(one.metrics[key])}" for one in records[:5])
+    values = ", ".join(f"seed {one.spec.seed}: {_number(one.metrics.get(key))}" for one in records[:5])
     return changed(f"{found[0]} from its records ({values}{' …' if len(records) > 5 else ''})")
 
 

@@ -52,6 +52,7 @@ def import_archive(path: Path, name: str) -> str:
             manifest = _checked(packed, path.stat().st_size)
             if place.exists():
                 return _already(place, packed, name)
+            partial.mkdir()
             for number, (member, about) in enumerate(manifest.files.items()):
                 _unpack(packed, member, about, partial / member)
                 if number % 1000 == 999:
@@ -166,10 +167,10 @@ def _check_records(folder: Path, manifest: Manifest) -> list[RunRecord]:
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else printable(str(error))[:200]
             raise _Refused(f"{name} is not a run record ({reason})") from None
-        if record.spec.spec_id != match["spec"] or record.status != "ok":
-            raise _Refused(
-                f"{name} is of run {record.spec.spec_id}, {record.status}, not a finished one of its folder's"
-            )
+        if record.spec.spec_id != match["spec"]:
+            raise _Refused(f"{name} is a record of run {record.spec.spec_id}, not of its folder's")
+        if record.status != "ok":
+            raise _Refused(f"{name} is of a run that failed")
         found[match["spec"], match["attempt"]] = record
     if not found:
         raise _Refused("it holds no record")

@@ -93,6 +93,16 @@ def test_a_seed_left_out_of_a_cell(evidence, capsys):
     assert status == 1 and "numbers: mean" in problems[0]
 
 
+def test_seeds_that_a_table_leaves_out_are_noted(evidence, capsys):
+    newest = ResultsStore().all_newest()
+    write_csv(
+        evidence.table, newest={spec: one for spec, one in newest.items() if (one.label, spec.seed) != ("beta", 1)}
+    )
+    status, problems, summary = run(evidence, capsys)
+    assert status == 0 and summary[0].startswith("4 cells: 4 ok")
+    assert problems == ["note: beta / linear / top1 and 1 other cells: finished runs that it leaves out: seed 1"]
+
+
 def test_a_label_that_no_record_has_cannot_be_checked(evidence, capsys):
     edit_csv(evidence, lambda frame: frame.__setitem__("checkpoint", ["ours", *frame.checkpoint[1:]]))
     status, problems, _ = run(evidence, capsys)
