@@ -5,7 +5,9 @@ Imports no torch.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from benchmarks.audit.finding import NOTHING, OK, Finding, changed, unknown, wor
 from benchmarks.audit.table import Row
 from benchmarks.records import ResultsStore, RunRecord, attempt_files, files_of, imports_dir
 from benchmarks.report.cells import Cell
+from benchmarks.report.published import REFERENCE
 from benchmarks.report.tables import source_of
 from benchmarks.report.text import for_spreadsheet
 from benchmarks.sharing.archive import MOST_MANIFEST, is_kept, read_manifest
@@ -128,12 +131,33 @@ class Known:
 
 def check_numbers(row: Row, runs: Runs, labels: dict[str, set[str]]) -> Finding:
     """Mean, deviations, n, unit, names and provenance against the records."""
+    if row.texts.get("kind") == "published":
+        return _published(row)
     if not row.runs:
         return NOTHING if not row.texts["mean"] else changed(f"mean {row.texts['mean']}, but no run is named")
     if len(runs.attempts) < len(row.runs):
         return unknown(f"{len(row.runs) - len(runs.attempts)} of its {len(row.runs)} runs are not here")
     records = [record for record, _ in runs.attempts]
     return worst([_values(row, records), _names(row, records, labels), _provenance(row, records)])
+
+
+@functools.cache
+def _reference() -> dict[str, set[str]]:
+    """The values of results/reference/published.csv by method."""
+    found: dict[str, set[str]] = {}
+    with REFERENCE.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            found.setdefault(for_spreadsheet(line["method"]), set()).add(line["value"])
+    return found
+
+
+def _published(row: Row) -> Finding:
+    """A published row, of a paper's layout, against the reference file; several values of a source have " / "."""
+    method, values = row.texts["checkpoint"], row.texts["mean"].split(" / ")
+    known = _reference().get(method, set())
+    if absent := [value for value in values if value not in known]:
+        return changed(f"no published number of {printable(method)[:60]} is {printable(absent[0])[:20]}")
+    return OK
 
 
 def _values(row: Row, records: Sequence[RunRecord]) -> Finding:

@@ -241,6 +241,24 @@ def test_code_that_has_changed_or_is_unknown(evidence, capsys):
     assert any("its commit is --output=x" in line for line in run(evidence, capsys)[1])
 
 
+def test_published_rows_are_those_of_the_reference_file(evidence, capsys):
+    def add(frame):
+        frame["kind"] = "own"
+        for value in ("59.5", "61.5"):
+            frame.loc[len(frame)] = dict.fromkeys(frame.columns, "") | {
+                "kind": "published",
+                "checkpoint": "InstDis",
+                "column": "linear",
+                "metric": "top1",
+                "mean": value,
+            }
+
+    edit_csv(evidence, add)
+    status, problems, summary = run(evidence, capsys)
+    assert status == 1 and "  numbers: 5 ok, 1 changed, 0 cannot be checked" in summary
+    assert problems == ["changed: InstDis / linear / top1: numbers: no published number of InstDis is 61.5"]
+
+
 def test_a_row_of_several_pretraining_runs(evidence, capsys):
     first = ResultsStore().load(evidence.records["alpha", 0])
     commit = first.git["commit"]
