@@ -59,7 +59,7 @@ class SuiteArguments:
     pretrain_seeds: int | None = None
     """Pretrain every row that many times; its numbers are then the mean over the runs, with both spreads."""
     flags: str = ""
-    """Flags of `python -m pretrain` for every row with a preset, after its own (with the equals sign):
+    """Flags of `python -m pretrain` for every row with a preset, after its own, with the equals sign:
     --flags="--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
@@ -166,6 +166,8 @@ class TablesArguments:
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """File name of the tables; default PROFILE-all, with --data PROFILE-DATA."""
+    theirs: tuple[str, ...] = ()
+    """Imports whose runs are shown where this machine has run the same, too."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
