@@ -3,7 +3,7 @@
 python -m benchmarks prepare emoji|voc|coco|…              write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
-python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
+python -m benchmarks tables PROFILE|LAYOUT|FILE            records into Markdown, CSV, LaTeX and HTML
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
@@ -40,7 +40,7 @@ from benchmarks.arguments import (
 from benchmarks.data.root import DataRoot
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS, named
-from pretrain.common.errors import InputError, printable, run_cli
+from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
@@ -189,28 +189,14 @@ def suite_main(argv: list[str]) -> int:
 
 
 def tables_main(argv: list[str]) -> int:
-    """``tables``: see TablesArguments. 1 when the table was printed but could not be written."""
-    from benchmarks.records import ResultsStore
-    from benchmarks.report.cells import recorded
-    from benchmarks.report.tables import complete, write_tables
+    """``tables``: see TablesArguments. 1 when the table was printed but could not be written, or is stale."""
+    from benchmarks.report.collate import collate
+    from benchmarks.report.paper.spec import SPECS
 
-    arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
-    name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
-    if arguments.name and (Path(name).name != name or not name.isprintable()):
-        raise InputError(f"--name {name!r}: give a file name without folders; tables go to {results_dir() / 'tables'}")
+    known = "\n".join(sorted(path.stem for path in SPECS.glob("*.toml")))
+    about = f"{TablesArguments.__doc__}\n\nBuilt-in layouts:\n\n{known}"
     gc.disable()  # ten thousand records hold no cycles, and looking for some takes a tenth of the time
-    newest = ResultsStore().all_newest()
-    strange = sorted({spec.task for spec in newest if spec.profile == arguments.profile and spec.task not in TASKS})
-    if strange:
-        names = printable(", ".join(strange))
-        print(f"warning: runs of unknown tasks are left out ({names}): give --plugin if it is yours", file=sys.stderr)
-    pairs = recorded(arguments.profile, arguments.data, newest)
-    if not pairs:
-        on = f" on {arguments.data}" if arguments.data else ""
-        raise InputError(f"no recorded run of profile {arguments.profile}{on} under {results_dir() / 'runs'}")
-    _, paths = write_tables(pairs, arguments.profile, name, newest=newest)
-    print(*paths, sep="\n", end="\n" if paths else "")
-    return 0 if complete(paths) else 1
+    return collate(tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables", description=about))
 
 
 def list_main(argv: list[str]) -> int:

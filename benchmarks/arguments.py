@@ -58,8 +58,8 @@ class SuiteArguments:
     pretrain_seeds: int | None = None
     """Pretrain every row that many times; its numbers are then the mean over the runs, with both spreads."""
     flags: str = ""
-    """Flags of `python -m pretrain` for every row with a preset, after its own: --flags="--backbone resnet50 --steps 445"
-    (with the equals sign)."""
+    """Flags of `python -m pretrain` for every row with a preset, after its own, with the equals sign:
+    --flags="--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
     num_gpus: int | None = None
@@ -116,13 +116,29 @@ class RehearsalArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TablesArguments:
-    """Collate the finished runs of a profile."""
+    """Collate the finished runs: all of a profile, or as a paper's table lays them out.
 
-    profile: tyro.conf.Positional[ProfileName]
+    A layout is a built-in one or a TOML of yours (docs/tables.md): Markdown, CSV, LaTeX, HTML, BibTeX and figures.
+    """
+
+    table: tyro.conf.Positional[str]
+    """A profile (smoke, demo, small, paper), a built-in layout or the path of a .toml file."""
     data: str | None = None
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA."""
+    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA; of a layout its own name."""
+    profile: ProfileName | None = None
+    """Of a layout: the profile of the runs, in place of the layout's."""
+    row: tuple[str, ...] = ()
+    """Of a layout: your rows by label, in this order; default those that it lists, else all."""
+    delta_to: str | None = None
+    """Of a layout: the row that differences are against."""
+    ranks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of a layout: NAME-ranks too, the rows' mean ranks and Kendall's tau between the columns, with intervals."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write nothing: status 1, and the first file that differs from the one in the folder, if any does."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder of the files; default results/tables."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ FLAGS = {
     "benchmarks suite": "backbone checkpoint data flags num-gpus opts preset pretrain-seeds profile search steps workers",
     "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed task workers",
     "benchmarks rehearsal": "checkpoint data task",
-    "benchmarks tables": "data name",
+    "benchmarks tables": "check data delta-to name output profile ranks row",
     "benchmarks compare": "force profile sizes task",
     "benchmarks show": "class count output",
     "benchmarks sheet": "output",

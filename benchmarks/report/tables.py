@@ -19,13 +19,14 @@ import pandas as pd
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.captions import caption, units
 from benchmarks.report.cells import Cell, collect
+from benchmarks.report.files import say_failed, write_files
 from benchmarks.report.latex import escape
 from benchmarks.report.long_form import long_form
 from benchmarks.report.marks import DAGGER, Marks, marks_of
 from benchmarks.report.text import for_markdown, shortened
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
-from pretrain.common.files import replacing, results_dir
+from pretrain.common.files import results_dir
 
 
 def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
@@ -106,14 +107,38 @@ def write_tables(
     with_published: bool = False,
     newest: Mapping[RunSpec, RunRecord] | None = None,
     groups: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> tuple[str, list[Path]]:
-    """Print the table on stderr, then write ``results/tables/<name>.{md,csv,tex,png}``; the Markdown and the paths.
+    """Print the table on stderr, then write ``<name>.{md,csv,tex,png}`` in ``folder``; the Markdown and the paths.
 
     Returns only the paths written: one line on stderr names the files that could not be, and why. A chart
     without a number is not drawn, and an older one is deleted. ``with_published`` adds published numbers of
-    the same protocols, comparable only on the standard data sets. ``newest`` and ``groups`` as in ``collect``.
-    InputError if a spec has another profile: profiles never share a table.
+    the same protocols, comparable only on the standard data sets. ``newest`` and ``groups`` as in ``collect``;
+    ``folder`` is results/tables by default. InputError if a spec has another profile: profiles never share a table.
     """
+    cells, texts = profile_table(expected, profile, name, with_published, newest, groups)
+    markdown = texts[f"{file_name(name)}.md"].decode()
+    print(f"\n{markdown}", file=sys.stderr)
+    folder = folder or results_dir() / "tables"
+    written, failed = write_files(folder, texts)
+    picture = folder / f"{file_name(name)}.png"
+    try:
+        written += [picture] if _draw(cells, picture, name) else []
+    except OSError as error:
+        failed[picture.name] = error.strerror or type(error).__name__
+    say_failed(folder, failed)
+    return markdown, written
+
+
+def profile_table(
+    expected: Sequence[tuple[str, RunSpec]],
+    profile: str,
+    name: str,
+    with_published: bool = False,
+    newest: Mapping[RunSpec, RunRecord] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> tuple[list[Cell], dict[str, bytes]]:
+    """The cells, and the texts by file name; arguments as of ``write_tables``."""
     if any(spec.profile != profile for _, spec in expected):
         raise InputError(f"a run of another profile among those of {profile}: tables hold one profile")
     cells = collect(expected, newest, groups)
@@ -121,29 +146,8 @@ def write_tables(
     markdown = to_markdown(cells, profile, marks)
     if with_published:
         markdown += f"\n{_published([spec for _, spec in expected], cells)}"
-    print(f"\n{markdown}", file=sys.stderr)
-    stem = results_dir() / "tables" / _file_name(name)
     texts = {"md": markdown, "csv": long_form(cells).to_csv(index=False), "tex": to_latex(cells, profile, marks)}
-    written: list[Path] = []
-    failed: dict[str, str] = {}
-    for suffix, text in texts.items():
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-            written.append(path)
-        except OSError as error:
-            failed[path.name] = error.strerror or type(error).__name__
-    picture = stem.with_name(f"{stem.name}.png")
-    try:
-        written += [picture] if _draw(cells, picture, name) else []
-    except OSError as error:
-        failed[picture.name] = error.strerror or type(error).__name__
-    if failed:
-        reasons = ", ".join(dict.fromkeys(failed.values()))
-        place = printable(str(stem.parent))
-        print(f"warning: not written to {place}: {', '.join(failed)} ({reasons})", file=sys.stderr)
-    return markdown, written
+    return cells, {f"{file_name(name)}.{suffix}": text.encode() for suffix, text in texts.items()}
 
 
 def complete(paths: Iterable[Path]) -> bool:
@@ -151,7 +155,7 @@ def complete(paths: Iterable[Path]) -> bool:
     return {".md", ".csv", ".tex"} <= {path.suffix for path in paths}
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """``name`` (perhaps a data set's) as a file name without folders."""
     return shortened([re.sub(r"[/\\]", "_", printable(name))], 60)[0]
 

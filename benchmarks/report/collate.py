@@ -1,0 +1,117 @@
+"""The command `tables`: the runs of a profile, or a paper's layout, into files. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.arguments import TablesArguments
+from benchmarks.profiles import PROFILES
+from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.report.cells import recorded
+from benchmarks.report.files import say_failed, stale, write_files
+from benchmarks.report.paper.layout import page_of, table_of
+from benchmarks.report.paper.spec import TableSpec, find_spec
+from benchmarks.report.tables import complete, file_name, profile_table, write_tables
+from benchmarks.tasks import TASKS
+from pretrain.common.errors import InputError, printable
+from pretrain.common.files import results_dir
+
+Newest = Mapping[RunSpec, RunRecord]
+
+
+def collate(arguments: TablesArguments) -> int:
+    """0; 1 when a file could not be written or, with ``check``, differs. Paths on stdout. InputError."""
+    folder = arguments.output or results_dir() / "tables"
+    name = arguments.name
+    if name is not None and (not name or Path(name).name != name or not name.isprintable()):
+        raise InputError(f"--name {name!r}: give a file name without folders; --output names the folder")
+    if arguments.table in PROFILES:
+        return _profile(arguments, folder)
+    spec = find_spec(arguments.table)
+    spec = dataclasses.replace(
+        spec,
+        name=name or spec.name,
+        profile=arguments.profile or spec.profile,
+        delta_to=spec.delta_to if arguments.delta_to is None else arguments.delta_to,
+    )
+    newest = _newest(spec.profile)
+    files = paper_files(spec, newest, arguments.row, arguments.data, ranks=arguments.ranks)
+    if arguments.check:
+        return _check(folder, files)
+    print(f"\n{files[f'{file_name(spec.name)}.md'].decode()}", file=sys.stderr)
+    written, failed = write_files(folder, files)
+    say_failed(folder, failed)
+    print(*written, sep="\n", end="\n" if written else "")
+    return 1 if failed else 0
+
+
+def _profile(arguments: TablesArguments, folder: Path) -> int:
+    given = {
+        "profile": arguments.profile,
+        "row": arguments.row,
+        "delta-to": arguments.delta_to,
+        "ranks": arguments.ranks,
+    }
+    if idle := [flag for flag, value in given.items() if value]:
+        raise InputError(f"--{idle[0]} is for a layout, and {arguments.table} is a profile: leave it out")
+    profile = arguments.table
+    name = arguments.name or f"{profile}-{arguments.data or 'all'}"
+    newest = _newest(profile)
+    pairs = _recorded(profile, arguments.data, newest)
+    if arguments.check:
+        return _check(folder, profile_table(pairs, profile, name, newest=newest)[1])
+    _, paths = write_tables(pairs, profile, name, newest=newest, folder=folder)
+    print(*paths, sep="\n", end="\n" if paths else "")
+    return 0 if complete(paths) else 1
+
+
+def paper_files(
+    spec: TableSpec, newest: Newest, rows: tuple[str, ...] = (), data: str | None = None, *, ranks: bool = False
+) -> dict[str, bytes]:
+    """All files of a layout by name, equal byte for byte for equal records."""
+    from benchmarks.report.paper.bibliography import bibtex
+    from benchmarks.report.paper.markdown import to_html, to_markdown
+    from benchmarks.report.paper.table_csv import to_csv
+    from benchmarks.report.paper.tex import alone, to_latex
+
+    spec = dataclasses.replace(spec, name=file_name(spec.name))
+    table = table_of(spec, _recorded(spec.profile, data, newest), newest, rows)
+    page = page_of(table)
+    texts = {
+        f"{spec.name}.md": to_markdown(page),
+        f"{spec.name}.csv": to_csv(table),
+        f"{spec.name}.tex": to_latex(page),
+        f"{spec.name}-alone.tex": alone(page),
+        f"{spec.name}.html": to_html(page),
+    }
+    if page.cited:
+        texts[f"{spec.name}.bib"] = bibtex(source for _, source in page.cited)
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _newest(profile: str) -> Newest:
+    """The newest record of each spec; says which tasks are unknown."""
+    newest = ResultsStore().all_newest()
+    strange = sorted({spec.task for spec in newest if spec.profile == profile and spec.task not in TASKS})
+    if strange:
+        names = printable(", ".join(strange))
+        print(f"warning: runs of unknown tasks are left out ({names}): give --plugin if it is yours", file=sys.stderr)
+    return newest
+
+
+def _recorded(profile: str, data: str | None, newest: Newest) -> list[tuple[str, RunSpec]]:
+    pairs = recorded(profile, data, newest)
+    if not pairs:
+        on = f" on {data}" if data else ""
+        raise InputError(f"no recorded run of profile {profile}{on} under {results_dir() / 'runs'}")
+    return pairs
+
+
+def _check(folder: Path, files: Mapping[str, bytes]) -> int:
+    if reason := stale(folder, files):
+        print(f"stale: {printable(reason)}", file=sys.stderr)
+        return 1
+    return 0
