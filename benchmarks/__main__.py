@@ -77,7 +77,7 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.budget import say_budget
-    from benchmarks.checkpoints import import_all, parse_checkpoints
+    from benchmarks.checkpoints import import_all, parse_checkpoints, with_series
     from benchmarks.estimate import estimate, say_forecast
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
@@ -85,7 +85,11 @@ def run_main(argv: list[str]) -> int:
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
-    given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
+    given = {
+        "--task": arguments.task,
+        "--checkpoint": arguments.checkpoint or arguments.series,
+        "--data": arguments.data,
+    }
     if empty := [flag for flag, values in given.items() if not values]:
         raise InputError(f"{empty[0]} has no value: give one or more")
     executor, columns = _executor(arguments.workers), _columns(arguments)
@@ -100,7 +104,7 @@ def run_main(argv: list[str]) -> int:
         rerun=arguments.rerun,
         opts=opts,
     )
-    checkpoints = parse_checkpoints(arguments.checkpoint)
+    checkpoints = with_series(parse_checkpoints(arguments.checkpoint), arguments.series)
     check_data(plan, command("benchmarks", "run", *(BOXES_ONLY.get(word, word) for word in argv)))
     for root in {column.root.path: column.root for column in columns}.values():
         root.check_unchanged()
@@ -125,7 +129,8 @@ def run_main(argv: list[str]) -> int:
     names = dict.fromkeys(column.root.name for column in columns)
     before = [pair for name in names for pair in recorded(arguments.profile, name)]
     known = [pair for pair in before if pair[1] not in {spec for _, spec in asked}]
-    return finish([*asked, *known], arguments.profile, "-".join([arguments.profile, *names]), saved, ran, begun)
+    table = "-".join([arguments.profile, *names])
+    return finish([*asked, *known], arguments.profile, table, saved, ran, begun, series=bool(arguments.series))
 
 
 BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}

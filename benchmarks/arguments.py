@@ -76,10 +76,13 @@ class RunArguments:
 
     task: tuple[str, ...]
     """Tasks by name, or groups such as linear-sgd and semi: `python -m benchmarks list` has them all."""
-    checkpoint: tuple[str, ...]
-    """Checkpoint files, NAME=PATH or PATH."""
     data: tuple[Path, ...]
     """Data roots made by `python -m benchmarks prepare`; each task runs on every root that has its layout."""
+    checkpoint: tuple[str, ...] = ()
+    """Checkpoint files, NAME=PATH or PATH."""
+    series: tuple[str, ...] = ()
+    """Checkpoints of one pretraining run, each NAME='/run/ckpt_*.pth': rows NAME @EPOCH by the epochs in the files'
+    names, and a figure of every metric and the runs' cost against the epoch."""
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
     profile: ProfileName = "paper"

@@ -41,7 +41,8 @@ def collate(arguments: TablesArguments) -> int:
     files = paper_files(spec, newest, arguments.row, arguments.data, ranks=arguments.ranks)
     if arguments.check:
         return _check(folder, files)
-    print(f"\n{files[f'{file_name(spec.name)}.md'].decode()}", file=sys.stderr)
+    for text in (files[name].decode() for name in files if name.endswith(".md")):
+        print(f"\n{text}", file=sys.stderr)
     written, failed = write_files(folder, files)
     say_failed(folder, failed)
     print(*written, sep="\n", end="\n" if written else "")
@@ -74,6 +75,7 @@ def paper_files(
     """All files of a layout by name, equal byte for byte for equal records."""
     from benchmarks.report.paper.bibliography import bibtex
     from benchmarks.report.paper.markdown import to_html, to_markdown
+    from benchmarks.report.paper.ranking import ranking_files
     from benchmarks.report.paper.table_csv import to_csv
     from benchmarks.report.paper.tex import alone, to_latex
 
@@ -89,7 +91,14 @@ def paper_files(
     }
     if page.cited:
         texts[f"{spec.name}.bib"] = bibtex(source for _, source in page.cited)
-    return {name: text.encode() for name, text in texts.items()}
+    if ranks:
+        texts |= ranking_files(table)
+    found = {name: text.encode() for name, text in texts.items()}
+    if spec.figures:
+        from benchmarks.report.paper.pictures import pictures
+
+        found |= pictures(table)
+    return found
 
 
 def _newest(profile: str) -> Newest:

@@ -13,11 +13,12 @@ from benchmarks.report.marks import DAGGER, Marks, Sides, marks_of
 from benchmarks.report.paper import outside
 from benchmarks.report.paper.outside import OutsideRow
 from benchmarks.report.paper.own import OwnRow, own_cells, own_rows
-from benchmarks.report.paper.page import MARK_STAR, Entry, Head, Line, Notes, Page, Panel, heading_text, panels_of
+from benchmarks.report.paper.page import MARK_STAR, Entry, Head, Line, Notes, Page, Panel, panels_of
 from benchmarks.report.paper.spec import TableSpec
 from benchmarks.report.text import shortened
 from benchmarks.statistics.best import LEVEL
 from benchmarks.statistics.paired import Difference, difference, holm
+from benchmarks.tasks import TASKS
 
 DASH = "–"
 ERROR = 120  # characters of a failed run's reason
@@ -166,7 +167,8 @@ def _head(table: Table, place: int, notes: Notes, count: str) -> Head:
         if differs := outside.own_differences(column, records):
             texts.append(f"our runs depart from the published protocol: {differs}")
     label = cells[0].metric.label if cells else column.metric
-    return Head(heading=heading_text(column, label), group=column.group, notes=tuple(map(notes.mark, texts)))
+    group = column.group or ("" if column.heading else TASKS[column.task].title)
+    return Head(heading=column.heading or label, group=group, notes=tuple(map(notes.mark, texts)))
 
 
 def _own_line(table: Table, number: int, places: Sequence[int], counts: Sequence[str], notes: Notes) -> Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import string
 
-from benchmarks.report.paper.spec import TableColumn, TableSpec
+from benchmarks.report.paper.spec import TableSpec
 
 MARK_STAR = "*"
 
@@ -102,8 +102,3 @@ def panels_of(spec: TableSpec) -> list[tuple[str, list[int]]]:
     for place, column in enumerate(spec.columns):
         found.setdefault(column.panel, []).append(place)
     return list(found.items())
-
-
-def heading_text(column: TableColumn, label: str) -> str:
-    """The column's heading, by default its metric's label."""
-    return column.heading or label

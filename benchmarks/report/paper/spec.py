@@ -33,7 +33,8 @@ LISTED, SAME = "listed", "same"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableColumn:
-    """A metric of a task. ``heading`` is the metric's label by default; ``AP_{50}`` and ``AP^{bb}`` set indices.
+    """A metric of a task. ``heading`` is the metric's label by default, below the task's title; ``AP_{50}`` and
+    ``AP^{bb}`` set indices.
 
     ``group`` spans neighbouring columns; columns of one ``panel`` are a table of their own, above the next. ``data``,
     ``precision``, ``num_gpus``, ``overrides`` and ``protocol`` (the first digits of the settings' digest) choose among
