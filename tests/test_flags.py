@@ -10,7 +10,9 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
     # backbone and steps are in the example of --flags
-    "benchmarks suite": "backbone checkpoint data flags num-gpus opts preset pretrain-seeds profile search steps workers",
+    "benchmarks suite": (
+        "backbone checkpoint data flags num-gpus opts preset pretrain-seeds profile search steps workers"
+    ),
     "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed series task workers",
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "check data delta-to name output profile ranks row",

@@ -12,8 +12,8 @@ from benchmarks.profiles import PROFILES
 from benchmarks.records import ResultsStore, RunRecord, RunSpec
 from benchmarks.report.cells import recorded
 from benchmarks.report.files import say_failed, stale, write_files
-from benchmarks.report.paper.layout import page_of, table_of
-from benchmarks.report.paper.spec import TableSpec, find_spec
+from benchmarks.report.paper.layout import Table, page_of, table_of
+from benchmarks.report.paper.spec import find_spec
 from benchmarks.report.tables import complete, file_name, profile_table, write_tables
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
@@ -38,12 +38,14 @@ def collate(arguments: TablesArguments) -> int:
         delta_to=spec.delta_to if arguments.delta_to is None else arguments.delta_to,
     )
     newest = _newest(spec.profile)
-    files = paper_files(spec, newest, arguments.row, arguments.data, ranks=arguments.ranks)
+    pairs = _recorded(spec.profile, arguments.data, newest)
+    table = table_of(dataclasses.replace(spec, name=file_name(spec.name)), pairs, newest, arguments.row)
+    texts = paper_texts(table, ranks=arguments.ranks)
     if arguments.check:
-        return _check(folder, files)
-    for text in (files[name].decode() for name in files if name.endswith(".md")):
+        return _check(folder, texts) or _check(folder, paper_figures(table))
+    for text in (texts[one].decode() for one in texts if one.endswith(".md")):
         print(f"\n{text}", file=sys.stderr)
-    written, failed = write_files(folder, files)
+    written, failed = write_files(folder, texts | paper_figures(table))
     say_failed(folder, failed)
     print(*written, sep="\n", end="\n" if written else "")
     return 1 if failed else 0
@@ -69,36 +71,36 @@ def _profile(arguments: TablesArguments, folder: Path) -> int:
     return 0 if complete(paths) else 1
 
 
-def paper_files(
-    spec: TableSpec, newest: Newest, rows: tuple[str, ...] = (), data: str | None = None, *, ranks: bool = False
-) -> dict[str, bytes]:
-    """All files of a layout by name, equal byte for byte for equal records."""
+def paper_texts(table: Table, *, ranks: bool = False) -> dict[str, bytes]:
+    """The files of a layout but its figures, by name; equal byte for byte for equal records."""
     from benchmarks.report.paper.bibliography import bibtex
     from benchmarks.report.paper.markdown import to_html, to_markdown
     from benchmarks.report.paper.ranking import ranking_files
     from benchmarks.report.paper.table_csv import to_csv
     from benchmarks.report.paper.tex import alone, to_latex
 
-    spec = dataclasses.replace(spec, name=file_name(spec.name))
-    table = table_of(spec, _recorded(spec.profile, data, newest), newest, rows)
-    page = page_of(table)
+    name, page = table.spec.name, page_of(table)
     texts = {
-        f"{spec.name}.md": to_markdown(page),
-        f"{spec.name}.csv": to_csv(table),
-        f"{spec.name}.tex": to_latex(page),
-        f"{spec.name}-alone.tex": alone(page),
-        f"{spec.name}.html": to_html(page),
+        f"{name}.md": to_markdown(page),
+        f"{name}.csv": to_csv(table),
+        f"{name}.tex": to_latex(page),
+        f"{name}-alone.tex": alone(page),
+        f"{name}.html": to_html(page),
     }
     if page.cited:
-        texts[f"{spec.name}.bib"] = bibtex(source for _, source in page.cited)
+        texts[f"{name}.bib"] = bibtex(source for _, source in page.cited)
     if ranks:
         texts |= ranking_files(table)
-    found = {name: text.encode() for name, text in texts.items()}
-    if spec.figures:
-        from benchmarks.report.paper.pictures import pictures
+    return {one: text.encode() for one, text in texts.items()}
 
-        found |= pictures(table)
-    return found
+
+def paper_figures(table: Table) -> dict[str, bytes]:
+    """The files of a layout's figures, by name; {} without any."""
+    if not table.spec.figures:
+        return {}
+    from benchmarks.report.paper.pictures import pictures
+
+    return pictures(table)
 
 
 def _newest(profile: str) -> Newest:
