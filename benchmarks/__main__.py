@@ -3,7 +3,7 @@
 python -m benchmarks prepare emoji|voc|coco|…              write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
-python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
+python -m benchmarks tables PROFILE|LAYOUT|FILE            records into Markdown, CSV, LaTeX and HTML
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
@@ -49,7 +49,7 @@ from benchmarks.data.root import DataRoot
 from benchmarks.jobs.commands import give, noted
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS, named
-from pretrain.common.errors import InputError, printable, run_cli
+from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
@@ -86,7 +86,7 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.budget import say_budget
-    from benchmarks.checkpoints import import_all, parse_checkpoints
+    from benchmarks.checkpoints import import_all, parse_checkpoints, with_series
     from benchmarks.estimate import estimate, say_forecast
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
@@ -94,7 +94,11 @@ def run_main(argv: list[str]) -> int:
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
-    given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
+    given = {
+        "--task": arguments.task,
+        "--checkpoint": arguments.checkpoint or arguments.series,
+        "--data": arguments.data,
+    }
     if empty := [flag for flag, values in given.items() if not values]:
         raise InputError(f"{empty[0]} has no value: give one or more")
     executor, columns = _executor(arguments), _columns(arguments)
@@ -109,7 +113,7 @@ def run_main(argv: list[str]) -> int:
         rerun=arguments.rerun,
         opts=opts,
     )
-    checkpoints = parse_checkpoints(arguments.checkpoint)
+    checkpoints = with_series(parse_checkpoints(arguments.checkpoint), arguments.series)
     check_data(plan, command("benchmarks", "run", *(BOXES_ONLY.get(word, word) for word in argv)))
     for root in {column.root.path: column.root for column in columns}.values():
         root.check_unchanged()
@@ -136,7 +140,8 @@ def run_main(argv: list[str]) -> int:
     names = dict.fromkeys(column.root.name for column in columns)
     before = [pair for name in names for pair in recorded(arguments.profile, name)]
     known = [pair for pair in before if pair[1] not in {spec for _, spec in asked}]
-    return finish([*asked, *known], arguments.profile, "-".join([arguments.profile, *names]), saved, ran, begun)
+    table = "-".join([arguments.profile, *names])
+    return finish([*asked, *known], arguments.profile, table, saved, ran, begun, series=bool(arguments.series))
 
 
 BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}
@@ -219,31 +224,14 @@ def suite_main(argv: list[str]) -> int:
 
 
 def tables_main(argv: list[str]) -> int:
-    """``tables``: see TablesArguments. 1 when the table was printed but could not be written."""
-    from benchmarks.records import ResultsStore
-    from benchmarks.report.cells import recorded
-    from benchmarks.report.tables import complete, write_tables
-    from benchmarks.sharing.imported import with_imports
+    """``tables``: see TablesArguments. 1 when the table was printed but could not be written, or is stale."""
+    from benchmarks.report.collate import collate
+    from benchmarks.report.paper.spec import SPECS
 
-    arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
-    name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
-    if arguments.name and (Path(name).name != name or not name.isprintable()):
-        raise InputError(f"--name {name!r}: give a file name without folders; tables go to {results_dir() / 'tables'}")
+    known = "\n".join(sorted(path.stem for path in SPECS.glob("*.toml")))
+    about = f"{TablesArguments.__doc__}\n\nBuilt-in layouts:\n\n{known}"
     gc.disable()  # ten thousand records hold no cycles, and looking for some takes a tenth of the time
-    newest, hidden = with_imports(ResultsStore().all_newest(), arguments.theirs)
-    for origin, count in hidden.items():
-        print(f"note: {count} runs of {origin} are of others too, which are shown: --theirs {origin}", file=sys.stderr)
-    strange = sorted({spec.task for spec in newest if spec.profile == arguments.profile and spec.task not in TASKS})
-    if strange:
-        names = printable(", ".join(strange))
-        print(f"warning: runs of unknown tasks are left out ({names}): give --plugin if it is yours", file=sys.stderr)
-    pairs = recorded(arguments.profile, arguments.data, newest)
-    if not pairs:
-        on = f" on {arguments.data}" if arguments.data else ""
-        raise InputError(f"no recorded run of profile {arguments.profile}{on} under {results_dir() / 'runs'}")
-    _, paths = write_tables(pairs, arguments.profile, name, newest=newest)
-    print(*paths, sep="\n", end="\n" if paths else "")
-    return 0 if complete(paths) else 1
+    return collate(tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables", description=about))
 
 
 def list_main(argv: list[str]) -> int:

@@ -81,10 +81,13 @@ class RunArguments:
 
     task: tuple[str, ...]
     """Tasks by name, or groups such as linear-sgd and semi: `python -m benchmarks list` has them all."""
-    checkpoint: tuple[str, ...]
-    """Checkpoint files, NAME=PATH or PATH."""
     data: tuple[Path, ...]
     """Data roots made by `python -m benchmarks prepare`; each task runs on every root that has its layout."""
+    checkpoint: tuple[str, ...] = ()
+    """Checkpoint files, NAME=PATH or PATH."""
+    series: tuple[str, ...] = ()
+    """Checkpoints of one pretraining run, each NAME='/run/ckpt_*.pth': rows NAME @EPOCH by the epochs in the files'
+    names, and a figure of every metric and the runs' cost against the epoch."""
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
     profile: ProfileName = "paper"
@@ -159,13 +162,29 @@ class LogsArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TablesArguments:
-    """Collate the finished runs of a profile."""
+    """Collate the finished runs: all of a profile, or as a paper's table lays them out.
 
-    profile: tyro.conf.Positional[ProfileName]
+    A layout is a built-in one or a TOML of yours (docs/tables.md): Markdown, CSV, LaTeX, HTML, BibTeX and figures.
+    """
+
+    table: tyro.conf.Positional[str]
+    """A profile (smoke, demo, small, paper), a built-in layout or the path of a .toml file."""
     data: str | None = None
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA."""
+    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA; of a layout its own name."""
+    profile: ProfileName | None = None
+    """Of a layout: the profile of the runs, in place of the layout's."""
+    row: tuple[str, ...] = ()
+    """Of a layout: your rows by label, in this order; default those that it lists, else all."""
+    delta_to: str | None = None
+    """Of a layout: the row that differences are against."""
+    ranks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of a layout: NAME-ranks too, the rows' mean ranks and Kendall's tau between the columns, with intervals."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write nothing: status 1, and the first file that differs from the one in the folder, if any does."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder of the files; default results/tables."""
     theirs: tuple[str, ...] = ()
     """Imports whose runs are shown where this machine has run the same, too."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.report.text import checked_label
+from benchmarks.series import series_of
 from pretrain.common.errors import InputError, RunError, printable
 from pretrain.common.files import digest, require_writable, results_dir
 from pretrain.common.pixels import PixelInput
@@ -54,6 +55,18 @@ def parse_checkpoints(items: tuple[str, ...], flag: str = "--checkpoint") -> dic
         if label in found:
             raise InputError(f"two checkpoints are named {label}: give each its own as NAME=PATH")
         found[label] = file.resolve()
+    return found
+
+
+def with_series(checkpoints: dict[str, Path], items: tuple[str, ...]) -> dict[str, Path]:
+    """``checkpoints`` and those of the series ``NAME=PATTERN``. InputError for one without files, or a name twice."""
+    found = dict(checkpoints)
+    for item in items:
+        for label, path in series_of(item, "--series").items():
+            label = checked_label(label)
+            if label in found:
+                raise InputError(f"--series {item}: {label} is there twice: give each series its own name")
+            found[label] = path.resolve()
     return found
 
 

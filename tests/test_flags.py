@@ -13,9 +13,11 @@ FLAGS = {
     "benchmarks suite": (
         "backbone checkpoint data executor flags num-gpus opts preset pretrain-seeds profile search slurm steps workers"
     ),
-    "benchmarks run": "checkpoint data estimate executor num-gpus opts search profile rerun seed slurm task workers",
+    "benchmarks run": (
+        "checkpoint data estimate executor num-gpus opts search profile rerun seed series slurm task workers"
+    ),
     "benchmarks rehearsal": "checkpoint data task",
-    "benchmarks tables": "data name theirs",
+    "benchmarks tables": "check data delta-to name output profile ranks row theirs",
     "benchmarks audit": "data quick",
     "benchmarks export": "hub-dataset label logs model-index profile source-url task",
     "benchmarks import": "as",

@@ -16,8 +16,8 @@ from benchmarks.audit.finding import NOTHING, OK, Finding, changed, unknown, wor
 from benchmarks.audit.table import Row
 from benchmarks.records import ResultsStore, RunRecord, attempt_files, files_of, imports_dir
 from benchmarks.report.cells import Cell
+from benchmarks.report.long_form import source_of
 from benchmarks.report.published import REFERENCE
-from benchmarks.report.tables import source_of
 from benchmarks.report.text import for_spreadsheet
 from benchmarks.sharing.archive import MOST_MANIFEST, is_kept, read_manifest
 from benchmarks.sharing.imported import MANIFEST, theirs
