@@ -7,6 +7,9 @@ python -m benchmarks tables smoke|demo|small|paper         records into Markdown
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
+python -m benchmarks audit TABLE.csv                       a table's cells against records, files, data and code
+python -m benchmarks export FILE.zip                       runs in one file, for another machine's import
+python -m benchmarks import FILE.zip --as NAME             somebody's runs as rows of your tables
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 python -m benchmarks rehearsal                             profile paper in minutes, before it takes days
 
@@ -193,13 +196,16 @@ def tables_main(argv: list[str]) -> int:
     from benchmarks.records import ResultsStore
     from benchmarks.report.cells import recorded
     from benchmarks.report.tables import complete, write_tables
+    from benchmarks.sharing.imported import with_imports
 
     arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
     name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
     if arguments.name and (Path(name).name != name or not name.isprintable()):
         raise InputError(f"--name {name!r}: give a file name without folders; tables go to {results_dir() / 'tables'}")
     gc.disable()  # ten thousand records hold no cycles, and looking for some takes a tenth of the time
-    newest = ResultsStore().all_newest()
+    newest, hidden = with_imports(ResultsStore().all_newest(), arguments.theirs)
+    for origin, count in hidden.items():
+        print(f"note: {count} runs of {origin} are of others too, which are shown: --theirs {origin}", file=sys.stderr)
     strange = sorted({spec.task for spec in newest if spec.profile == arguments.profile and spec.task not in TASKS})
     if strange:
         names = printable(", ".join(strange))
@@ -270,6 +276,27 @@ def sheet_main(argv: list[str]) -> int:
     return main(argv)
 
 
+def audit_main(argv: list[str]) -> int:
+    """``audit``: see benchmarks/audit/command.py."""
+    from benchmarks.audit.command import main
+
+    return main(argv)
+
+
+def export_main(argv: list[str]) -> int:
+    """``export``: see benchmarks/sharing/commands.py."""
+    from benchmarks.sharing.commands import export_main as main
+
+    return main(argv)
+
+
+def import_main(argv: list[str]) -> int:
+    """``import``: see benchmarks/sharing/commands.py."""
+    from benchmarks.sharing.commands import import_main as main
+
+    return main(argv)
+
+
 def rehearsal_main(argv: list[str]) -> int:
     """``rehearsal``: see RehearsalArguments."""
     from benchmarks.rehearsal.command import rehearse
@@ -285,6 +312,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_main,
     "show": show_main,
     "compare": compare_main,
+    "audit": audit_main,
+    "export": export_main,
+    "import": import_main,
     "suite": suite_main,
     "rehearsal": rehearsal_main,
 }
@@ -299,7 +329,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         raise InputError(f"unknown command {' '.join(argv[:1])}: choose from {', '.join(COMMANDS)}")
     use_plugins(plugins)
-    if argv[0] in ("run", "tables", "show", "suite", "compare"):
+    if argv[0] in ("run", "tables", "show", "suite", "compare", "audit", "export"):
         from benchmarks.migrate import migrate
         from benchmarks.records import ResultsStore
 

@@ -123,6 +123,8 @@ class TablesArguments:
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """File name of the tables; default PROFILE-all, with --data PROFILE-DATA."""
+    theirs: tuple[str, ...] = ()
+    """Imports whose runs are shown where this machine has run the same, too."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def _migrate(store: ResultsStore, path: Path, kept: Path) -> bool:
     if files_of(target).is_dir():  # also one that a killed migration had moved
         files = sorted(one.name for one in files_of(target).iterdir())
         record = dataclasses.replace(record, files=tuple(files))
-    write_json(target, dataclasses.asdict(record))
+    write_json(target, record.stored())
     path.rename(kept / path.name)
     return True
 

@@ -95,6 +95,13 @@ class RunRecord:
     notes: tuple[str, ...] = ()  # warnings about the number, printed below the table
     files: tuple[str, ...] = ()  # names in the folder of this attempt, which ``files_of`` gives
     migrated: dict[str, Any] | None = None  # schema and spec_id that the record had before
+    imported: str | None = None  # name of the import that it is read from, never in its file
+
+    def stored(self) -> dict[str, Any]:
+        """The values of the record's file."""
+        values = dataclasses.asdict(self)
+        del values["imported"]
+        return values
 
     @property
     def detector(self) -> str | None:
@@ -144,6 +151,8 @@ def parsed(text: str) -> RunRecord:
         raise ValueError("data.description is not text")
     if record.git and not (isinstance(record.git.get("commit"), str) and isinstance(record.git.get("dirty"), bool)):
         raise ValueError("git lacks commit or dirty")
+    if record.imported is not None:
+        raise ValueError("imported is set, which no record says of itself")
     for time in (record.start, record.end):
         datetime.fromisoformat(time)
     return record
@@ -152,6 +161,11 @@ def parsed(text: str) -> RunRecord:
 def files_of(record: Path) -> Path:
     """Folder of the files of the attempt whose record is at ``record``."""
     return record.with_suffix("")
+
+
+def imports_dir() -> Path:
+    """Folder of the imports: a folder of each under its name, laid out as ``results`` is, with its manifest."""
+    return results_dir() / "imported"
 
 
 class ResultsStore:
@@ -179,7 +193,7 @@ class ResultsStore:
         path = self.path_for(record.spec) / f"{stamp}-{secrets.token_hex(3)}.json"
         if record.status == "ok" and self.working_folder(record.spec).is_dir():
             self.working_folder(record.spec).rename(files_of(path))
-        write_json(path, dataclasses.asdict(record))
+        write_json(path, record.stored())
         return path
 
     def load(self, path: Path) -> RunRecord:
@@ -208,7 +222,8 @@ class ResultsStore:
             ) from error
         return [path for folder in folders for path in attempt_files(Path(folder))]
 
-    def _readable(self, paths: list[Path]) -> Iterator[RunRecord]:
+    def readable(self, paths: list[Path]) -> Iterator[RunRecord]:
+        """The records at ``paths`` that can be read and are in their run's folder; the others are named on stderr."""
         for path in paths:
             try:
                 record = self.load(path)
@@ -223,7 +238,7 @@ class ResultsStore:
 
     def attempts(self, spec: RunSpec) -> list[RunRecord]:
         """The readable attempts at ``spec``, oldest first."""
-        return list(self._readable(self.paths(spec)))
+        return list(self.readable(self.paths(spec)))
 
     def newest(self, spec: RunSpec) -> RunRecord | None:
         """The newest ok attempt, else the newest failed one, else None."""
@@ -235,7 +250,7 @@ class ResultsStore:
     def done(self, spec: RunSpec) -> tuple[RunRecord, Path] | None:
         """The newest ok attempt and its record's file; None without one."""
         for path in reversed(self.paths(spec)):
-            for record in self._readable([path]):
+            for record in self.readable([path]):
                 if record.status == "ok":
                     return record, path
         return None
@@ -247,7 +262,7 @@ class ResultsStore:
 
     def load_all(self) -> Iterator[RunRecord]:
         """Every readable record, oldest attempt of a spec first."""
-        yield from self._readable(self.all_paths())
+        yield from self.readable(self.all_paths())
 
     def all_newest(self) -> dict[RunSpec, RunRecord]:
         """``newest`` of every recorded spec, as an outline."""
@@ -268,6 +283,11 @@ class ResultsStore:
             for key, value in record.metrics.items()
         ]
         return pd.DataFrame(rows)
+
+
+def store_of(record: RunRecord) -> ResultsStore:
+    """The store that holds the record: this machine's own, or that of its import."""
+    return ResultsStore(imports_dir() / record.imported / "runs" if record.imported else None)
 
 
 _NAMED: set[Path] = set()

@@ -102,7 +102,7 @@ def write_records(store: ResultsStore, count: int) -> int:
                 )
                 path = store.path_for(spec) / "20260101T000000Z-000000.json"
                 path.parent.mkdir(parents=True)
-                path.write_text(json.dumps(dataclasses.asdict(record), indent=1), encoding="utf-8")
+                path.write_text(json.dumps(record.stored(), indent=1), encoding="utf-8")
                 made += 1
         row += 1
     return row

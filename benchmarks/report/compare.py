@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.records import ResultsStore, RunRecord, RunSpec, store_of
 from benchmarks.report.cells import recorded
 from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
+from benchmarks.sharing.imported import imports, newest_of
 from benchmarks.statistics.paired import DRAWS, Difference, Side, difference, holm
 from benchmarks.statistics.scored import on_draws, side_of
 from benchmarks.tasks import TASKS, Metric
@@ -72,18 +73,18 @@ def compare(
 
 
 def _runs(name: str, profile: str, tasks: Sequence[str]) -> dict[RunSpec, list[Run]]:
-    """The finished runs of a name by column, with their records' files."""
-    store = ResultsStore()
-    pairs = recorded(profile)
+    """The finished runs of a name, of this machine or of an import, by column, with their records' files."""
     member = re.compile(rf"{re.escape(name)}( #\d+)?")
-    own = [(label, spec) for label, spec in pairs if member.fullmatch(label)]
-    if not own:
-        known = ", ".join(dict.fromkeys(printable(label) for label, _ in pairs)) or "no checkpoint"
-        raise InputError(f"profile {profile} has no run of {name}: it has {known}")
+    known: dict[str, None] = {}
     found: dict[RunSpec, list[Run]] = {}
-    for _, spec in own:
-        if (not tasks or spec.task in tasks) and (run := store.done(spec)):
-            found.setdefault(spec.column(), []).append(run)
+    for newest in (ResultsStore().all_newest(), *map(newest_of, imports())):
+        pairs = recorded(profile, newest=newest)
+        known.update(dict.fromkeys(printable(label) for label, _ in pairs))
+        for spec in (spec for label, spec in pairs if member.fullmatch(label)):
+            if (not tasks or spec.task in tasks) and (run := store_of(newest[spec]).done(spec)):
+                found.setdefault(spec.column(), []).append(run)
+    if not found and not any(member.fullmatch(label) for label in known):
+        raise InputError(f"profile {profile} has no run of {name}: it has {', '.join(known) or 'no checkpoint'}")
     return found
 
 

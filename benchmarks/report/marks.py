@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.records import ResultsStore, RunRecord
+from benchmarks.records import RunRecord, store_of
 from benchmarks.report.cells import Cell
 from benchmarks.statistics.best import ENOUGH, told_apart
 from benchmarks.statistics.scored import on_draws, side_of
@@ -56,7 +56,7 @@ def _drawn(
 
 def kept_draws(record: RunRecord) -> Mapping[str, np.ndarray]:
     """The metrics on draws of the run's test images; {} where it kept no predictions or they cannot be read."""
-    done = ResultsStore().done(record.spec) if record.files else None
+    done = store_of(record).done(record.spec) if record.files else None
     try:
         return on_draws(*done) if done else {}
     except (InputError, OSError):

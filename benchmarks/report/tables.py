@@ -43,11 +43,11 @@ def _wide(cells: Sequence[Cell], rendered: Mapping[int, str]) -> tuple[list[tupl
 
 
 def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
-    """One row per cell, with the columns of ``_source``."""
+    """One row per cell, with the columns of ``source_of``."""
     sources: dict[int, dict[str, str]] = {}  # the metrics of a run share their records
     rows = []
     for cell in cells:
-        source = sources.get(id(cell.records)) or sources.setdefault(id(cell.records), _source(cell.records))
+        source = sources.get(id(cell.records)) or sources.setdefault(id(cell.records), source_of(cell.records))
         numbers = {"mean": cell.mean, "std": cell.std, "n": len(cell.values), "failed": cell.failed}
         numbers["std_within"] = cell.within if cell.pooled else None
         row: dict[str, Any] = {"checkpoint": cell.label, "architecture": source["architecture"], "column": cell.column}
@@ -56,7 +56,7 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _source(records: Sequence[RunRecord]) -> dict[str, str]:
+def source_of(records: Sequence[RunRecord]) -> dict[str, str]:
     """The provenance of a cell, in the order of the CSV's columns."""
     specs = [record.spec for record in records]
     return {
@@ -76,6 +76,7 @@ def _source(records: Sequence[RunRecord]) -> dict[str, str]:
         "seeds": _joined(str(spec.seed) for spec in specs),
         "commit": _joined(short_commit(record.git) for record in records),
         "notes": "; ".join(dict.fromkeys(note for record in records for note in record.notes)),
+        "imported": _joined(record.imported or "" for record in records),
         "runs": _joined(spec.spec_id for spec in specs),
     }
 
@@ -103,7 +104,7 @@ def caption(cells: Sequence[Cell], profile: str) -> str:
         f"Data: {_data(records)}.",
         f"Tasks: {', '.join(tasks)}.",
         *([f"Overrides: {'; '.join(overrides)}."] if overrides else []),
-        f"{_notes(cells)}Commit: {', '.join(commits)}.",
+        f"{_notes(cells)}{_imported(records)}Commit: {', '.join(commits)}.",
     ]
     return printable(" ".join(sentences))
 
@@ -198,6 +199,15 @@ def _notes(cells: Sequence[Cell]) -> str:
         columns.setdefault(f"{note} ({', '.join(labels)})", []).append(column)
     found = "; ".join(f"{', '.join(names)}: {note}" for note, names in columns.items())
     return f"Notes: {found}. " if found else ""
+
+
+def _imported(records: Sequence[RunRecord]) -> str:
+    """``Imported from lab: a [lab], b [lab]. ``: the rows that others have run."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.imported:
+            rows.setdefault(record.imported, {})[record.label] = None
+    return "".join(f"Imported from {name}, run there: {', '.join(labels)}. " for name, labels in rows.items())
 
 
 def _networks(records: Sequence[RunRecord]) -> str:

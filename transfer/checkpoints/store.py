@@ -135,6 +135,24 @@ def find(
     return _read_entry(_entry(path, family, network, given), path)
 
 
+def tensors_sha256(path: Path) -> str:
+    """``StoredBackbone.sha256`` of the file at ``path`` as it is now, read anew. InputError as for an import."""
+    return _read(find_checkpoint(path), None, None, NOTHING_GIVEN).sha256
+
+
+def stored_tensors_sha256(folder: Path) -> str | None:
+    """That of the tensors in a folder of the store; None where they are gone or cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from transfer.checkpoints.backbone import weights_digest
+
+    try:
+        return weights_digest(load_file(folder / STORED_TENSORS))
+    except (OSError, SafetensorError):
+        return None
+
+
 def known_sha256(path: Path) -> str:
     """Sha256 hex of a file's bytes, cached by path, size, time of change and inode."""
     status = path.stat()

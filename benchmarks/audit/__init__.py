@@ -1,0 +1,1 @@
+"""A table's cells derived again from the evidence behind them."""

@@ -1,0 +1,1 @@
+"""Records and predictions from one machine to another, and numbers to a model card."""
