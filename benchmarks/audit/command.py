@@ -17,8 +17,9 @@ import pandas as pd
 import tyro
 
 from benchmarks.audit.finding import CHECKS, RANK, Finding, worst
-from benchmarks.audit.numbers import Known, Predictions, Records, check_numbers
+from benchmarks.audit.numbers import Predictions, check_numbers
 from benchmarks.audit.origins import Origins
+from benchmarks.audit.runs import Known, Records
 from benchmarks.audit.table import Row, read_table
 from benchmarks.records import RunRecord
 from benchmarks.report.text import for_markdown, shortened
