@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -74,7 +75,7 @@ def _saved(name: str, figure: Figure) -> dict[str, bytes]:
 def _width(sides: Sides, cell: Cell) -> float:
     """Half of the 95 % interval of a cell's mean; NaN where nothing is known of its error."""
     error, _ = mean_error(sides.of(cell))
-    return error.width(0.95) if error is not None else float("nan")
+    return error.width(0.95) if error is not None else math.nan
 
 
 def _grid(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -136,7 +137,7 @@ def _scatter(table: Table, places: Sequence[int]) -> Figure:
             if one.mean is None or other.mean is None:
                 continue
             colour = COLOURS[1 + number % (len(COLOURS) - 1)]
-            bars = {"xerr": _width(table.sides, one), "yerr": _width(table.sides, other)}
+            bars: dict[str, Any] = {"xerr": _width(table.sides, one), "yerr": _width(table.sides, other)}
             axis.errorbar(one.mean, other.mean, fmt="o", markersize=4, elinewidth=0.6, color=colour, **bars)
             points.append((row.row.title or row.row.label, one.mean, other.mean))
         _name(axis, points)
@@ -171,7 +172,7 @@ def _name(axis: Axes, points: Sequence[tuple[str, float, float]]) -> None:
         best = costs.index(min(costs))
         taken.append(boxes[best])
         offset, beside, above = CORNERS[best]
-        place = {"textcoords": "offset points", "ha": beside, "va": above, "fontsize": 6}
+        place: dict[str, Any] = {"textcoords": "offset points", "ha": beside, "va": above, "fontsize": 6}
         axis.annotate(text, (x, y), offset, **place)
 
 
@@ -210,21 +211,19 @@ def series_figure(columns: Sequence[tuple[str, Sequence[Cell]]], sides: Sides) -
     if not names:
         raise InputError("no row is of a series: name checkpoints NAME @EPOCH, as run --series does")
     figure, axes = _grid(len(columns) + 1, 2.8, 2.4)
-    cost: dict[str, dict[int, dict[str, float]]] = {name: {} for name in names}
     for axis, (title, cells) in zip(axes, columns, strict=False):
-        points: dict[str, dict[int, Cell]] = {name: {} for name in names}
-        for cell in cells:
-            if found := POINT.fullmatch(cell.label):
-                points[found[1]][int(found[2])] = cell
-                spent = cost[found[1]].setdefault(int(found[2]), {})
-                spent |= {record.spec.spec_id: record.wall_seconds for record in cell.records}
-        for number, (name, by_epoch) in enumerate(points.items()):
+        for number, (name, by_epoch) in enumerate(_by_epoch(names, cells).items()):
             known = [(epoch, cell) for epoch, cell in sorted(by_epoch.items()) if cell.mean is not None]
             _line(axis, number, name, [(epoch, cell.mean or 0.0, _width(sides, cell)) for epoch, cell in known])
         axis.set_title(title, fontsize=8)
-    for number, (name, by_epoch) in enumerate(cost.items()):
-        spent = [(epoch, sum(one.values()) / 60, float("nan")) for epoch, one in sorted(by_epoch.items()) if one]
-        _line(axes[len(columns)], number, name, spent)
+    for number, name in enumerate(names):
+        seconds: dict[int, dict[str, float]] = {}  # by epoch and run: metrics share their runs
+        for _, cells in columns:
+            for epoch, cell in _by_epoch(names, cells)[name].items():
+                runs = {record.spec.spec_id: record.wall_seconds for record in cell.records}
+                seconds.setdefault(epoch, {}).update(runs)
+        minutes = [(epoch, sum(one.values()) / 60, math.nan) for epoch, one in sorted(seconds.items()) if one]
+        _line(axes[len(columns)], number, name, minutes)
     axes[len(columns)].set_title("cost of these runs (min)", fontsize=8)
     for axis in axes[: len(columns) + 1]:
         axis.set_xlabel("pretraining epoch")
@@ -232,6 +231,15 @@ def series_figure(columns: Sequence[tuple[str, Sequence[Cell]]], sides: Sides) -
         axes[0].legend(fontsize=6)
     figure.suptitle(f"{'' if len(names) > 1 else next(iter(names)) + '; '}{CAPTION}", fontsize=7)
     return figure
+
+
+def _by_epoch(names: Iterable[str], cells: Iterable[Cell]) -> dict[str, dict[int, Cell]]:
+    """The cells of each series by epoch."""
+    found: dict[str, dict[int, Cell]] = {name: {} for name in names}
+    for cell in cells:
+        if point := POINT.fullmatch(cell.label):
+            found[point[1]][int(point[2])] = cell
+    return found
 
 
 def _line(axis: Axes, number: int, name: str, points: Sequence[tuple[int, float, float]]) -> None:
