@@ -76,13 +76,13 @@ def test_a_killed_process_of_this_host_is_followed_at_once(folder):
     held(first)
     assert newest(folder)[1].about == "some work"
     second = start(HOLD, "a", folder)
-    time.sleep(0.5)
+    assert second.stderr.readline().startswith(f"another process works in {folder} (process {first.pid}")
     assert second.poll() is None and newest(folder)[1].pid == first.pid
     first.kill()
     first.wait()
     held(second)
     assert newest(folder)[0] == 2
-    assert second.communicate("", timeout=10)[1].startswith(f"another process works in {folder} (process {first.pid}")
+    second.communicate("", timeout=60)
     assert newest(folder)[1].released and holder(folder) is None
 
 
@@ -106,7 +106,7 @@ def test_a_process_that_was_stopped_too_long_ends_and_keeps_nothing(folder):
     second = start(HOLD, "b", folder, stale=1.0)
     held(second)
     first.send_signal(signal.SIGCONT)
-    said = first.communicate(timeout=10)[1]
+    said = first.communicate(timeout=60)[1]
     assert first.returncode == 1 and f"taken over by process {second.pid} on b" in said
     assert newest(folder)[1].host == "b" and not newest(folder)[1].released
     second.communicate("")
