@@ -7,6 +7,7 @@ standard error over the test images, where it kept its predictions. Imports no t
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.suites import Figure, Row, Suite
 
 LABEL, ACROSS = 40, 4  # characters; panels side by side
+CHARACTERS = 15  # of a title per inch
 FEW = 3  # values of a setting, which then are the ticks
 Point = tuple[float, float | None]  # mean and the length of its bar on either side
 
@@ -83,7 +85,8 @@ def draw_figures(suite: Suite, cells: Sequence[Cell], folder: Path | None = None
             if picture is None:
                 path.unlink(missing_ok=True)
                 continue
-            picture.suptitle(_title(figure, numbers), fontsize=9)
+            wide = int(CHARACTERS * picture.get_figwidth())
+            picture.suptitle(textwrap.fill(_title(figure, numbers), wide), fontsize=9)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 picture.savefig(temporary, format="png", dpi=120)
