@@ -65,7 +65,8 @@ def test_the_commands_print_a_ratio_for_each_side():
     shown = step.measure(arguments)
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
     with pytest.raises(
-        InputError, match="choose data, step, extract, linear, logistic, svm, tables, convert, evaluators or detector"
+        InputError,
+        match="choose data, step, extract, linear, logistic, svm, tables, convert, evaluators, detector or bootstrap",
     ):
         main(["steps"])
 
