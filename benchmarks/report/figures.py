@@ -35,7 +35,8 @@ Point = tuple[float, float | None]  # mean and the length of its bar on either s
 class Numbers:
     """The quantities of a suite's rows: settings of their ``at``, and metrics as ``task/key``."""
 
-    def __init__(self, cells: Iterable[Cell]) -> None:
+    def __init__(self, cells: Iterable[Cell], bars: bool = True) -> None:
+        self.bars = bars
         self.cells: dict[tuple[str, str], Cell] = {}
         self.n: set[int] = set()  # pretraining runs behind the drawn points
         self.of_images = False  # whether some bar is of the test images
@@ -54,7 +55,7 @@ class Numbers:
 
     def _over_images(self, cell: Cell) -> float | None:
         """Standard error of a single run over its test images."""
-        values = kept_draws(cell.records[0]).get(cell.metric.key)
+        values = kept_draws(cell.records[0]).get(cell.metric.key) if self.bars else None
         self.of_images |= values is not None
         return None if values is None else float(values.std(ddof=1))
 
@@ -78,7 +79,7 @@ def draw_figures(suite: Suite, cells: Sequence[Cell], folder: Path | None = None
     written = []
     for figure in suite.figures:
         path = folder / f"{suite.name}-{figure.name}.png"
-        numbers = Numbers(cells)
+        numbers = Numbers(cells, bars=figure.kind == "curve")
         with mpl.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of characters that the font lacks
             picture = (_curves if figure.kind == "curve" else _planes)(figure, suite.rows, numbers)
