@@ -166,7 +166,7 @@ class Predictions:
             return {"": unknown(f"{place}/{lost[0]} is gone")}
         found: dict[str, Finding] = {}
         try:
-            for one in scored(record, path, sizes=any(key.endswith("/APs") for key in record.metrics)):
+            for one in scored(path, sizes=any(key.endswith("/APs") for key in record.metrics)):
                 if record.test_images not in (None, one.images):
                     return {"": changed(f"{place} has predictions of {one.images} images, not {record.test_images}")}
                 for key, value in one.of(np.ones(one.images, dtype=np.int64)).items():

@@ -48,6 +48,8 @@ def read_table(path: Path) -> list[Row]:
         rows = [Row({key: value for key, value in line.items() if key is not None}) for line in reader]
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from None
+    except InputError:
+        raise
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is no table ({printable(str(error))[:100]}): give the .csv beside a table") from None
     for number, row in enumerate(rows, 2):

@@ -70,7 +70,7 @@ def drawings() -> list[np.ndarray]:
     """One drawing of each of the first KINDS classes, RGBA, its longer side 24 pixels at most."""
     found = []
     for name in CLASSES[:KINDS]:
-        picture = sprite(DRAWINGS[name][0])
+        picture = sprite(DRAWINGS[name][0]).copy()  # which thumbnail changes
         picture.thumbnail((OBJECT[1], OBJECT[1]), Image.Resampling.LANCZOS)
         found.append(np.asarray(picture))
     return found

@@ -161,7 +161,7 @@ def _rows(expected: Iterable[tuple[str, RunSpec]]) -> dict[tuple[str, tuple[str,
         for sha256, convention in several:
             parts = [sha256[:6]] if len({one for one, _ in several}) > 1 else []
             if len({other for one, other in several if one == sha256}) > 1:
-                parts.append(_in_words(convention))
+                parts.append(in_words(convention))
             rows[label, (sha256, convention)] = f"{label} [{', '.join(parts)}]" if parts else label
     return _shown(rows)
 
@@ -172,7 +172,7 @@ def _shown(names: Mapping[K, str]) -> dict[K, str]:
     return dict(zip(names, shortened(texts, LONGEST), strict=True))
 
 
-def _in_words(convention: PixelInput | None) -> str:
+def in_words(convention: PixelInput | None) -> str:
     """``RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225``, with the stride where it is in the 1×1."""
     if convention is None:
         return "input unknown"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.records import ResultsStore, RunRecord, RunSpec, store_of
-from benchmarks.report.cells import recorded
+from benchmarks.report.cells import in_words, recorded
 from benchmarks.report.text import for_markdown, for_spreadsheet, shortened
 from benchmarks.sharing.imported import imports, newest_of
 from benchmarks.statistics.paired import DRAWS, Difference, Side, difference, holm
@@ -52,7 +52,8 @@ def compare(
 
     InputError where a name has no run, or the two have no column in common.
     """
-    sides = [_runs(name, profile, tasks) for name in (a, b)]
+    read = [ResultsStore().all_newest(), *map(newest_of, imports())]
+    sides = [_runs(name, profile, tasks, read) for name in (a, b)]
     pairs, refused = _columns(*sides, force=force)
     if not pairs:
         reason = f"; {refused[0]} (--force compares all the same)" if refused else ""
@@ -72,12 +73,15 @@ def compare(
     return written
 
 
-def _runs(name: str, profile: str, tasks: Sequence[str]) -> dict[RunSpec, list[Run]]:
-    """The finished runs of a name, of this machine or of an import, by column, with their records' files."""
+def _runs(
+    name: str, profile: str, tasks: Sequence[str], read: Iterable[Mapping[RunSpec, RunRecord]]
+) -> dict[RunSpec, list[Run]]:
+    """The finished runs of a name by column, with their records' files. ``read``: this machine's newest records, and
+    those of each import."""
     member = re.compile(rf"{re.escape(name)}( #\d+)?")
     known: dict[str, None] = {}
     found: dict[RunSpec, list[Run]] = {}
-    for newest in (ResultsStore().all_newest(), *map(newest_of, imports())):
+    for newest in read:
         pairs = recorded(profile, newest=newest)
         known.update(dict.fromkeys(printable(label) for label, _ in pairs))
         for spec in (spec for label, spec in pairs if member.fullmatch(label)):
@@ -176,19 +180,12 @@ def _facts(record: RunRecord) -> dict[str, str]:
     """The parts of a record that move numbers or tell checkpoints apart."""
     versions = record.environment.get("versions")
     return {
-        "input": _input(record.spec),
+        "input": in_words(record.spec.input),
         "network": record.architecture or "unknown",
         "device": str(record.environment.get("device", "unknown")),
         "commit": short_commit(record.git),
         **({name: str(version) for name, version in versions.items()} if isinstance(versions, dict) else {}),
     }
-
-
-def _input(spec: RunSpec) -> str:
-    if spec.input is None:
-        return "unknown"
-    mean, std = (" ".join(f"{one:.3g}" for one in values) for values in (spec.input.mean, spec.input.std))
-    return f"{spec.input.order}, mean {mean}, std {std}"
 
 
 def _markdown(

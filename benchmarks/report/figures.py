@@ -7,6 +7,7 @@ standard error over the test images, where it kept its predictions. Imports no t
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.suites import Figure, Row, Suite
 
 LABEL, ACROSS = 40, 4  # characters; panels side by side
+CHARACTERS = 15  # of a title per inch
 FEW = 3  # values of a setting, which then are the ticks
 Point = tuple[float, float | None]  # mean and the length of its bar on either side
 
@@ -33,7 +35,8 @@ Point = tuple[float, float | None]  # mean and the length of its bar on either s
 class Numbers:
     """The quantities of a suite's rows: settings of their ``at``, and metrics as ``task/key``."""
 
-    def __init__(self, cells: Iterable[Cell]) -> None:
+    def __init__(self, cells: Iterable[Cell], bars: bool = True) -> None:
+        self.bars = bars
         self.cells: dict[tuple[str, str], Cell] = {}
         self.n: set[int] = set()  # pretraining runs behind the drawn points
         self.of_images = False  # whether some bar is of the test images
@@ -52,7 +55,7 @@ class Numbers:
 
     def _over_images(self, cell: Cell) -> float | None:
         """Standard error of a single run over its test images."""
-        values = kept_draws(cell.records[0]).get(cell.metric.key)
+        values = kept_draws(cell.records[0]).get(cell.metric.key) if self.bars else None
         self.of_images |= values is not None
         return None if values is None else float(values.std(ddof=1))
 
@@ -76,14 +79,15 @@ def draw_figures(suite: Suite, cells: Sequence[Cell], folder: Path | None = None
     written = []
     for figure in suite.figures:
         path = folder / f"{suite.name}-{figure.name}.png"
-        numbers = Numbers(cells)
+        numbers = Numbers(cells, bars=figure.kind == "curve")
         with mpl.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of characters that the font lacks
             picture = (_curves if figure.kind == "curve" else _planes)(figure, suite.rows, numbers)
             if picture is None:
                 path.unlink(missing_ok=True)
                 continue
-            picture.suptitle(_title(figure, numbers), fontsize=9)
+            wide = int(CHARACTERS * picture.get_figwidth())
+            picture.suptitle(textwrap.fill(_title(figure, numbers), wide), fontsize=9)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 picture.savefig(temporary, format="png", dpi=120)

@@ -18,7 +18,7 @@ from benchmarks.predictions import FILE, Predictions, load_predictions
 from benchmarks.records import RunRecord, files_of
 from benchmarks.statistics.average_precision import WeightedAP
 from benchmarks.statistics.paired import DRAWS, Side, draws
-from pretrain.common.files import digest, replacing, results_dir
+from pretrain.common.files import digest, results_dir, write_arrays
 
 VERSION = 1  # raised when drawn values change
 EQUAL = 1e-6  # percent
@@ -40,7 +40,7 @@ class Scored:
         return frozenset(key for key, value in known.items() if value is not None and abs(found[key] - value) < EQUAL)
 
 
-def scored(record: RunRecord, path: Path, sizes: bool = False) -> list[Scored]:
+def scored(path: Path, sizes: bool = False) -> list[Scored]:
     """The weighted metrics of the attempt at ``path``: of its predictions, or of each of its tasks with matches.
 
     ``sizes``: those of small, medium and large objects too. InputError where a file cannot be read.
@@ -120,13 +120,12 @@ def on_draws(record: RunRecord, path: Path, sizes: bool = False, count: int = DR
     if (found := _read(kept, about)) is not None:
         return found
     found = {}
-    for one in scored(record, path, sizes):
+    for one in scored(path, sizes):
         keys = one.verified(record.metrics)
         if keys:
             values = [one.of(weights) for weights in draws(one.images, count)]
             found |= {key: np.array([value[key] for value in values]) for key in sorted(keys)}
-    with replacing(kept) as partial, partial.open("wb") as stream:
-        np.savez(stream, about=np.array(json.dumps(about)), **found)  # type: ignore[arg-type]
+    write_arrays(kept, {"about": np.array(json.dumps(about)), **found})
     return found
 
 

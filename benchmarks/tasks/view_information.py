@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.run import Context
 
 # Images at most, of which half are reported on: for paper log 5,000 = 8.5 nats, above a batch of 4,096.
-IMAGES = {"smoke": 200, "demo": 1000, "small": 1000, "paper": 10_000}
+IMAGES = {"smoke": 200, "demo": 1000, "small": 500, "paper": 10_000}
 RESAMPLES = 1000
 LEAST = 64  # as shared.py requires
 

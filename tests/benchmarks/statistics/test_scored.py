@@ -85,7 +85,7 @@ def test_a_number_that_the_files_do_not_give_has_no_draws(saved):
     record, path = saved({"top1": 100 * predictions.correct.mean() + 0.01}, predictions.save)
     assert on_draws(record, path, count=5) == {}
     bare = make_record(make_spec(seed=1), {"top1": 50.0})
-    assert scored(bare, ResultsStore().save(bare)) == []
+    assert scored(ResultsStore().save(bare)) == []
 
 
 def test_the_draws_are_kept_and_a_broken_file_is_made_again(saved, monkeypatch, tmp_path):

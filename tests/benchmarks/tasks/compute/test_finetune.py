@@ -26,6 +26,7 @@ from benchmarks.tasks.compute.finetune import Network, Trainer, build_optimizer,
 from benchmarks.tasks.compute.history import History
 from benchmarks.tasks.compute.replicas import flipped
 from benchmarks.tasks.finetune import STYLES, settings, style_of
+from pretrain.augment.crops import Crop
 from pretrain.common.errors import InputError, RunError
 from pretrain.common.pixels import PixelInput
 from pretrain.data import decode
@@ -157,7 +158,7 @@ def by_hand(trainer, replica, step):
     """The images and labels of one of two replicas, four at a step, with torchvision's flip and normalisation."""
     order, flips = np.random.default_rng(np.random.SeedSequence([0, 0, 0])).permutation(24), flipped(0, 0, 24, 0.5)
     chosen = order[replica::2][4 * step : 4 * step + 4]
-    dataset = CropDataset(trainer.images, [SimpleNamespace(size=48, scale=(0.08, 1.0))], seed=0, crop_backend="torch")
+    dataset = CropDataset(trainer.images, [Crop(size=48, scale=(0.08, 1.0))], seed=0, crop_backend="torch")
     crops = [dataset[(0, int(index))][0][0].float() / 255 for index in chosen]
     mirrored = [v2.functional.hflip(crop) if flips[index] else crop for crop, index in zip(crops, chosen, strict=True)]
     x = v2.Normalize(IMAGENET.mean, IMAGENET.std)(torch.stack(mirrored))
