@@ -5,7 +5,7 @@ PROFILE = demo
 path = '$(patsubst ~/%,$(HOME)/%,$(1))'
 PYTHON = $(if $(VENV),$(call path,$(VENV)/bin/python),python3)
 .DEFAULT_GOAL = help
-.PHONY: help setup benchmark rehearsal test lint pretrain convert tables clean
+.PHONY: help setup benchmark rehearsal test lint pretrain convert tables report clean
 
 help:  ## list these commands
 	@echo "make TARGET [NAME=value …]"
@@ -40,6 +40,9 @@ convert: setup  ## a checkpoint into detectron2's format, with proof: FILE=/path
 
 tables: setup  ## the tables of PROFILE from the existing records
 	$(PYTHON) -m benchmarks tables $(PROFILE)
+
+report: setup  ## the runs of PROFILE as one HTML page
+	$(PYTHON) -m benchmarks report $(PROFILE)
 
 # DATA_DIR may be a folder of the user's: only data roots go, and leftovers of killed preparations.
 clean:  ## remove prepared data and features; records, checkpoints, converted weights and tables stay

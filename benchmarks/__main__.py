@@ -4,6 +4,7 @@ python -m benchmarks prepare emoji|voc|coco|…              write a data root u
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables PROFILE|LAYOUT|FILE            records into Markdown, CSV, LaTeX and HTML
+python -m benchmarks report [PROFILE|SUITE|FILE]           records as one HTML page: sort, filter, each cell's runs
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
@@ -36,6 +37,7 @@ from benchmarks.arguments import (
     ListArguments,
     LogsArguments,
     RehearsalArguments,
+    ReportArguments,
     RetryArguments,
     RunArguments,
     ShowArguments,
@@ -234,6 +236,15 @@ def tables_main(argv: list[str]) -> int:
     return collate(tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables", description=about))
 
 
+def report_main(argv: list[str]) -> int:
+    """``report``: see ReportArguments."""
+    from benchmarks.report.web.command import report
+
+    gc.disable()  # as for tables
+    print(report(tyro.cli(ReportArguments, args=argv, prog="python -m benchmarks report")))
+    return 0
+
+
 def list_main(argv: list[str]) -> int:
     """``list``: see ListArguments."""
     from benchmarks.report.listing import listing
@@ -354,6 +365,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "sheet": sheet_main,
     "run": run_main,
     "tables": tables_main,
+    "report": report_main,
     "list": list_main,
     "show": show_main,
     "compare": compare_main,
@@ -378,7 +390,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         raise InputError(f"unknown command {' '.join(argv[:1])}: choose from {', '.join(COMMANDS)}")
     use_plugins(plugins)
-    if argv[0] in ("run", "tables", "show", "suite", "compare", "audit", "export"):
+    if argv[0] in ("run", "tables", "report", "show", "suite", "compare", "audit", "export"):
         from benchmarks.migrate import migrate
         from benchmarks.records import ResultsStore
 

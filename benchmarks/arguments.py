@@ -190,6 +190,17 @@ class TablesArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """The runs of a profile or a suite as one HTML page that opens from disk, without a network (docs/report.md)."""
+
+    runs: tyro.conf.Positional[str | None] = None
+    """A profile (smoke, demo, small, paper), another suite or the path of its .toml file; default the profile of the
+    records, if it is the only one."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """The page; default results/tables/NAME-report.html."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareArguments:
     """Two checkpoints: all that differs besides the weights, then paired differences with intervals."""
 

@@ -18,6 +18,7 @@ FLAGS = {
     ),
     "benchmarks rehearsal": "checkpoint data task",
     "benchmarks tables": "check data delta-to name output profile ranks row theirs",
+    "benchmarks report": "output",
     "benchmarks audit": "data quick",
     "benchmarks export": "hub-dataset label logs model-index profile source-url task",
     "benchmarks import": "as",

@@ -15,7 +15,7 @@ from benchmarks.report.cells import collect
 from benchmarks.report.figures import draw_figures
 from benchmarks.report.files import say_failed, write_files
 from benchmarks.report.tables import complete, file_name, write_tables
-from pretrain.common.errors import printable
+from pretrain.common.errors import InputError, printable
 from pretrain.common.files import results_dir
 from pretrain.common.shell import command
 
@@ -75,6 +75,7 @@ def finish(
             drawn, failed = write_files(folder, series_files(file_name(name), collect(expected, groups=groups)))
             say_failed(folder, failed)
             paths += drawn
+        paths += _report(expected, profile, name, groups, suite) if suite else []
         print(*paths, sep="\n", end="\n" if paths else "", flush=True)
         whole = complete(paths)
     print(*stage_lines(ran.seconds), sep="\n", file=sys.stderr)
@@ -84,3 +85,16 @@ def finish(
         where = f" (log: {job.log})" if job.log else ""
         print(printable(f"failed: {job.name}: {reason}{where}"), file=sys.stderr)
     return 1 if ran.failed or not whole else 0
+
+
+def _report(
+    expected: Sequence[tuple[str, RunSpec]], profile: str, name: str, groups: Mapping[str, str] | None, suite: Suite
+) -> list[Path]:
+    """Write the suite's HTML page; its path. An error there only gives a warning: the tables are written already."""
+    from benchmarks.report.web.command import write_report
+
+    try:
+        return [write_report(expected, profile, name, groups=groups or {}, suite=suite)]
+    except (OSError, InputError) as error:
+        print(f"warning: no report: {printable(f'{type(error).__name__}: {error}')[:200]}", file=sys.stderr)
+        return []

@@ -1,0 +1,123 @@
+"""The board as one HTML file: the template, its style and script read in, the runs' facts as a JSON island.
+
+The page makes no request: its content security policy forbids all of them, and allows no script or style but the page's
+own, by their hashes. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmarks.report.captions import caption
+from benchmarks.report.web.board import Board, Column
+from benchmarks.report.web.outside import PublishedRows
+from benchmarks.report.web.runs import Facts, used
+
+HERE = Path(__file__).parent
+UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def page(board: Board, facts: Facts, published: PublishedRows, *, name: str, profile: str) -> str:
+    """The HTML of the report ``name``; equal for equal records."""
+    style, script = ((HERE / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    synthetic = sorted(
+        {
+            f"{record.spec.data_name}: {record.data['description']}"
+            for cell in board.cells
+            for record in cell.records
+            if record.data.get("synthetic")
+        }
+    )
+    return environment.get_template("page.html").render(
+        name=name,
+        profile=profile,
+        board=board,
+        spans=spans(board.columns),
+        published=published,
+        synthetic=synthetic,
+        caption=caption(board.cells, profile),
+        missing=missing(board),
+        style=Markup(style),  # the project's own file
+        script=Markup(script),
+        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        island=Markup(island(content(board, facts))),  # escaped there
+    )
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def island(values: Any) -> str:
+    """JSON that ends no element and opens no comment, whatever text is in it."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(UNSAFE)
+
+
+def spans(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """(heading, number of its metrics) of neighbouring columns."""
+    found: list[tuple[str, int]] = []
+    for column in columns:
+        if found and found[-1][0] == column.heading:
+            found[-1] = column.heading, found[-1][1] + 1
+        else:
+            found.append((column.heading, 1))
+    return found
+
+
+def missing(board: Board) -> dict[str, list[str]]:
+    """Reason → the cells that it is of, as ``row, column``: each run that is missing, failed or was refused."""
+    found: dict[str, dict[str, None]] = {}
+    for row in board.rows:
+        for column, entry in zip(board.columns, row.entries, strict=True):
+            if entry.reason:
+                found.setdefault(entry.reason, {})[f"{row.label}, {column.heading}"] = None
+    return {reason: list(cells) for reason, cells in found.items()}
+
+
+def content(board: Board, facts: Facts) -> Mapping[str, Any]:
+    """What the script reads: columns, rows, and the facts of the runs behind the cells, shared ones by their place."""
+    numbers: dict[tuple[str, Any], int] = {}
+    kept: list[Mapping[str, Any]] = []
+    cells = []
+    for row in board.rows:
+        line = []
+        for entry in row.entries:
+            places = []
+            for _, spec in entry.runs:
+                record = facts.newest[spec]
+                key = (record.imported or "", spec)
+                if key not in numbers:
+                    numbers[key] = len(kept)
+                    kept.append(facts.details[key])
+                places.append(numbers[key])
+            mean = None if entry.mean is None else round(entry.mean, 4)
+            line.append([mean, places, entry.reason])
+        cells.append(line)
+    named = sorted(used(kept))
+    place = {old: new for new, old in enumerate(named)}
+    shared_keys = ("spec", "checkpoint", "settings", "where")
+    runs = [one | {key: place[one[key]] for key in shared_keys} for one in kept]
+    columns = [
+        [one.heading, one.metric.label, one.metric.unit, one.metric.higher_is_better, one.metric.decimals]
+        for one in board.columns
+    ]
+    return {
+        "columns": columns,
+        "rows": [row.label for row in board.rows],
+        "cells": cells,
+        "runs": runs,
+        "shared": [facts.shared.values[old] for old in named],
+    }
