@@ -66,7 +66,7 @@ def test_the_commands_print_a_ratio_for_each_side():
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
     with pytest.raises(
         InputError,
-        match="choose data, step, extract, linear, logistic, svm, tables, status, "
+        match="choose data, step, extract, linear, logistic, svm, tables, report, status, "
         "convert, evaluators, detector or bootstrap",
     ):
         main(["steps"])

@@ -109,7 +109,7 @@ def content(board: Board, facts: Facts) -> Mapping[str, Any]:
     named = sorted(used(kept))
     place = {old: new for new, old in enumerate(named)}
     shared_keys = ("spec", "checkpoint", "settings", "where")
-    runs = [one | {key: place[one[key]] for key in shared_keys} for one in kept]
+    runs = [{**one, **{key: place[one[key]] for key in shared_keys}} for one in kept]
     columns = [
         [one.heading, one.metric.label, one.metric.unit, one.metric.higher_is_better, one.metric.decimals]
         for one in board.columns
