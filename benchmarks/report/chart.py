@@ -101,7 +101,9 @@ def _figure(panels: dict[tuple[str, str], list[Cell]], labels: Sequence[str], ti
         axis.set_title(heading, fontsize=9)
         axis.tick_params(axis="x", labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_xlim(0, 1.45 * max([0.1, *map(sum, zip(means, stds, strict=True))]))
+        longest = max((len(cell.text(" ± ", "–")) for cell in cells), default=0)
+        room = max(0.31, min(0.02 * longest, 0.6))  # share of the panel for the text after the longest bar
+        axis.set_xlim(0, max([0.1, *map(sum, zip(means, stds, strict=True))]) / (1 - room))
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     figure.suptitle(title, fontsize=9)
