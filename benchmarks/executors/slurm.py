@@ -221,8 +221,10 @@ class _Run:
                     self.sent.remove(one)
                     self._lost(one)
         mine = {one.batch.name for one in self.sent}
-        for name in batches.keys() - mine if states is not None else ():
-            if not any(state.batch == name for state in self.states.values()):
+        for name in batches.keys() - mine:
+            results = {f"{batches[name].task_id(index)}_0_result.pkl" for index in range(len(batches[name].tasks))}
+            gone = states is not None and not any(state.batch == name for state in states.values())
+            if gone or results <= there[name]:  # a task stays in the queue for some seconds after its result
                 batches[name].end()
 
     def _lost(self, one: _Sent) -> None:

@@ -91,8 +91,9 @@ def _figure(panels: dict[tuple[str, str], list[Cell]], labels: Sequence[str], ti
         axis.errorbar(
             [means[i] for i in several], [rows[i] for i in several], xerr=[stds[i] for i in several], **ERROR_BARS
         )
-        for row, end, cell in zip(rows, map(sum, zip(means, stds, strict=True)), cells, strict=True):
-            axis.text(end, row, f" {cell.text(' ± ', '–')}", va="center", fontsize=7, in_layout=False)
+        ends, texts = [*map(sum, zip(means, stds, strict=True))], [cell.text(" ± ", "–") for cell in cells]
+        for row, end, text in zip(rows, ends, texts, strict=True):
+            axis.text(end, row, f" {text}", va="center", fontsize=7, in_layout=False)
         if number % COLUMNS:  # the first panel of a line has the names
             axis.set_yticks([])
         else:
@@ -101,7 +102,8 @@ def _figure(panels: dict[tuple[str, str], list[Cell]], labels: Sequence[str], ti
         axis.set_title(heading, fontsize=9)
         axis.tick_params(axis="x", labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_xlim(0, 1.45 * max([0.1, *map(sum, zip(means, stds, strict=True))]))
+        room = max(0.31, min(0.02 * max(map(len, texts), default=0), 0.6))  # share of the panel for the longest text
+        axis.set_xlim(0, max([0.1, *ends]) / (1 - room))
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     figure.suptitle(title, fontsize=9)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.__main__ import main
@@ -186,6 +187,27 @@ def test_a_large_chart_shows_part_and_says_so(results, monkeypatch):
     best = range(100 - chart.ROWS + chart.FIRST, 100)
     assert names == [f"row {row}" for row in (*range(chart.FIRST), *best)]
     assert f"{chart.ROWS} of 100 rows" in figure.get_suptitle() and "3 of 5 columns" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_text_after_each_bar_ends_inside_its_panel(results, monkeypatch, pooled):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (figures.append(self), Path(path).touch()))
+    metric = TASKS["knn"].metrics[0]
+    records = tuple(
+        make_record(make_spec(checkpoint_sha256=f"{run:064x}", seed=seed), {"top1": 50.0 + 5 * run + seed})
+        for run in range(3)
+        for seed in range(5)
+    )
+    cells = [Cell("a", f"column {column}", metric, records, 0, pooled=pooled) for column in range(4)]
+    assert chart.draw(cells, results / "t.png", "t")
+    (figure,) = figures
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    for axis in figure.axes:
+        (text,) = axis.texts
+        assert ("(3×5)" in text.get_text()) == pooled
+        assert text.get_window_extent(renderer).x1 < axis.get_window_extent(renderer).x1
 
 
 def test_the_name_of_a_data_set_leaves_no_folder(pairs, results):
