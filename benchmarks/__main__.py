@@ -5,6 +5,7 @@ python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
 python -m benchmarks tables PROFILE|LAYOUT|FILE            records into Markdown, CSV, LaTeX and HTML
 python -m benchmarks report [PROFILE|SUITE|FILE]           records as one HTML page: sort, filter, each cell's runs
+python -m benchmarks watch [PROFILE|SUITE|FILE]            that page in a browser while a suite runs
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
@@ -44,6 +45,7 @@ from benchmarks.arguments import (
     StatusArguments,
     SuiteArguments,
     TablesArguments,
+    WatchArguments,
     require_seeds,
     visible_gpus,
 )
@@ -245,6 +247,13 @@ def report_main(argv: list[str]) -> int:
     return 0
 
 
+def watch_main(argv: list[str]) -> int:
+    """``watch``: see WatchArguments."""
+    from benchmarks.report.web.watch import watch
+
+    return watch(tyro.cli(WatchArguments, args=argv, prog="python -m benchmarks watch"))
+
+
 def list_main(argv: list[str]) -> int:
     """``list``: see ListArguments."""
     from benchmarks.report.listing import listing
@@ -366,6 +375,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": run_main,
     "tables": tables_main,
     "report": report_main,
+    "watch": watch_main,
     "list": list_main,
     "show": show_main,
     "compare": compare_main,

@@ -201,6 +201,16 @@ class ReportArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchArguments:
+    """The page of `report` on this machine's loopback address, made anew as records come (docs/report.md)."""
+
+    runs: tyro.conf.Positional[str | None] = None
+    """As for `report`: a profile, a suite or the path of its .toml file."""
+    port: int = 8765
+    """Of the address http://127.0.0.1:PORT/; 0 is any free one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareArguments:
     """Two checkpoints: all that differs besides the weights, then paired differences with intervals."""
 

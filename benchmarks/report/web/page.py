@@ -7,6 +7,7 @@ own, by their hashes. Imports no torch.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,21 @@ HERE = Path(__file__).parent
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-def page(board: Board, facts: Facts, published: PublishedRows, *, name: str, profile: str) -> str:
+SCRIPTS = ("page.js",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """Of a page that `watch` serves: the version of its records, and how often it asks for a newer one."""
+
+    version: str
+    poll: float  # seconds
+
+
+def page(
+    board: Board, facts: Facts, published: PublishedRows, *, name: str, profile: str, live: Live | None = None
+) -> str:
     """The HTML of the report ``name``; equal for equal records."""
-    style, script = ((HERE / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     synthetic = sorted(
         {
             f"{record.spec.data_name}: {record.data['description']}"
@@ -39,7 +49,10 @@ def page(board: Board, facts: Facts, published: PublishedRows, *, name: str, pro
             if record.data.get("synthetic")
         }
     )
-    return environment.get_template("page.html").render(
+    return _rendered(
+        "page.html",
+        SCRIPTS,
+        live,
         name=name,
         profile=profile,
         board=board,
@@ -48,11 +61,32 @@ def page(board: Board, facts: Facts, published: PublishedRows, *, name: str, pro
         synthetic=synthetic,
         caption=caption(board.cells, profile),
         missing=missing(board),
-        style=Markup(style),  # the project's own file
-        script=Markup(script),
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
         island=Markup(island(content(board, facts))),  # escaped there
+    )
+
+
+def waiting_page(name: str, reason: str, live: Live) -> str:
+    """The page of `watch` while there is no report: it says why, and loads the report once there is one."""
+    return _rendered("waiting.html", (), live, name=name, reason=reason)
+
+
+def _rendered(template: str, scripts: Sequence[str], live: Live | None, **values: Any) -> str:
+    """The template with its style, its scripts, and the policy that allows no others and no request; with ``live`` the
+    requests of watch.js to its own server."""
+    style, *texts = (
+        (HERE / file).read_text(encoding="utf-8") for file in ("page.css", *scripts, *(["watch.js"] if live else []))
+    )
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    allowed, requests = " ".join(map(_hash, texts)), "connect-src 'self'; " if live else ""
+    return environment.get_template(template).render(
+        **values,
+        live=live,
+        style=Markup(style),  # the project's own files
+        scripts=list(map(Markup, texts)),
+        policy=f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
+        f"{requests}base-uri 'none'; form-action 'none'",
     )
 
 

@@ -229,6 +229,11 @@ def _published(task: str) -> dict[str, str]:
         return {}
 
 
+def forget() -> None:
+    """Forget what was found absent: a conversion's proof may be there at the next reading."""
+    _conversion.cache_clear()
+
+
 def used(details_of: Iterable[Mapping[str, Any]]) -> set[int]:
     """Places of the shared values that these runs name."""
     return {one[key] for one in details_of for key in ("spec", "checkpoint", "settings", "where")}

@@ -1,16 +1,13 @@
 """The report in a real browser: sorting, filters, differences, the drawer, the keyboard; no request, no error."""
 
-import os
-import shutil
-
 import pytest
 
 from benchmarks.report.web.command import write_report
 from tests.benchmarks.report.records import VALUES, saved
+from tests.benchmarks.report.web.browsing import CHROMIUM, flags
 from tests.benchmarks.report.web.test_page import HOSTILE
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package chromium"),
@@ -20,8 +17,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox"] if os.getuid() == 0 else []
-        one = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        one = playwright.chromium.launch(executable_path=CHROMIUM, args=flags())
         yield one
         one.close()
 
