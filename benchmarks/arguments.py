@@ -198,6 +198,8 @@ class ReportArguments:
     records, if it is the only one."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """The page; default results/tables/NAME-report.html."""
+    images: bool = True
+    """Thumbnails of test images in the page: leave them out where their readers may not see the data."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

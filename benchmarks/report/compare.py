@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.records import ResultsStore, RunRecord, RunSpec, store_of
@@ -30,6 +31,7 @@ from pretrain.common.provenance import short_commit
 COLUMN = ("protocol_digest", "data_name", "data_fingerprint", "precision", "overrides", "num_gpus")
 SHOWN = 12  # characters of a digest
 Run = tuple[RunRecord, Path]
+Drawn = Callable[[RunRecord, Path, bool], Mapping[str, np.ndarray]]
 Pair = tuple[list[Run], list[Run], tuple[str, ...]]  # of both sides, and the fields in which their columns differ
 
 
@@ -54,13 +56,12 @@ def compare(
     """
     read = [ResultsStore().all_newest(), *map(newest_of, imports())]
     sides = [_runs(name, profile, tasks, read) for name in (a, b)]
-    pairs, refused = _columns(*sides, force=force)
+    pairs, refused = common_columns(*sides, force=force)
     if not pairs:
         reason = f"; {refused[0]} (--force compares all the same)" if refused else ""
         raise InputError(f"{a} and {b} have no column of profile {profile} in common{reason}")
-    rows = [one for pair in pairs for one in _compared(*pair, sizes)]
-    rows = _adjusted(rows)
-    text = _markdown(a, b, profile, _differences(a, b, pairs), refused, rows)
+    rows = adjusted([one for pair in pairs for one in compared(*pair, sizes)])
+    text = _markdown(a, b, profile, differences(a, b, pairs), refused, rows)
     print(f"\n{text}", file=sys.stderr)
     plain = re.sub(r"[^-.\w]+", "_", f"{a}-{b}")
     stem = results_dir() / "tables" / shortened([f"compare-{plain}"], 80)[0]
@@ -92,8 +93,8 @@ def _runs(
     return found
 
 
-def _columns(
-    a: Mapping[RunSpec, list[Run]], b: Mapping[RunSpec, list[Run]], *, force: bool
+def common_columns(
+    a: Mapping[RunSpec, list[Run]], b: Mapping[RunSpec, list[Run]], *, force: bool = False
 ) -> tuple[list[Pair], list[str]]:
     """Pairs of runs of one column, with ``force`` also of unlike columns of one task; and the refused ones in words."""
     pairs: list[Pair] = [(a[one], b[one], ()) for one in a if one in b]
@@ -114,12 +115,14 @@ def _unlike(one: RunSpec, other: RunSpec, name: str) -> str:
     return f"{name.replace('_', ' ')} {' and '.join(value or 'none' for value in values)}"
 
 
-def _compared(a: list[Run], b: list[Run], unlike: tuple[str, ...], sizes: bool) -> list[Compared]:
-    """The differences of a column's metrics that both sides have."""
+def compared(
+    a: list[Run], b: list[Run], unlike: tuple[str, ...] = (), sizes: bool = False, read: Drawn = on_draws
+) -> list[Compared]:
+    """The differences of a column's metrics that both sides have. ``read`` gives a run's metrics on the draws."""
     task = TASKS[a[0][0].spec.task]
     # Of unlike data the images are others: nothing can be paired.
     alone = "data_fingerprint" in unlike
-    drawn = [[{} if alone else on_draws(*run, sizes=sizes) for run in side] for side in (a, b)]
+    drawn = [[{} if alone else read(*run, sizes) for run in side] for side in (a, b)]
     rows = []
     for metric in _metrics(task.metrics, [*a, *b], sizes):
         made = [
@@ -150,15 +153,14 @@ def _count(side: Side) -> str:
     return f"{len(side.scores)}×{'–'.join(map(str, sorted(sizes)))}"
 
 
-def _adjusted(rows: Sequence[Compared]) -> list[Compared]:
+def adjusted(rows: Sequence[Compared]) -> list[Compared]:
     """With Holm's p-values over all rows that have one."""
     known = [number for number, row in enumerate(rows) if row.found.p is not None]
-    values = holm([rows[number].found.p or 0.0 for number in known])
-    adjusted = dict(zip(known, values, strict=True))
-    return [dataclasses.replace(row, adjusted=adjusted.get(number)) for number, row in enumerate(rows)]
+    values = dict(zip(known, holm([rows[number].found.p or 0.0 for number in known]), strict=True))
+    return [dataclasses.replace(row, adjusted=values.get(number)) for number, row in enumerate(rows)]
 
 
-def _differences(a: str, b: str, pairs: Sequence[Pair]) -> list[str]:
+def differences(a: str, b: str, pairs: Sequence[Pair]) -> list[str]:
     """What differs besides the weights: input, network, device, versions, commits; ``unlike`` columns by --force."""
     facts = [
         [_facts(record) for one, _, _ in pairs for record, _ in one],

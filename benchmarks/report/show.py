@@ -15,12 +15,11 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.data.pictures import heading, save, stack
-from benchmarks.data.root import DataRoot
 from benchmarks.records import ResultsStore, RunRecord, files_of
 from benchmarks.report import show_classification, show_detection, show_factors
+from benchmarks.report.tested_on import root_of
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError
-from pretrain.common.files import data_dir
 
 
 def show(record_path: Path, output: Path | None, count: int, class_name: str | None = None) -> list[str]:
@@ -43,21 +42,6 @@ def show(record_path: Path, output: Path | None, count: int, class_name: str | N
     drawer: Any = show_factors if "factors" in record.config else show_classification
     save(stack([*title(record), *drawer.bands(record, root, folder, count)]), output)
     return [str(output)]
-
-
-def root_of(record: RunRecord) -> DataRoot:
-    """The data that the record was tested on. InputError if they were prepared anew since, or are gone."""
-    task, place = TASKS[record.spec.task], data_dir() / record.spec.data_name
-    if not place.is_dir():
-        raise InputError(f"{place} is not there, the data of this run: prepare them again, or link their root there")
-    root = DataRoot.load(place)
-    there, wanted = task.data_fingerprint(root), record.spec.data_fingerprint
-    if there != wanted:
-        raise InputError(
-            f"{root.path} was prepared again since this run: it holds data {there[:8]}, the run was tested on "
-            f"{wanted[:8]}: prepare those again, or show a run on the present data"
-        )
-    return root
 
 
 def words(record: RunRecord) -> tuple[str, str]:

@@ -80,6 +80,11 @@ def _of_scores(target: np.ndarray, scores: np.ndarray) -> Scored:
     return Scored(images=len(target), of=mean_ap)
 
 
+def average_precision_of(target: np.ndarray, scores: np.ndarray) -> float:
+    """Percent, the mean over the classes that have an image; NaN where none has. Shapes as of ``Predictions``."""
+    return _of_scores(target, scores).of(np.ones(len(target), dtype=np.int64))["mAP"]
+
+
 def _of_matches(path: Path, sizes: bool) -> Scored:
     from transfer.detection.evaluation.matches import load_matches
 

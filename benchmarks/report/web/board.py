@@ -13,7 +13,7 @@ from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.cells import Cell, collect
 from benchmarks.report.marks import DAGGER, Marks, Sides, marks_of
 from benchmarks.report.paper.layout import DASH, why_missing
-from benchmarks.report.paper.own import MEMBER
+from benchmarks.report.web.members import pooled_groups
 from benchmarks.series import POINT
 from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import printable
@@ -74,13 +74,6 @@ class Board:
         return found
 
 
-def pooled_groups(pairs: Sequence[Pair]) -> dict[str, str]:
-    """Label → label of its row for runs named ``NAME #SEED``, unless a checkpoint is itself named NAME."""
-    labels = dict.fromkeys(label for label, _ in pairs)
-    members = {label: found[1] for label in labels if (found := MEMBER.fullmatch(label))}
-    return {label: base for label, base in members.items() if base not in labels}
-
-
 def board_of(
     pairs: Sequence[Pair],
     newest: Mapping[RunSpec, RunRecord],
@@ -88,7 +81,7 @@ def board_of(
     row_groups: Mapping[str, str] | None = None,
 ) -> Board:
     """The board of the (label, spec) pairs. ``groups`` as in ``collect``; ``row_groups``: row's label → its group."""
-    groups = pooled_groups(pairs) if groups is None else groups
+    groups = pooled_groups(pairs, newest) if groups is None else groups
     cells = collect(pairs, newest, groups)
     sides = Sides()
     marks = marks_of(cells, sides)

@@ -16,6 +16,7 @@ from benchmarks.records import RunSpec
 from benchmarks.report.cells import recorded
 from benchmarks.report.tables import file_name
 from benchmarks.report.web.board import board_of
+from benchmarks.report.web.members import pooled_groups
 from benchmarks.report.web.outside import published_rows
 from benchmarks.report.web.page import Live, page
 from benchmarks.report.web.runs import Facts, read_facts
@@ -46,7 +47,7 @@ def report(arguments: ReportArguments) -> Path:
     if output is not None and (output.is_dir() or output.suffix.lower() not in (".html", ".htm")):
         raise InputError(f"--output {output}: give the page's file, such as report.html")
     facts = read_facts()
-    return _written(gathered(arguments.runs, facts), facts, output)
+    return _written(gathered(arguments.runs, facts), facts, output, pictures=arguments.images)
 
 
 def gathered(runs: str | None, facts: Facts) -> Gathered:
@@ -55,13 +56,23 @@ def gathered(runs: str | None, facts: Facts) -> Gathered:
         profile = runs or _only_profile(facts)
         return Gathered(pairs=_recorded(profile, facts), profile=profile, name=profile)
     suite = find_suite(runs)
-    labels = {label for row in suite.rows for label, _ in row.members()}
-    pairs = [pair for pair in _recorded(suite.profile, facts) if not labels or pair[0] in labels]
+    there = _recorded(suite.profile, facts)
+    groups = members_of(suite, there, facts)
+    order = {label: number for number, row in enumerate(suite.rows) for label in (row.label, *dict(row.members()))}
+    order = {label: order[row] for label, row in groups.items() if row in order} | order
+    pairs = [pair for pair in there if not order or pair[0] in order]
     if not pairs:
         raise InputError(f"no recorded run is of a row of suite {suite.name}: run `python -m benchmarks suite` first")
-    order = {label: number for number, label in enumerate(label for row in suite.rows for label, _ in row.members())}
     pairs.sort(key=lambda pair: order.get(pair[0], len(order)))
-    return Gathered(pairs=pairs, profile=suite.profile, name=suite.name, suite=suite)
+    return Gathered(pairs=pairs, profile=suite.profile, name=suite.name, suite=suite, groups=groups)
+
+
+def members_of(suite: Suite, pairs: Sequence[Pair], facts: Facts) -> dict[str, str]:
+    """Label → label of its row, for the rows of a suite that have several pretraining runs: in the suite's file, or
+    because it ran with --pretrain-seeds."""
+    groups = pooled_groups(pairs, facts.newest)
+    rows = {row.label for row in suite.rows if row.preset}
+    return {label: row for label, row in groups.items() if row in rows or not suite.rows}
 
 
 def _only_profile(facts: Facts) -> str:
@@ -94,7 +105,7 @@ def write_report(
     return _written(found, facts or read_facts(), output)
 
 
-def html_of(found: Gathered, facts: Facts, live: Live | None = None) -> str:
+def html_of(found: Gathered, facts: Facts, live: Live | None = None, *, pictures: bool = True) -> str:
     """The page; with ``live`` the one that `watch` serves."""
     groups, row_groups = found.groups, {}
     if suite := found.suite:
@@ -103,12 +114,12 @@ def html_of(found: Gathered, facts: Facts, live: Live | None = None) -> str:
         row_groups = {row.label: row.group for row in suite.rows if row.group}
     board = board_of(found.pairs, facts.newest, groups, row_groups)
     published = published_rows(board, found.profile)
-    return page(board, facts, published, name=found.name, profile=found.profile, live=live)
+    return page(board, facts, published, name=found.name, profile=found.profile, live=live, pictures=pictures)
 
 
-def _written(found: Gathered, facts: Facts, output: Path | None) -> Path:
+def _written(found: Gathered, facts: Facts, output: Path | None, *, pictures: bool = True) -> Path:
     path = output or results_dir() / "tables" / f"{file_name(found.name)}-report.html"
-    text = html_of(found, facts)
+    text = html_of(found, facts, pictures=pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

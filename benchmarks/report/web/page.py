@@ -20,13 +20,14 @@ from markupsafe import Markup
 from benchmarks.report.captions import caption
 from benchmarks.report.web.board import Board, Column
 from benchmarks.report.web.outside import PublishedRows
+from benchmarks.report.web.pairs import pairs_of
 from benchmarks.report.web.runs import Facts, used
 
 HERE = Path(__file__).parent
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-SCRIPTS = ("page.js",)
+SCRIPTS = ("page.js", "pairs.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,17 @@ class Live:
 
 
 def page(
-    board: Board, facts: Facts, published: PublishedRows, *, name: str, profile: str, live: Live | None = None
+    board: Board,
+    facts: Facts,
+    published: PublishedRows,
+    *,
+    name: str,
+    profile: str,
+    live: Live | None = None,
+    pictures: bool = True,
 ) -> str:
-    """The HTML of the report ``name``; equal for equal records."""
+    """The HTML of the report ``name``; equal for equal records. ``pictures``: with thumbnails of test images."""
+    pairs = pairs_of(board, profile, pictures=pictures)
     synthetic = sorted(
         {
             f"{record.spec.data_name}: {record.data['description']}"
@@ -62,6 +71,8 @@ def page(
         caption=caption(board.cells, profile),
         missing=missing(board),
         island=Markup(island(content(board, facts))),  # escaped there
+        pairs=pairs,
+        pairs_island=Markup(island(pairs)),
     )
 
 
