@@ -16,6 +16,7 @@ from benchmarks.records import RunSpec
 from benchmarks.report.cells import recorded
 from benchmarks.report.tables import file_name
 from benchmarks.report.web.board import board_of
+from benchmarks.report.web.expected import with_expected
 from benchmarks.report.web.members import pooled_groups
 from benchmarks.report.web.outside import published_rows
 from benchmarks.report.web.page import Live, page
@@ -113,6 +114,7 @@ def html_of(found: Gathered, facts: Facts, live: Live | None = None, *, pictures
         groups = members | dict(groups or {})
         row_groups = {row.label: row.group for row in suite.rows if row.group}
     board = board_of(found.pairs, facts.newest, groups, row_groups)
+    board = with_expected(board, suite) if suite else board
     published = published_rows(board, found.profile)
     return page(board, facts, published, name=found.name, profile=found.profile, live=live, pictures=pictures)
 

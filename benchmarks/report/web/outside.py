@@ -38,8 +38,10 @@ def published_rows(board: Board, profile: str) -> PublishedRows:
     columns, unlike = [], []
     for one in board.columns:
         column = TableColumn(task=one.task, metric=one.metric.key)
-        records = [record for cell in by_column[one.heading, one.metric.key] for record in cell.records]
-        if differs := own_differences(column, records):
+        records = [record for cell in by_column.get((one.heading, one.metric.key), ()) for record in cell.records]
+        if not records:  # nothing of ours to stand beside
+            column = dataclasses.replace(column, published=False)
+        elif differs := own_differences(column, records):
             unlike.append(f"{one.heading} {one.metric.label}: {differs}")
             column = dataclasses.replace(column, published=False)
         columns.append(column)
