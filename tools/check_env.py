@@ -25,7 +25,9 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 OLDEST_PYTHON = (3, 11)
 MODULES = {"scikit-learn": "sklearn", "scikit-image": "skimage", "pillow": "PIL", "hydra-core": "hydra"}
 """Import names that do not follow from the distribution's name."""
-DEVELOPMENT = frozenset({"mypy", "pandas-stubs", "pytest", "ruff", "types-PyYAML", "wheel"})
+DEVELOPMENT = frozenset(
+    ["axe-playwright-python", "mypy", "pandas-stubs", "playwright", "pytest", "ruff", "types-PyYAML", "wheel"]
+)
 """Needed by `make test`, `make lint` and tools/install_detectron2.py only: told of, not insisted on."""
 SHOWN = ("torch", "torchvision", "pycocotools", "fvcore", "pandas", "numpy")
 COCO = ("train2017", "val2017", "annotations/instances_train2017.json", "annotations/instances_val2017.json")

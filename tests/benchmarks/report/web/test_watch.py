@@ -69,37 +69,36 @@ def test_the_page_is_served_and_may_ask_its_own_server_only(pairs, served):
     assert head.status == 200 and body == "" and int(head.headers["Content-Length"]) == len(text.encode())
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "BREW"])
-def test_other_methods_are_refused(pairs, served, method):
-    answer, _ = ask(served, method=method)
-    assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD"
+def test_other_methods_are_refused(pairs, served):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "BREW"):
+        answer, _ = ask(served, method=method)
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD"), method
 
 
-@pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:{}", "127.0.0.2", ""]
-)
-def test_other_hosts_are_refused(pairs, served, host):
-    answer, text = ask(served, Host=host.format(served))
-    assert answer.status == 421 and "beta_2" not in text
-
-
-def test_a_request_with_no_or_two_hosts_is_refused(pairs, served):
+def test_other_hosts_are_refused(pairs, served):
+    others = (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        f"localhost.evil.example:{served}",
+        "127.0.0.2",
+        "",
+        "localhost:x",
+    )
+    for host in others:
+        answer, text = ask(served, Host=host)
+        assert answer.status == 421 and "beta_2" not in text, host
     assert raw(served, "GET / HTTP/1.0\r\n\r\n").startswith("HTTP/1.0 421")
     both = "GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
     assert raw(served, both).startswith("HTTP/1.0 421")
+    for host in ("localhost", "LOCALHOST:9", f"127.0.0.1:{served}", f"[::1]:{served}"):
+        assert ask(served, Host=host)[0].status == 200, host
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "127.0.0.1:{}", "[::1]:{}"])
-def test_names_of_the_loopback_address_are_served(pairs, served, host):
-    assert ask(served, Host=host.format(served))[0].status == 200
-
-
-@pytest.mark.parametrize(
-    "path", ["/runs", "/../../etc/passwd", "//etc/passwd", "/%2e%2e/x", "/index.html", "/?a", "http://localhost/"]
-)
-def test_paths_outside_are_refused(pairs, served, path):
-    answer, text = ask(served, path)
-    assert answer.status == 404 and "root:" not in text
+def test_paths_outside_are_refused(pairs, served):
+    outside = "/runs", "/../../etc/passwd", "//etc/passwd", "/%2e%2e/x", "/index.html", "/?a", "http://localhost/"
+    for path in outside:
+        answer, text = ask(served, path)
+        assert answer.status == 404 and "root:" not in text, path
 
 
 def test_the_page_follows_the_records_from_none_on(results, served):
@@ -128,7 +127,8 @@ def test_a_port_that_is_taken_or_none_is_refused_in_a_line(results):
         main(["watch", "--port", "70000"])
 
 
-def test_it_ends_cleanly_with_ctrl_c(pairs, tmp_path):
+def test_it_ends_cleanly_with_ctrl_c(results):
+    saved(("beta_2", {}, "out of memory"))
     command = [sys.executable, "-m", "benchmarks", "watch", "smoke", "--port", "0"]
     root = Path(__file__).parents[4]
     one = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
