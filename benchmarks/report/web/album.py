@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pretrain.common.errors import InputError
 from pretrain.data import decode
 
 MOST = 120  # thumbnails
-BYTES = 400_000  # of all of them, as text
+BYTES = 350_000  # of all of them and of their words, as text
 QUALITY = 70  # of JPEG
 
 
@@ -57,12 +58,16 @@ class Album:
         for rank in range(max((len(column.pictures) for column in columns), default=0)):
             for column in columns:
                 if rank < len(column.pictures):
-                    picture = column.pictures[rank]
-                    place = self._add(picture)
-                    if place is None:
-                        column.about["left"] += 1
-                    else:
-                        column.about["shown"].append({"thumb": place[0], **picture.say(place[1])})
+                    self._show(column.pictures[rank], column.about)
+
+    def _show(self, picture: Picture, about: dict[str, Any]) -> None:
+        place = self._add(picture) if self._bytes < self.size else None
+        if place is None:
+            about["left"] += 1
+            return
+        one = {"thumb": place[0], **picture.say(place[1])}
+        self._bytes += len(json.dumps(one))
+        about["shown"].append(one)
 
     def _add(self, picture: Picture) -> tuple[int, float] | None:
         """The thumbnail's number and scale; None where it does not fit or the image cannot be read."""

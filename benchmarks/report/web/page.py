@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,20 @@ def _hash(text: str) -> str:
 
 
 def island(values: Any) -> str:
-    """JSON that ends no element and opens no comment, whatever text is in it."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(UNSAFE)
+    """JSON that ends no element and opens no comment, whatever text is in it; numbers that are not finite are null."""
+    try:
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # somebody's record
+        text = json.dumps(_finite(values), ensure_ascii=False, separators=(",", ":"))
+    return text.translate(UNSAFE)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Mapping):
+        return {key: _finite(one) for key, one in values.items()}
+    return [_finite(one) for one in values] if isinstance(values, list | tuple) else values
 
 
 def spans(columns: Sequence[Column]) -> list[tuple[str, int]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EACH = 2  # images that either side judges better
 SIDE = 176  # pixels
-BOXES = 25  # of a side in an image, the highest scores
+BOXES = 15  # of a side in an image, the highest scores
 NONE = np.zeros(0, dtype=np.int32)
 
 

@@ -24,7 +24,7 @@ from benchmarks.statistics.scored import average_precision_of, side_of
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
 
-MOST = 10  # classes of a table
+MOST = 8  # classes of a table
 IMAGES = 10_000  # of a test set whose images are drawn: the draws of more take too much memory
 FEWEST = 5  # images of a class that are drawn
 LARGEST = 2**26  # bytes of a file of matches that is read

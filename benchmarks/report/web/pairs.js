@@ -152,7 +152,7 @@
     const gallery = make("div", "", ...shown.map((one) => figure(kind, one, flip)));
     gallery.className = `gallery ${kind}`;
     const words = [shown.length ? kind === "boxes"
-      ? "The images whose mean F1 differs most, in turns better for either side. Pink boxes are the truth; of detections blue ones are right, orange ones wrong; dotted ones do not count. At most 25 are drawn."
+      ? "The images whose mean F1 differs most, in turns better for either side. Pink boxes are the truth; of detections blue ones are right, orange ones wrong; dotted ones do not count. At most 15 are drawn."
       : "The images that more runs of one side have right, in turns for either side."
       : left ? "" : "No image is judged differently."];
     if (left) words.push(`${left} more ${left === 1 ? "is" : "are"} left out: the page holds at most ${data().album}, and no image that cannot be read.`);

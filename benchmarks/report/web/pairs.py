@@ -1,12 +1,13 @@
 """Two rows of the board beside each other: their columns' paired differences, classes and test images. No torch.
 
 The numbers are those of `compare` (benchmarks/report/compare.py): the same runs, the same intervals, Holm's p-values
-over a pair's columns. They are made for the pairs of at most ROWS rows.
+over a pair's columns. They are made for the pairs of at most ROWS rows, with many columns of fewer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from benchmarks.report.web.pair_images import Images
 from benchmarks.statistics.scored import on_draws
 from pretrain.common.errors import InputError, printable
 
-ROWS = 12  # whose pairs are compared: 66
+ROWS = 10  # whose pairs are compared, 45, if they have not more than
+LINES = 2500  # differences: pairs times columns; else as many rows as have no more
 Runs = Mapping[RunSpec, list[Run]]  # finished ones, by column
 
 
@@ -66,11 +68,12 @@ def pairs_of(board: Board, profile: str, *, pictures: bool = True) -> dict[str, 
 
 
 def chosen(board: Board) -> list[int]:
-    """Numbers of the rows whose pairs are compared, in the board's order: of more than ROWS those that are best, or not
-    told apart from the best, in most columns."""
+    """Numbers of the rows whose pairs are compared, in the board's order: of too many those that are best, or not told
+    apart from the best, in most columns."""
+    most = max(rows for rows in range(2, ROWS + 1) if rows == 2 or math.comb(rows, 2) * len(board.columns) <= LINES)
     there = [number for number, row in enumerate(board.rows) if any(entry.mean is not None for entry in row.entries)]
     marked = {number: sum(bool(entry.mark) for entry in board.rows[number].entries) for number in there}
-    return sorted(sorted(there, key=lambda number: -marked[number])[:ROWS])
+    return sorted(sorted(there, key=lambda number: -marked[number])[:most])
 
 
 def runs_of(board: Board, label: str) -> dict[RunSpec, list[Run]]:
@@ -116,8 +119,3 @@ def _line(line: Compared, heading: str) -> list[Any]:
         None if line.adjusted is None else round(line.adjusted, 4),
         ", ".join(found.levels),
     ]
-
-
-def rows_left_out(board: Board, rows: Sequence[int]) -> int:
-    """How many rows with a number are in no pair."""
-    return sum(any(entry.mean is not None for entry in row.entries) for row in board.rows) - len(rows)

@@ -114,3 +114,7 @@ def test_the_command_names_its_file_and_refuses_others(pairs, tmp_path, capsys):
     ):
         with pytest.raises(InputError, match=reason):
             main(words)
+
+
+def test_numbers_that_are_not_finite_are_null():
+    assert json.loads(island({"a": [1.5, float("nan"), (float("inf"), 2)]})) == {"a": [1.5, None, [None, 2]]}

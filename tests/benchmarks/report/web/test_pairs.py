@@ -236,9 +236,10 @@ def test_an_album_is_filled_in_turns_up_to_its_limits(toy):
     assert [(len(one.about["shown"]), one.about["left"]) for one in columns] == [(2, 1), (1, 2), (1, 0)]
     assert len(album.thumbs) == 3 and columns[0].about["shown"][0] == columns[2].about["shown"][0]
     sizes = [len(uri) for uri, _, _ in album.thumbs]
-    small = Album(size=sizes[0] + sizes[1])
-    small.fill([dataclasses.replace(one, about={}) for one in columns])
-    assert len(small.thumbs) == 2
+    small = Album(size=sizes[0] + sizes[1])  # and no room for words
+    fresh = [dataclasses.replace(one, about={}) for one in columns]
+    small.fill(fresh)
+    assert len(small.thumbs) == 1 and sum(one.about["left"] for one in fresh) == 5
 
 
 def test_of_many_rows_those_with_most_marks_are_compared(results):
@@ -257,3 +258,10 @@ def test_one_row_has_no_pair(results):
     facts = read_facts()
     text = html_of(gathered("smoke", facts), facts)
     assert pairs_here()["pairs"] == {} and 'id="pairs"' not in text
+
+
+def test_with_many_columns_fewer_rows_are_compared(results, monkeypatch):
+    for number, task in itertools.product(range(5), ("linear", "knn")):
+        saved((f"row {number}", {"checkpoint_sha256": str(number) * 64, "task": task}, 10.0 + number))
+    monkeypatch.setattr(pairs, "LINES", 2 * 6)
+    assert len(pairs_here()["pairs"]) == 6  # of four rows
