@@ -198,8 +198,8 @@ class ReportArguments:
     records, if it is the only one."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """The page; default results/tables/NAME-report.html."""
-    images: bool = True
-    """Thumbnails of test images in the page: leave them out where their readers may not see the data."""
+    without_images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No thumbnails of test images in the page: for readers who may not see the data."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,6 +210,8 @@ class WatchArguments:
     """As for `report`: a profile, a suite or the path of its .toml file."""
     port: int = 8765
     """Of the address http://127.0.0.1:PORT/; 0 is any free one."""
+    without_images: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """No thumbnails of test images in the page: every account on this machine can read it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def report(arguments: ReportArguments) -> Path:
     if output is not None and (output.is_dir() or output.suffix.lower() not in (".html", ".htm")):
         raise InputError(f"--output {output}: give the page's file, such as report.html")
     facts = read_facts()
-    return _written(gathered(arguments.runs, facts), facts, output, pictures=arguments.images)
+    return _written(gathered(arguments.runs, facts), facts, output, pictures=not arguments.without_images)
 
 
 def gathered(runs: str | None, facts: Facts) -> Gathered:

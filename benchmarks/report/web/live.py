@@ -33,8 +33,8 @@ class Made:
 class Pages:
     """The page of the newest records of ``runs``, a profile or a suite, as `report` takes them."""
 
-    def __init__(self, runs: str | None, poll: float = POLL) -> None:
-        self.runs, self.poll = runs, poll
+    def __init__(self, runs: str | None, poll: float = POLL, *, pictures: bool = True) -> None:
+        self.runs, self.poll, self.pictures = runs, poll, pictures
         self.error = ""  # why the last attempt gave no page
         self._made: Made | None = None
         self._tried = ""
@@ -75,7 +75,8 @@ class Pages:
             self._tried = version
             forget()
             facts = read_facts()
-            text = html_of(gathered(self.runs, facts), facts, live=Live(version, self.poll))
+            live = Live(version, self.poll)
+            text = html_of(gathered(self.runs, facts), facts, live, pictures=self.pictures)
             self.error = ""
             return Made(text.encode(), version, waits=False)
         except Exception as error:

@@ -71,7 +71,7 @@
     for (const one of lines) (scales[one[1]] ||= []).push(one.slice(7, 10));
     return table(
       "Differences A − B; bold where Holm's p over these rows is below 0.05",
-      ["column", `A: ${names[0]}`, `B: ${names[1]}`, "A − B", "", "95 % interval", "p", "over"],
+      ["column", ...names.map((name, one) => `${"AB"[one]}: ${name.length > 50 ? `${name.slice(0, 49)}…` : name}`), "A − B", "", "95 % interval", "p", "over"],
       lines.map(([title, unit, decimals, a, na, b, nb, value, low, high, p, over]) => {
         const sides = [`${number(a, decimals)} (${na})`, `${number(b, decimals)} (${nb})`];
         if (flip) [sides[0], sides[1], value, low, high] = [sides[1], sides[0], -value, high === null ? null : -high, low === null ? null : -low];
@@ -181,7 +181,7 @@
     if (found.refused.length) parts.push(make("details", "", make("summary", "Columns that are not compared"), items(found.refused)));
     if (found.classes.length) parts.push(make("h3", "Classes"), ...found.classes.map((one) => classes(one, flip)));
     if (found.images.length) parts.push(make("h3", "Test images"), ...found.images.map((one) => images(one, flip)));
-    else parts.push(make("p", data().pictures ? "No test images: these runs kept no predictions." : "The page was made without test images (--no-images)."));
+    else parts.push(make("p", data().pictures ? "No test images: these runs kept no predictions." : "The page was made without test images (--without-images)."));
     parts.push(make("p", "The same differences as a file:"), command_line);
     return place.replaceChildren(...parts);
   };

@@ -37,7 +37,7 @@ HEADERS = {
 
 def watch(arguments: WatchArguments) -> int:
     """Serve the page until Ctrl-C; 0. InputError for a port that cannot be had."""
-    with server_of(Pages(arguments.runs), arguments.port) as server:
+    with server_of(Pages(arguments.runs, pictures=not arguments.without_images), arguments.port) as server:
         print(f"http://{ADDRESS}:{server.server_port}/", flush=True)
         print("follows the records; Ctrl-C ends it", file=sys.stderr)
         try:

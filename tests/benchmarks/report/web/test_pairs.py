@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.__main__ import main
 from benchmarks.data.registration import register
 from benchmarks.predictions import FILE, Predictions
 from benchmarks.records import ResultsStore
@@ -149,9 +150,10 @@ def test_without_the_data_the_reason_is_shown_and_no_place_on_this_machine(toy, 
 def test_images_can_be_left_out(toy):
     predicted("a", "a", {0})
     predicted("b", "b", {1})
-    facts = read_facts()
-    assert "data:image/jpeg" in html_of(gathered("smoke", facts), facts)
-    assert "data:image/jpeg" not in html_of(gathered("smoke", facts), facts, pictures=False)
+    page = toy.path.parent.parent / "page.html"
+    for words, there in ([], True), (["--without-images"], False):
+        assert main(["report", "-o", str(page), *words]) == 0
+        assert ("data:image/jpeg" in page.read_text()) == there
 
 
 @pytest.mark.parametrize("damage", ["predictions", "image", "others"])
