@@ -1,6 +1,6 @@
 "use strict";
 // Of the page that `watch` serves: asks for the version of the records, and loads the page anew where it is another one.
-// Filters, sorting, the place and the focus are kept over it.
+// Filters, sorting, what is open, the place and the focus are kept over it.
 (() => {
   const KEY = "report-watch";
   const own = document.documentElement.dataset.version;
@@ -25,6 +25,7 @@
     if (focus?.matches("#board .cell")) kept.cell = [row(focus), heading(focus)];
     else if (focus?.form && focus.name) kept.field = name(focus);
     else if (focus?.id) kept.id = focus.id;
+    kept.open = [...document.querySelectorAll("main details[open] > summary")].map((one) => one.textContent);
     const scroll = document.querySelector(".scroll");
     if (scroll) kept.scroll = [scroll.scrollLeft, scroll.scrollTop];
     try { sessionStorage.setItem(KEY, JSON.stringify(kept)); } catch { /* the page starts afresh */ }
@@ -47,6 +48,9 @@
     if (kept.sort) {
       const sort = [...document.querySelectorAll("#board .sort")].find((one) => label(one) === kept.sort[0]);
       for (let click = 0; sort && click < 2 && sort.parentNode.getAttribute("aria-sort") !== kept.sort[1]; click++) sort.click();
+    }
+    for (const one of document.querySelectorAll("main details > summary")) {
+      if (kept.open.includes(one.textContent)) one.parentNode.open = true;
     }
     const cells = kept.cell ? [...document.querySelectorAll("#board .cell")] : [];
     const focus = kept.cell ? cells.find((one) => row(one) === kept.cell[0] && heading(one) === kept.cell[1])
