@@ -62,10 +62,13 @@ class Album:
 
     def _show(self, picture: Picture, about: dict[str, Any]) -> None:
         place = self._add(picture) if self._bytes < self.size else None
-        if place is None:
+        try:
+            one = {"thumb": place[0], **picture.say(place[1])} if place else None
+        except Exception:  # the readers raise any, on damaged files
+            one = None
+        if one is None:
             about["left"] += 1
             return
-        one = {"thumb": place[0], **picture.say(place[1])}
         self._bytes += len(json.dumps(one))
         about["shown"].append(one)
 

@@ -51,7 +51,7 @@ class Classes:
         if path not in self._kept:
             try:
                 self._kept[path] = by_class(record, path)
-            except (InputError, OSError, ValueError, IndexError):
+            except Exception:  # the readers raise any, on damaged files
                 self._kept[path] = []
         return self._kept[path]
 

@@ -52,7 +52,7 @@ class Images:
             return Column(about={"reason": root}, pictures=())
         try:
             found = self.boxes.pictures(root, a, b) if detects else self._classified(root, a, b)
-        except (InputError, OSError, ValueError, KeyError, IndexError) as error:
+        except Exception as error:  # the readers raise any, on damaged files
             return Column(about={"reason": without_places(str(error))}, pictures=())
         return Column(about={"reason": "", "kind": "boxes" if detects else "labels"}, pictures=found)
 

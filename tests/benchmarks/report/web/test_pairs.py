@@ -216,6 +216,18 @@ def test_detectors_are_compared_by_the_f1_of_each_image_with_their_boxes(coco): 
     assert {table["metric"] for table in pair["classes"]} == {"AP of boxes"}
 
 
+@pytest.mark.parametrize(("name", "words"), [("detections/*.npz", ""), ("matches-bbox.npz", "cannot be read")])
+def test_a_damaged_detectors_run_leaves_the_rest(coco, name, words):  # noqa: F811
+    judged(coco, "a", "a", lambda place: 20 * (place in (2, 5)))
+    judged(coco, "b", "b", lambda place: 20 * (place == 7))
+    for path in ResultsStore().root.glob(f"*/*/{name}"):
+        path.write_bytes(path.read_bytes()[:50])
+    (pair,) = pairs_here()["pairs"].values()
+    (column,) = pair["images"]
+    assert len(pair["rows"]) == 1 and words in column["reason"]
+    assert column["shown"] == [] and column["left"] == (0 if words else 3)
+
+
 def test_most_different_is_the_order_of_the_gaps():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 9, (2, 300)) / 8
