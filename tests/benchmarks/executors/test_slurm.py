@@ -167,6 +167,7 @@ def test_two_commands_on_one_results_folder_share_the_jobs(place):
 def test_status_logs_and_cancel(place, capsys):
     running = Running([job(place, name, True) for name in ("first job", "second job", "third")], "at_most=2")
     until(lambda: sum(one.is_running for one in in_slurm()) == 2 and started(place, "second job"))
+    until(lambda: any("JobArrayTaskLimit" in line for line in status_lines()))  # Slurm finds its reason later
     lines = status_lines()
     assert lines[0].endswith("0 done, 2 running, 1 queued, 0 failed")
     assert any(re.search(r"running  first job \(\d+_0 on node\d, .* left\): waiting for", line) for line in lines)
