@@ -16,8 +16,8 @@ help:  ## list these commands
 setup:  ## make .venv (about two minutes, 6 GB) unless it exists
 	@tools/setup.sh $(call path,$(VENV))
 
-benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, small, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" DATA="/a/root …" SEEDS=3 (pretraining runs of each row) WORKERS=2
-	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)'))$(if $(DATA), --data $(foreach entry,$(DATA),$(call path,$(entry))))$(if $(SEEDS), --pretrain-seeds $(SEEDS))$(if $(WORKERS), --workers $(WORKERS))
+benchmark: setup  ## the whole pipeline: PROFILE=demo (or smoke, small, paper) CHECKPOINTS="mine=/path/a.pth other=/path/b.pth" DATA="/a/root …" SEEDS=3 (pretraining runs of each row) WORKERS=2 EXECUTOR=slurm SLURM="cluster.toml partition=gpu"
+	$(PYTHON) -m benchmarks suite $(PROFILE) $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)'))$(if $(DATA), --data $(foreach entry,$(DATA),$(call path,$(entry))))$(if $(SEEDS), --pretrain-seeds $(SEEDS))$(if $(WORKERS), --workers $(WORKERS))$(if $(EXECUTOR), --executor $(EXECUTOR))$(if $(SLURM), --slurm $(foreach entry,$(SLURM),$(call path,$(entry))))
 
 rehearsal: setup  ## profile paper from end to end in minutes, before it takes days: CHECKPOINTS="mine=/path/a.pth" DATA="root …" TASKS="knn …"
 	$(PYTHON) -m benchmarks rehearsal $(if $(CHECKPOINTS),--checkpoint $(foreach entry,$(CHECKPOINTS),'$(entry)')) $(if $(DATA),--data $(foreach entry,$(DATA),$(call path,$(entry)))) $(if $(TASKS),--task $(TASKS))

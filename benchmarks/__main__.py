@@ -3,7 +3,7 @@
 python -m benchmarks prepare emoji|voc|coco|…              write a data root under results/data
 python -m benchmarks sheet ROOT                            a picture of it
 python -m benchmarks run --task … --checkpoint … --data …  checkpoints × tasks × seeds into run records
-python -m benchmarks tables smoke|demo|small|paper         records into Markdown, CSV and LaTeX
+python -m benchmarks tables PROFILE|LAYOUT|FILE            records into Markdown, CSV, LaTeX and HTML
 python -m benchmarks list [TASK]                           the tasks: protocol, data, published numbers, cost
 python -m benchmarks show RECORD                           a run's mistakes: pictures of its test images
 python -m benchmarks compare A B --profile PROFILE         two checkpoints: paired differences with intervals
@@ -12,6 +12,7 @@ python -m benchmarks export FILE.zip                       runs in one file, for
 python -m benchmarks import FILE.zip --as NAME             somebody's runs as rows of your tables
 python -m benchmarks suite smoke|demo|small|paper|FILE     all of it, what `make benchmark` runs
 python -m benchmarks rehearsal                             profile paper in minutes, before it takes days
+python -m benchmarks status|retry|cancel|logs              the jobs of `run` and `suite`, also in Slurm
 
 --plugin MODULE imports a module of yours first, which registers tasks, suites, methods, presets or families.
 """
@@ -30,20 +31,25 @@ from typing import TYPE_CHECKING
 import tyro
 
 from benchmarks.arguments import (
+    CancelArguments,
     CompareArguments,
     ListArguments,
+    LogsArguments,
     RehearsalArguments,
+    RetryArguments,
     RunArguments,
     ShowArguments,
+    StatusArguments,
     SuiteArguments,
     TablesArguments,
     require_seeds,
     visible_gpus,
 )
 from benchmarks.data.root import DataRoot
+from benchmarks.jobs.commands import give, noted
 from benchmarks.profiles import PROFILES
 from benchmarks.tasks import TASKS, named
-from pretrain.common.errors import InputError, printable, run_cli
+from pretrain.common.errors import InputError, run_cli
 from pretrain.common.files import require_writable, results_dir
 from pretrain.common.plugins import plugin_arguments, use_plugins
 from pretrain.common.shell import command
@@ -80,7 +86,7 @@ def _columns(arguments: RunArguments) -> tuple[Column, ...]:
 def run_main(argv: list[str]) -> int:
     """``run``: see RunArguments. 1 when a run failed, 2 for bad input before anything is started."""
     from benchmarks.budget import say_budget
-    from benchmarks.checkpoints import import_all, parse_checkpoints
+    from benchmarks.checkpoints import import_all, parse_checkpoints, with_series
     from benchmarks.estimate import estimate, say_forecast
     from benchmarks.plan import Plan, check_data, check_detectors, resolve_columns
     from benchmarks.report.cells import recorded
@@ -88,10 +94,14 @@ def run_main(argv: list[str]) -> int:
 
     begun = time.monotonic()
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m benchmarks run")
-    given = {"--task": arguments.task, "--checkpoint": arguments.checkpoint, "--data": arguments.data}
+    given = {
+        "--task": arguments.task,
+        "--checkpoint": arguments.checkpoint or arguments.series,
+        "--data": arguments.data,
+    }
     if empty := [flag for flag, values in given.items() if not values]:
         raise InputError(f"{empty[0]} has no value: give one or more")
-    executor, columns = _executor(arguments.workers), _columns(arguments)
+    executor, columns = _executor(arguments), _columns(arguments)
     opts = _opts(arguments.opts, arguments.search)
     if opts and not any(TASKS[column.task].detects for column in columns):
         given_for = "--search applies" if arguments.search else "--opts apply"
@@ -99,11 +109,11 @@ def run_main(argv: list[str]) -> int:
     plan = Plan(
         profile=arguments.profile,
         columns=columns,
-        num_gpus=_gpus(arguments.num_gpus, arguments.profile),
+        num_gpus=_gpus(arguments.num_gpus, arguments.profile, executor),
         rerun=arguments.rerun,
         opts=opts,
     )
-    checkpoints = parse_checkpoints(arguments.checkpoint)
+    checkpoints = with_series(parse_checkpoints(arguments.checkpoint), arguments.series)
     check_data(plan, command("benchmarks", "run", *(BOXES_ONLY.get(word, word) for word in argv)))
     for root in {column.root.path: column.root for column in columns}.values():
         root.check_unchanged()
@@ -121,40 +131,62 @@ def run_main(argv: list[str]) -> int:
     jobs = [job for one in ready for job in plan.jobs(one, saved)]
     if jobs:
         require_writable(results_dir() / "runs")
-    ran = executor.run(jobs)
+    with noted() as note:
+        ran = executor.run(jobs)
+        note.failed = len(ran.failed)
     print(*saved, sep="\n", end="\n" if saved else "")
     asked = [(one.label, spec) for one in ready for spec in plan.specs(one)]
     # With earlier records on these data, so that the table grows from one command to the next.
     names = dict.fromkeys(column.root.name for column in columns)
     before = [pair for name in names for pair in recorded(arguments.profile, name)]
     known = [pair for pair in before if pair[1] not in {spec for _, spec in asked}]
-    return finish([*asked, *known], arguments.profile, "-".join([arguments.profile, *names]), saved, ran, begun)
+    table = "-".join([arguments.profile, *names])
+    return finish([*asked, *known], arguments.profile, table, saved, ran, begun, series=bool(arguments.series))
 
 
 BOXES_ONLY = {"coco-fpn-1x": "coco-det-fpn-1x", "coco-c4-1x": "coco-det-c4-1x"}
 """Task with masks → the same task without, for data without masks."""
 
 
-def _gpus(asked: int | None, profile: str) -> int:
+def _gpus(asked: int | None, profile: str, executor: Executor | None = None) -> int:
     """Number of GPUs that a detector uses, or of processes on the CPU in their place."""
+    from benchmarks.executors.slurm import SlurmExecutor
+
     have = len(visible_gpus())
-    if stand_ins := cpu_processes():
+    stand_ins = cpu_processes()
+    if isinstance(executor, SlurmExecutor):
+        detector = executor.options["detector"]
+        have = (stand_ins or detector.gpus) * detector.nodes
+    elif stand_ins:
         if have:
             raise InputError(f"CPU_PROCESSES={stand_ins} is for machines without GPUs, and here are {have}: unset it")
         have = stand_ins
     if asked is None:
         return have if PROFILES[profile].every_gpu else min(1, have)
     if not 0 <= asked <= have:
-        raise InputError(f"--num-gpus {asked}: this machine has {have}")
+        where = "this machine has" if executor is None or not isinstance(executor, SlurmExecutor) else "--slurm gives"
+        raise InputError(f"--num-gpus {asked}: {where} {have}")
     return asked
 
 
-def _executor(workers: int) -> Executor:
+def _executor(arguments: RunArguments | SuiteArguments) -> Executor:
+    """The executor that the flags ask for. InputError for flags that do not fit it."""
     from benchmarks.executors.local import LocalExecutor
 
-    if workers < 1:
-        raise InputError(f"--workers {workers}: give 1 or more")
-    return LocalExecutor(workers=workers, gpus=visible_gpus())
+    if arguments.workers < 1:
+        raise InputError(f"--workers {arguments.workers}: give 1 or more")
+    here = LocalExecutor(workers=arguments.workers, gpus=visible_gpus())
+    if arguments.executor == "local":
+        if arguments.slurm:
+            raise InputError(f"--slurm {arguments.slurm[0]}: give --executor slurm with it")
+        return here
+    from benchmarks.executors.slurm import SlurmExecutor
+    from benchmarks.executors.slurm_options import parse_options
+    from benchmarks.executors.slurm_queue import require_slurm
+
+    options = parse_options(arguments.slurm)
+    require_slurm()
+    return SlurmExecutor(options=options, here=here)
 
 
 def _opts(words: tuple[str, ...], search: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -177,7 +209,7 @@ def suite_main(argv: list[str]) -> int:
     known = "\n\n".join(f"{one.name}: {one.title}" for one in SUITES.values())
     about = f"{SuiteArguments.__doc__}\n\n{known}"
     arguments = tyro.cli(SuiteArguments, args=argv, prog="python -m benchmarks suite", description=about)
-    executor, suite = _executor(arguments.workers), find_suite(arguments.suite)
+    executor, suite = _executor(arguments), find_suite(arguments.suite)
     suite = changed(
         suite,
         arguments.profile,
@@ -187,36 +219,19 @@ def suite_main(argv: list[str]) -> int:
         own=bool(arguments.data),
     )
     opts = _opts(arguments.opts, arguments.search)
-    checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile)
+    checkpoints, gpus = parse_checkpoints(arguments.checkpoint), _gpus(arguments.num_gpus, suite.profile, executor)
     return run_suite(suite, checkpoints, executor, arguments.workers, gpus, opts, arguments.data)
 
 
 def tables_main(argv: list[str]) -> int:
-    """``tables``: see TablesArguments. 1 when the table was printed but could not be written."""
-    from benchmarks.records import ResultsStore
-    from benchmarks.report.cells import recorded
-    from benchmarks.report.tables import complete, write_tables
-    from benchmarks.sharing.imported import with_imports
+    """``tables``: see TablesArguments. 1 when the table was printed but could not be written, or is stale."""
+    from benchmarks.report.collate import collate
+    from benchmarks.report.paper.spec import SPECS
 
-    arguments = tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables")
-    name = arguments.name or f"{arguments.profile}-{arguments.data or 'all'}"
-    if arguments.name and (Path(name).name != name or not name.isprintable()):
-        raise InputError(f"--name {name!r}: give a file name without folders; tables go to {results_dir() / 'tables'}")
+    known = "\n".join(sorted(path.stem for path in SPECS.glob("*.toml")))
+    about = f"{TablesArguments.__doc__}\n\nBuilt-in layouts:\n\n{known}"
     gc.disable()  # ten thousand records hold no cycles, and looking for some takes a tenth of the time
-    newest, hidden = with_imports(ResultsStore().all_newest(), arguments.theirs)
-    for origin, count in hidden.items():
-        print(f"note: {count} runs of {origin} are of others too, which are shown: --theirs {origin}", file=sys.stderr)
-    strange = sorted({spec.task for spec in newest if spec.profile == arguments.profile and spec.task not in TASKS})
-    if strange:
-        names = printable(", ".join(strange))
-        print(f"warning: runs of unknown tasks are left out ({names}): give --plugin if it is yours", file=sys.stderr)
-    pairs = recorded(arguments.profile, arguments.data, newest)
-    if not pairs:
-        on = f" on {arguments.data}" if arguments.data else ""
-        raise InputError(f"no recorded run of profile {arguments.profile}{on} under {results_dir() / 'runs'}")
-    _, paths = write_tables(pairs, arguments.profile, name, newest=newest)
-    print(*paths, sep="\n", end="\n" if paths else "")
-    return 0 if complete(paths) else 1
+    return collate(tyro.cli(TablesArguments, args=argv, prog="python -m benchmarks tables", description=about))
 
 
 def list_main(argv: list[str]) -> int:
@@ -276,6 +291,36 @@ def sheet_main(argv: list[str]) -> int:
     return main(argv)
 
 
+def status_main(argv: list[str]) -> int:
+    """``status``: see StatusArguments."""
+    from benchmarks.jobs.status import status_lines
+
+    print(*status_lines(tyro.cli(StatusArguments, args=argv, prog="python -m benchmarks status").all), sep="\n")
+    return 0
+
+
+def retry_main(argv: list[str]) -> int:
+    """``retry``: see RetryArguments. The worst status of the commands that are given again."""
+    from benchmarks.jobs.control import retry
+
+    return retry(tyro.cli(RetryArguments, args=argv, prog="python -m benchmarks retry").show, main)
+
+
+def cancel_main(argv: list[str]) -> int:
+    """``cancel``: see CancelArguments."""
+    from benchmarks.jobs.control import cancel
+
+    return cancel(tyro.cli(CancelArguments, args=argv, prog="python -m benchmarks cancel").words)
+
+
+def logs_main(argv: list[str]) -> int:
+    """``logs``: see LogsArguments."""
+    from benchmarks.jobs.control import logs
+
+    arguments = tyro.cli(LogsArguments, args=argv, prog="python -m benchmarks logs")
+    return logs(arguments.words, max(1, arguments.lines))
+
+
 def audit_main(argv: list[str]) -> int:
     """``audit``: see benchmarks/audit/command.py."""
     from benchmarks.audit.command import main
@@ -317,6 +362,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "import": import_main,
     "suite": suite_main,
     "rehearsal": rehearsal_main,
+    "status": status_main,
+    "retry": retry_main,
+    "cancel": cancel_main,
+    "logs": logs_main,
 }
 
 
@@ -334,6 +383,7 @@ def main(argv: list[str]) -> int:
         from benchmarks.records import ResultsStore
 
         migrate(ResultsStore())
+    give(argv)
     return COMMANDS[argv[0]](argv[1:])
 
 

@@ -14,6 +14,7 @@ from benchmarks.data.emoji import Pretraining
 from benchmarks.profiles import ProfileName
 from pretrain.common.errors import InputError
 
+ExecutorName = Literal["local", "slurm"]
 Rerun = Literal["missing", "always", "never"]
 MOST_SEED = 2**31 - 1  # NumPy's generator, which detectron2 seeds, takes no more than 32 bits
 
@@ -62,6 +63,10 @@ class SuiteArguments:
     --flags="--backbone resnet50 --steps 445"."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
+    executor: ExecutorName = "local"
+    """Where jobs run: on this machine, or through Slurm (docs/cluster.md)."""
+    slurm: tuple[str, ...] = ()
+    """Of --executor slurm: a TOML file, KEY=VALUE and KIND.KEY=VALUE: partition=gpu detector.gpus=8 time=1-0:00:00."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
@@ -76,10 +81,13 @@ class RunArguments:
 
     task: tuple[str, ...]
     """Tasks by name, or groups such as linear-sgd and semi: `python -m benchmarks list` has them all."""
-    checkpoint: tuple[str, ...]
-    """Checkpoint files, NAME=PATH or PATH."""
     data: tuple[Path, ...]
     """Data roots made by `python -m benchmarks prepare`; each task runs on every root that has its layout."""
+    checkpoint: tuple[str, ...] = ()
+    """Checkpoint files, NAME=PATH or PATH."""
+    series: tuple[str, ...] = ()
+    """Checkpoints of one pretraining run, each NAME='/run/ckpt_*.pth': rows NAME @EPOCH by the epochs in the files'
+    names, and a figure of every metric and the runs' cost against the epoch."""
     seed: tuple[int, ...] = (0,)
     """Seeds of the downstream runs."""
     profile: ProfileName = "paper"
@@ -89,6 +97,10 @@ class RunArguments:
     """Whether to run again where a record exists; failed runs count as missing."""
     workers: int = dataclasses.field(default_factory=default_workers)
     """Jobs side by side, one thread each."""
+    executor: ExecutorName = "local"
+    """Where jobs run: on this machine, or through Slurm (docs/cluster.md)."""
+    slurm: tuple[str, ...] = ()
+    """Of --executor slurm: a TOML file, KEY=VALUE and KIND.KEY=VALUE: partition=gpu detector.gpus=8 time=1-0:00:00."""
     num_gpus: int | None = None
     """GPUs of a detector, of fine-tuning and of linear-sgd, 0 for the CPU; default all for paper, else at most one."""
     opts: tuple[str, ...] = ()
@@ -115,14 +127,64 @@ class RehearsalArguments:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TablesArguments:
-    """Collate the finished runs of a profile."""
+class StatusArguments:
+    """What is done, running where, queued and failed on this results folder, and the time left."""
 
-    profile: tyro.conf.Positional[ProfileName]
+    all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Every line, not 20 of a kind."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetryArguments:
+    """Give the `run` and `suite` commands again that had failed runs or were stopped; done work is skipped."""
+
+    show: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print them only."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CancelArguments:
+    """End jobs in Slurm; without words all of this results folder, and the commands that run on this host."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words that are all in the job's name, or its number in Slurm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogsArguments:
+    """The end of the newest log of a job."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words that are all in its name, or a run's id."""
+    lines: int = 30
+    """How much of it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TablesArguments:
+    """Collate the finished runs: all of a profile, or as a paper's table lays them out.
+
+    A layout is a built-in one or a TOML of yours (docs/tables.md): Markdown, CSV, LaTeX, HTML, BibTeX and figures.
+    """
+
+    table: tyro.conf.Positional[str]
+    """A profile (smoke, demo, small, paper), a built-in layout or the path of a .toml file."""
     data: str | None = None
     """Only runs on this data set."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA."""
+    """File name of the tables; default PROFILE-all, with --data PROFILE-DATA; of a layout its own name."""
+    profile: ProfileName | None = None
+    """Of a layout: the profile of the runs, in place of the layout's."""
+    row: tuple[str, ...] = ()
+    """Of a layout: your rows by label, in this order; default those that it lists, else all."""
+    delta_to: str | None = None
+    """Of a layout: the row that differences are against."""
+    ranks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of a layout: NAME-ranks too, the rows' mean ranks and Kendall's tau between the columns, with intervals."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write nothing: status 1, and the first file that differs from the one in the folder, if any does."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder of the files; default results/tables."""
     theirs: tuple[str, ...] = ()
     """Imports whose runs are shown where this machine has run the same, too."""
 

@@ -49,6 +49,8 @@ def say_budget(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Exe
         target="benchmarks.tasks.compute.budget:budgets",
         arguments={"detectors": list(kinds.values()), "num_gpus": plan.num_gpus},
         then=keep,
+        gpus=plan.num_gpus,
+        kind="detector",
     )
     check_jobs([job], executor, say_done=False)
     total = 0.0

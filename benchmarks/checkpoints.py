@@ -9,8 +9,9 @@ from pathlib import Path
 
 from benchmarks.executors.base import Executor, Job, check_jobs
 from benchmarks.report.text import checked_label
+from benchmarks.series import series_of
 from pretrain.common.errors import InputError, RunError, printable
-from pretrain.common.files import require_writable, results_dir
+from pretrain.common.files import digest, require_writable, results_dir
 from pretrain.common.pixels import PixelInput
 from transfer.checkpoints.store import StoredBackbone, find, import_checkpoint
 
@@ -57,6 +58,18 @@ def parse_checkpoints(items: tuple[str, ...], flag: str = "--checkpoint") -> dic
     return found
 
 
+def with_series(checkpoints: dict[str, Path], items: tuple[str, ...]) -> dict[str, Path]:
+    """``checkpoints`` and those of the series ``NAME=PATTERN``. InputError for one without files, or a name twice."""
+    found = dict(checkpoints)
+    for item in items:
+        for label, path in series_of(item, "--series").items():
+            label = checked_label(label)
+            if label in found:
+                raise InputError(f"--series {item}: {label} is there twice: give each series its own name")
+            found[label] = path.resolve()
+    return found
+
+
 def _label_and_path(item: str) -> tuple[str, Path]:
     """The item as a path if it exists; else split at the first "=" that is followed by an existing path."""
     whole = Path(item).expanduser()
@@ -97,6 +110,8 @@ def import_all(checkpoints: dict[str, Path], executor: Executor) -> list[Evaluat
             target="benchmarks.checkpoints:import_first",
             arguments={"checkpoint": path},
             report=str,
+            kind="import",
+            work=(f"import-{digest(str(path))[:12]}",),
         )
         for label, path in checkpoints.items()
         if evaluated(label, path) is None

@@ -82,6 +82,7 @@ def estimate(plan: Plan, checkpoints: Sequence[EvaluatedCheckpoint], executor: E
             arguments={"detectors": [detector], "num_gpus": plan.num_gpus},
             then=lambda value, name=name: keep(name, value),  # type: ignore[misc]
             gpus=plan.num_gpus,
+            kind="detector",
         )
         check_jobs([job], executor)
     if found:

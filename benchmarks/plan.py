@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
@@ -14,9 +16,13 @@ from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Saved, lost_record
 from benchmarks.tasks import TASKS, Setup, Task, by_group
 from pretrain.common.errors import InputError
-from pretrain.common.provenance import utc_now
+from pretrain.common.files import digest
+from pretrain.common.plugins import VARIABLE
+from pretrain.common.provenance import git_state, package_versions, utc_now
 
 MOST_NAMED = 3  # tasks of a group in a job's line, before they are counted
+KIND = {"frozen": "frozen", "finetune": "finetune", "detection": "detector"}
+"""Kind of task → kind of job."""
 RECENT = 200  # newest records that expected seconds are taken from: reading ten thousand takes seconds
 
 
@@ -33,11 +39,11 @@ def spec_of(
     task: Task, resolved: tuple[str, str], root: DataRoot, checkpoint: EvaluatedCheckpoint, profile: str, seed: int
 ) -> RunSpec:
     """The identity of a run of ``task`` whose settings are ``resolved``: digest and precision."""
-    digest, precision = resolved
+    protocol, precision = resolved
     return RunSpec(
         task=task.name,
         task_version=task.version,
-        protocol_digest=digest,
+        protocol_digest=protocol,
         precision=precision,
         data_name=root.name,
         data_fingerprint=task.data_fingerprint(root),
@@ -91,6 +97,10 @@ class Plan:
         resolved = self.resolved[column.task, column.root.path]
         spec = spec_of(task, resolved, column.root, checkpoint, self.profile, seed)
         return dataclasses.replace(spec, overrides=self.opts, num_gpus=self.num_gpus) if task.detects else spec
+
+    def kinds(self) -> list[str]:
+        """The kinds of its jobs on checkpoints."""
+        return list(dict.fromkeys(KIND[TASKS[column.task].kind] for column in self.columns))
 
     def jobs_per_row(self) -> int:
         """How many jobs a row without any finished run has."""
@@ -155,6 +165,8 @@ class Plan:
             crashed=crashed,
             gpus=self.num_gpus if task.every_gpu else min(1, self.num_gpus),
             estimate=lambda: self._estimate(specs),
+            kind=KIND[task.kind],
+            work=tuple(spec.spec_id + ("-again" if self.rerun == "always" else "") for spec in specs),
         )
 
     def _estimate(self, specs: list[RunSpec]) -> float | None:
@@ -223,19 +235,35 @@ def resolve_columns(plan: Plan, executor: Executor) -> Plan:
         found.update(value)
         return []
 
-    job = Job(
-        name="settings",
-        target="benchmarks.run:resolve_each",
-        arguments={
-            "columns": list({(one.task, one.root.path): (one.task, one.root) for one in plan.columns}.values()),
-            "setup": Setup(profile=plan.profile, num_gpus=plan.num_gpus, opts=plan.opts),
-        },
-        then=keep,
-    )
-    check_jobs([job], executor, say_done=False)
+    check_jobs([_settings_job(plan, kind, keep) for kind in plan.kinds()], executor, say_done=False)
     recent = sorted(ResultsStore().all_paths(), key=lambda path: path.name)[-RECENT:]
     seconds = seconds_by_task(recent, plan.profile)
     return dataclasses.replace(plan, resolved=found, seconds=seconds)
+
+
+def _settings_job(plan: Plan, kind: str, keep: Callable[[Any], list[Job]]) -> Job:
+    """Resolve the settings of the tasks of one kind, on a machine like those that will run them."""
+    columns = list(
+        {
+            (one.task, one.root.path): (one.task, one.root)
+            for one in plan.columns
+            if KIND[TASKS[one.task].kind] == kind
+        }.values()
+    )
+    setup, state = Setup(profile=plan.profile, num_gpus=plan.num_gpus, opts=plan.opts), git_state()
+    roots = [(task, str(root.path), root.sections) for task, root in columns]
+    about = [kind, roots, plan.profile, plan.num_gpus, plan.opts, state, package_versions("torch", "detectron2")]
+    return Job(
+        name=f"settings of the {kind} tasks",
+        target="benchmarks.run:resolve_each",
+        arguments={"columns": columns, "setup": setup},
+        then=keep,
+        gpus=min(1, plan.num_gpus),
+        kind=kind,
+        work=(f"settings-{digest(about)[:12]}",),
+        # Of changed code nothing is known, and a user's module is outside.
+        still=lambda value: bool(state and not state["dirty"] and not os.environ.get(VARIABLE)),
+    )
 
 
 def check_detectors(plan: Plan, checkpoints: list[EvaluatedCheckpoint], executor: Executor) -> None:

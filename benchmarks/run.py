@@ -98,12 +98,16 @@ def execute(
         groups.setdefault((together, spec.seed) if together else spec, []).append(spec)
     for group in groups.values():
         with ExitStack() as locks:
-            for folder in sorted(map(store.path_for, group)):  # in one order: two processes never wait crosswise
-                locks.enter_context(locked(folder))
+            claims = [  # in one order: two processes never wait crosswise
+                locks.enter_context(locked(store.path_for(spec), f"{checkpoint.label} {spec.task} seed {spec.seed}"))
+                for spec in sorted(group, key=store.path_for)
+            ]
             left = [spec for spec in group if again or not store.has(spec)]
             for spec in left if again else []:
                 shutil.rmtree(store.working_folder(spec), ignore_errors=True)  # another attempt's: do not continue it
             for record in _attempts(checkpoint, data, left, num_gpus, log) if left else ():
+                for claim in claims:
+                    claim.require()
                 saved.append(
                     Saved(
                         path=store.save(record),

@@ -18,6 +18,7 @@ from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.root import DataRoot
 from benchmarks.estimate import say_forecast
 from benchmarks.executors.base import Executor, Job, check_jobs
+from benchmarks.jobs.commands import noted
 from benchmarks.plan import Column, Plan, check_data, check_detectors, resolve_columns
 from benchmarks.report.summary import finish
 from benchmarks.suites import AFTER, Row, Suite, SuiteColumn
@@ -47,7 +48,7 @@ def run_suite(
     standard = standard_roots() if suite.data == "standard" else _own_roots(suite, data)
     if not given and not any(row.preset for row in suite.rows):
         raise InputError(f'suite {suite.name} evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
-    _check_rows(suite, executor)
+    identities = _check_rows(suite, executor)
     ready = {one.label: one for one in import_all(given, executor)}
     preparing = time.monotonic()
     roots = standard or dict.fromkeys(LAYOUTS, _root(suite.data, suite.profile, workers))
@@ -81,9 +82,11 @@ def run_suite(
     jobs = []
     for row in suite.rows:
         if row.preset and not row.after:
-            jobs += _pretraining_jobs(plan, suite, row, pretrained, ready, saved)
+            jobs += _pretraining_jobs(plan, suite, row, pretrained, ready, saved, identities)
     jobs += [job for label in given for job in plan.jobs(ready[label], saved)]
-    ran = executor.run(jobs)
+    with noted() as note:
+        ran = executor.run(jobs)
+        note.failed = len(ran.failed)
     ran = dataclasses.replace(ran, seconds={"data": [prepared], **ran.seconds})
     labels = [label for row in suite.rows for label, _ in row.members()]
     rows = [ready[label] for label in dict.fromkeys([*labels, *given]) if label in ready]
@@ -103,28 +106,40 @@ def _given(suite: Suite, checkpoints: dict[str, Path]) -> dict[str, Path]:
     return parse_checkpoints(items, f"suite {suite.name}, row") | checkpoints
 
 
-def _check_rows(suite: Suite, executor: Executor) -> None:
-    """InputError for an unknown preset or for flags that it does not accept, before anything is started."""
-    members = [(row.label, row.preset, flags) for row in suite.rows if row.preset for _, flags in row.members()]
+def _check_rows(suite: Suite, executor: Executor) -> dict[str, str]:
+    """A digest of the settings of each pretraining run, by its label.
+
+    InputError for an unknown preset or for flags that it does not accept, before anything is started.
+    """
+    members = [(label, row.preset, flags) for row in suite.rows if row.preset for label, flags in row.members()]
+    found: dict[str, str] = {}
     if members:
-        job = Job(name="rows", target="benchmarks.suite_run:check_rows", arguments={"members": members})
+
+        def keep(value: dict[str, str]) -> list[Job]:
+            found.update(value)
+            return []
+
+        job = Job(name="rows", target="benchmarks.suite_run:check_rows", arguments={"members": members}, then=keep)
         check_jobs([job], executor, say_done=False)
+    return found
 
 
-def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> None:
+def check_rows(members: list[tuple[str, str, tuple[str, ...]]]) -> dict[str, str]:
     """Worker of _check_rows, on (label, preset, flags) of each: importing presets imports torch."""
     from pretrain.command import parse
 
+    found = {}
     for label, preset, flags in members:
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                parse(preset, [*flags, "--data", "."])
+                found[label] = digest([preset, repr(parse(preset, [*flags, "--data", "."]).config), flags])
         except InputError as error:
             raise InputError(f"row {label}: {error}") from None
         except SystemExit:
             words = " ".join(said.getvalue().replace("│", " ").split())
             raise InputError(f"row {label}: {preset} {' '.join(flags)}: {words[:300]}") from None
+    return found
 
 
 def _pretraining_jobs(
@@ -134,6 +149,7 @@ def _pretraining_jobs(
     data: Mapping[str, DataRoot],
     ready: dict[str, EvaluatedCheckpoint],
     saved: list[Path],
+    identities: Mapping[str, str] | None = None,
 ) -> list[Job]:
     """Pretrain and import each run of a row (at once if done), then evaluate it and begin the runs that wait for it.
 
@@ -150,7 +166,8 @@ def _pretraining_jobs(
                 if not row.seeds or name.removeprefix(one.label) == label.removeprefix(row.label)
             ]
 
-        return _pretraining_job(plan, row, label, flags, data[row.label], ready, saved, following)
+        identity = (identities or {}).get(label, "")
+        return _pretraining_job(plan, row, label, flags, data[row.label], ready, saved, following, identity)
 
     return [job(row, *member) for member in row.members()]
 
@@ -164,6 +181,7 @@ def _pretraining_job(
     ready: dict[str, EvaluatedCheckpoint],
     saved: list[Path],
     following: Callable[[Path], list[Job]],
+    identity: str = "",
 ) -> Job:
     def then(value: tuple[Path, str]) -> list[Job]:
         found = evaluated(label, value[0])
@@ -186,17 +204,29 @@ def _pretraining_job(
         report=lambda value: f"{value[0].parent.name}; imported, {value[1]}",
         follows=plan.jobs_per_row() + waiting * (1 + plan.jobs_per_row()),
         gpus=1,
+        kind="pretrain",
+        work=(f"pretrain-{digest([identity, flags, data.section('imagenet')['fingerprint']])[:12]}",)
+        if identity
+        else (),
+        still=lambda value: value[0].with_name("meta.json").is_file() and evaluated(label, value[0]) is not None,
     )
 
 
 def pretrain_and_import(preset: str, flags: tuple[str, ...], data: Path) -> tuple[Path, str]:
     """Finish a preset's pretraining run and import it (in a worker); the checkpoint and its proof in words."""
     from benchmarks.checkpoints import import_first
+    from benchmarks.executors.nodes import call, torchrun
+    from benchmarks.executors.slurm_task import allotted
     from pretrain.command import parse
     from pretrain.train import run
 
-    arguments = parse(preset, [*flags, "--data", str(data)])
-    path = run(preset, arguments.config, arguments.data, arguments.resume)
+    nodes, each = allotted()
+    if nodes * each > 1:
+        words = [*torchrun(nodes, each), "-m", "pretrain", preset, *flags, "--data", str(data)]
+        path = Path(call(words, output=True).splitlines()[-1])
+    else:
+        arguments = parse(preset, [*flags, "--data", str(data)])
+        path = run(preset, arguments.config, arguments.data, arguments.resume)
     return path, import_first(path)
 
 

@@ -11,16 +11,22 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 FLAGS = {
     # backbone and steps are in the example of --flags
     "benchmarks suite": (
-        "backbone checkpoint data flags num-gpus opts preset pretrain-seeds profile search steps workers"
+        "backbone checkpoint data executor flags num-gpus opts preset pretrain-seeds profile search slurm steps workers"
     ),
-    "benchmarks run": "checkpoint data estimate num-gpus opts search profile rerun seed task workers",
+    "benchmarks run": (
+        "checkpoint data estimate executor num-gpus opts search profile rerun seed series slurm task workers"
+    ),
     "benchmarks rehearsal": "checkpoint data task",
-    "benchmarks tables": "data name theirs",
+    "benchmarks tables": "check data delta-to name output profile ranks row theirs",
     "benchmarks audit": "data quick",
     "benchmarks export": "hub-dataset label logs model-index profile source-url task",
     "benchmarks import": "as",
     "benchmarks compare": "force profile sizes task",
     "benchmarks show": "class count output",
+    "benchmarks status": "all",
+    "benchmarks retry": "show",
+    "benchmarks cancel": "",
+    "benchmarks logs": "lines",
     "benchmarks sheet": "output",
     "benchmarks prepare emoji": "pretraining profile workers",
     "benchmarks prepare voc": "drop-unreadable name seed val-fraction",

@@ -16,8 +16,8 @@ from benchmarks.audit.runs import Runs, within_results
 from benchmarks.audit.table import Row
 from benchmarks.records import RunRecord, files_of
 from benchmarks.report.cells import Cell
+from benchmarks.report.long_form import source_of
 from benchmarks.report.published import REFERENCE
-from benchmarks.report.tables import source_of
 from benchmarks.report.text import for_spreadsheet
 from benchmarks.sharing.archive import is_kept
 from benchmarks.statistics.scored import EQUAL, scored

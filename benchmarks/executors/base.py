@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from pretrain.common.errors import InputError
 
+KINDS = ("import", "frozen", "finetune", "detector", "pretrain")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
@@ -18,6 +20,10 @@ class Job:
     gives follow-up jobs, of which there will be ``follows``; ``report(value)`` is the progress line's text. If the
     process left no value: ``crashed(reason)``. ``stage`` is the stage that its seconds count for, ``gpus`` how many
     it uses, ``estimate()`` its expected seconds, None if unknown.
+
+    On a cluster: ``kind`` names the resources, one of KINDS; "" runs where the command runs. ``work`` are the
+    identities of the results that it makes, by which a later command finds it queued or running. ``still(value)``:
+    whether the value of an earlier command's job of the same work holds, so that it need not run again.
     """
 
     name: str
@@ -32,6 +38,9 @@ class Job:
     follows: int = 0
     gpus: int = 1
     estimate: Callable[[], float | None] = lambda: None
+    kind: str = ""
+    work: tuple[str, ...] = ()
+    still: Callable[[Any], bool] = lambda value: False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,18 @@ class Outcome:
 
     failed: list[tuple[Job, str]] = dataclasses.field(default_factory=list)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+
+def finished(job: Job, good: bool, value: Any, outcome: Outcome, seconds: float) -> tuple[str, list[Job]]:
+    """Note the end of ``job`` in ``outcome``; the reason if it failed, and its follow-ups."""
+    outcome.seconds.setdefault(job.stage, []).append(seconds)
+    reason = job.failure(value) if good else str(value)
+    if reason:
+        outcome.failed.append((job, reason))
+    if good:
+        return reason, job.then(value)
+    job.crashed(reason)
+    return reason, []
 
 
 class Executor(Protocol):

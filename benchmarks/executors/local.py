@@ -18,9 +18,10 @@ from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
-from benchmarks.executors.base import Job, Outcome
+from benchmarks.executors.base import Job, Outcome, finished
 from benchmarks.executors.process import call, ended
-from benchmarks.executors.progress import count_and_time_left, minutes, say, time_left
+from benchmarks.executors.progress import count_and_time_left, last_line, minutes, say, time_left
+from pretrain.common.errors import RunError
 from pretrain.common.signals import signals_held
 
 PRELOAD = [
@@ -48,12 +49,7 @@ class _Running:
 
     def progress(self) -> str:
         """One line: how long it has been running, and the last line of its log."""
-        lines = []
-        if self.job.log and self.job.log.exists():
-            with self.job.log.open("rb") as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - 400))
-                lines = stream.read().decode(errors="replace").replace("\r", "\n").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "starting")
+        last = last_line(self.job.log) or "starting"
         return f"  … {self.job.name} ({minutes(self.seconds)}): {last[:120]}"
 
     def outcome(self) -> tuple[bool, Any]:
@@ -70,17 +66,19 @@ class _Running:
 class LocalExecutor:
     """At most ``workers`` jobs at once; with ``gpus`` (their names in CUDA_VISIBLE_DEVICES) no two share one.
 
-    Jobs start in order: none overtakes a job that waits for free GPUs.
+    Jobs start in order: none overtakes a job that waits for free GPUs. ``preload``: whether the server imports the
+    heavy packages, which pays for more than one job.
     """
 
     workers: int
     gpus: tuple[str, ...] = ()
+    preload: bool = True
 
     def run(self, jobs: Iterable[Job], *, say_failures: bool = True, say_done: bool = True) -> Outcome:
         """See executors.base.Executor."""
         os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context.set_forkserver_preload(PRELOAD if self.preload else [])
         with signals_held():  # the server must outlive its jobs; each job unblocks signals for itself
             forkserver.ensure_running()
         atexit.register(_end_server)  # a signal may arrive between two calls
@@ -98,16 +96,9 @@ class LocalExecutor:
                     running.remove(item)
                     good, value = item.outcome()
                     done += 1
-                    outcome.seconds.setdefault(item.job.stage, []).append(item.seconds)
-                    reason = item.job.failure(value) if good else value
-                    if good:
-                        new = item.job.then(value)
-                        queue[follow_ups:follow_ups] = new
-                        follow_ups += len(new)
-                    else:
-                        item.job.crashed(value)
-                    if reason:
-                        outcome.failed.append((item.job, reason))
+                    reason, new = finished(item.job, good, value, outcome, item.seconds)
+                    queue[follow_ups:follow_ups] = new
+                    follow_ups += len(new)
                     if say_failures if reason else say_done:
                         text = f"FAILED: {reason}" if reason else item.job.report(value)
                         count, _, left = self._progress(done, running, queue).partition(" ")
@@ -139,7 +130,10 @@ def _start(job: Job, context: Any, gpus: tuple[str, ...] | None) -> _Running:
     environment = dict(os.environ) | ({} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
     arguments = (job.target, job.arguments, environment, job.log, sender)
     process = context.Process(target=call, args=arguments, name=job.name)
-    process.start()
+    try:
+        process.start()
+    except (EOFError, ConnectionError) as error:
+        raise RunError("the process that starts jobs was killed: the same command continues") from error
     sender.close()
     return _Running(job, process, receiver, time.monotonic(), gpus or ())
 

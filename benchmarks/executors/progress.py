@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def say(*lines: str) -> None:
@@ -14,6 +16,17 @@ def say(*lines: str) -> None:
 def minutes(seconds: float) -> str:
     """``12 s``, or ``1.5 min`` from 90 seconds on."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def last_line(log: Path | None) -> str:
+    """The last line of a log that is not empty; "" where there is none."""
+    try:
+        with (log or Path(os.devnull)).open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1000))
+            lines = stream.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def time_left(

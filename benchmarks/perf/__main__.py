@@ -10,6 +10,7 @@
     python -m benchmarks.perf logistic  # L-BFGS on 200,000 synthetic rows: peak memory and time
     python -m benchmarks.perf svm       # the support vector machines of voc07-svm : scikit-learn's
     python -m benchmarks.perf tables    # the tables of 1,000 and 10,000 synthetic records: time and peak memory
+    python -m benchmarks.perf status    # `status` over as many records, and the engine's milliseconds a run
     python -m benchmarks.perf convert   # a conversion: start-up, read, map, forward, write
     python -m benchmarks.perf bootstrap  # intervals from two detectors' matches : AP by Matches.ap, at COCO val's size
     python -m benchmarks.perf evaluators  # the evaluators of COCO and VOC : detectron2's, at the real test sets' size
@@ -34,6 +35,7 @@ MEASUREMENTS = (
     "logistic",
     "svm",
     "tables",
+    "status",
     "convert",
     "evaluators",
     "detector",

@@ -134,6 +134,8 @@ def measure(arguments: Arguments) -> str:
             size = sum(path.stat().st_size for path in results.glob("runs/*/*.json")) / 1e6
             title = f"{count:,} records, {rows:,} rows, {size:,.0f} MB"
             lines.append(_line(title, *run(results, "tables", PROFILE)))
+            layout = ("tables", "transfer", "--profile", PROFILE, "--ranks")
+            lines.append(_line("  the layout transfer, ranks and figures", *run(results, *layout)))
     return "\n".join(lines)
 
 

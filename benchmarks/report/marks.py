@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from benchmarks.records import RunRecord, store_of
 from benchmarks.report.cells import Cell
 from benchmarks.statistics.best import ENOUGH, told_apart
+from benchmarks.statistics.paired import Side
 from benchmarks.statistics.scored import on_draws, side_of
 from pretrain.common.errors import InputError
 
@@ -24,34 +25,38 @@ class Marks:
     dagger: frozenset[int] = frozenset()
 
 
-def marks_of(cells: Iterable[Cell]) -> Marks:
+class Sides:
+    """The scores behind cells, with those on the draws of the test images where they were kept; each is read once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Mapping[str, np.ndarray]] = {}
+
+    def of(self, cell: Cell) -> Side:
+        """The side of a comparison that a cell with a number is."""
+        for record in cell.records:
+            if id(record) not in self._kept:
+                self._kept[id(record)] = kept_draws(record)
+        return side_of(cell.records, [self._kept[id(record)] for record in cell.records], cell.metric.key)
+
+
+def marks_of(cells: Iterable[Cell], sides: Sides | None = None) -> Marks:
     """The marks of every column in which the best row has ENOUGH values, and in which more is better or worse."""
     columns: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         if cell.mean is not None and cell.metric.higher_is_better is not None:
             columns.setdefault((cell.column, cell.metric.key), []).append(cell)
-    kept: dict[int, Mapping[str, np.ndarray]] = {}
+    sides = sides or Sides()
     bold, dagger = set(), set()
     for column in columns.values():
         if max(len(cell.values) for cell in column) < ENOUGH:
             continue
-        key, higher = column[0].metric.key, bool(column[0].metric.higher_is_better)
-        found = told_apart([side_of(*_drawn(cell.records, kept), key) for cell in column], higher)
+        higher = bool(column[0].metric.higher_is_better)
+        found = told_apart([sides.of(cell) for cell in column], higher)
         if found is not None:
             best, apart = found
             bold.add(id(column[best]))
             dagger |= {id(cell) for number, cell in enumerate(column) if number != best and number not in apart}
     return Marks(frozenset(bold), frozenset(dagger))
-
-
-def _drawn(
-    records: Sequence[RunRecord], kept: dict[int, Mapping[str, np.ndarray]]
-) -> tuple[Sequence[RunRecord], list[Mapping[str, np.ndarray]]]:
-    """The records, and each one's metrics on the draws of its test images; none where its files cannot be read."""
-    for record in records:
-        if id(record) not in kept:
-            kept[id(record)] = kept_draws(record)
-    return records, [kept[id(record)] for record in records]
 
 
 def kept_draws(record: RunRecord) -> Mapping[str, np.ndarray]:

@@ -13,7 +13,8 @@ from benchmarks.executors.progress import minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
 from benchmarks.report.cells import collect
 from benchmarks.report.figures import draw_figures
-from benchmarks.report.tables import complete, write_tables
+from benchmarks.report.files import say_failed, write_files
+from benchmarks.report.tables import complete, file_name, write_tables
 from pretrain.common.errors import printable
 from pretrain.common.files import results_dir
 from pretrain.common.shell import command
@@ -54,8 +55,11 @@ def finish(
     begun: float,
     groups: Mapping[str, str] | None = None,
     suite: Suite | None = None,
+    series: bool = False,
 ) -> int:
     """Print the table and the summary on stderr, the artefact paths on stdout; draw the figures of ``suite``.
+
+    ``series``: draw the rows named NAME @EPOCH against their epochs.
 
     0, or 1 when a run failed or the table could not be written.
     """
@@ -64,6 +68,13 @@ def finish(
         _, paths = write_tables(expected, profile, name, with_published=name == "paper", groups=groups)
         if suite and suite.figures:
             paths += draw_figures(suite, collect(expected, groups=groups))
+        if series:
+            from benchmarks.report.paper.pictures import series_files
+
+            folder = results_dir() / "tables"
+            drawn, failed = write_files(folder, series_files(file_name(name), collect(expected, groups=groups)))
+            say_failed(folder, failed)
+            paths += drawn
         print(*paths, sep="\n", end="\n" if paths else "", flush=True)
         whole = complete(paths)
     print(*stage_lines(ran.seconds), sep="\n", file=sys.stderr)

@@ -128,6 +128,22 @@ def difference(a: Side, b: Side) -> Difference:
     return Difference(a=a.mean, b=b.mean, error=error, levels=levels)
 
 
+def mean_error(side: Side) -> tuple[Error | None, tuple[Level, ...]]:
+    """The error of one side's mean and the levels in it; None where no level could be resampled."""
+    images = float(np.var(side.drawn_mean(), ddof=1)) if side.drawn else None
+    pooled = len(side.scores) > 1
+    ones = [np.mean(run) for run in side.scores] if pooled else list(side.scores[0])
+    drawn = [np.mean(run, axis=0) for run in side.drawn] if pooled else [one for run in side.drawn for one in run]
+    between = float(np.var(ones, ddof=1) / len(ones)) if len(ones) > 1 else None
+    if images is None and between is None:
+        return None, ()
+    shared = _shared(drawn) if between is not None else 0.0
+    freedom = len(ones) - 1 if between is not None else math.inf
+    error = Error(math.sqrt(max(0.0, (images or 0.0) - shared)), math.sqrt(between or 0.0), freedom)
+    level: Level = "runs" if pooled else "seeds"
+    return error, (*(("images",) if images is not None else ()), *((level,) if between is not None else ()))
+
+
 def _images(a: Side, b: Side) -> float | None:
     """Variance of the difference over draws of the test images; None where a side kept no predictions."""
     if not a.drawn or not b.drawn:

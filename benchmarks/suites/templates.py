@@ -12,9 +12,13 @@
     flags = ["--views.hue", "{hue}", "--views.saturation", "{saturation}"]
     points = [{ hue = 0.1, saturation = 0.2 }, { hue = 0.5, saturation = 0.8 }]
 
-``grid`` makes every combination, the last name fastest; ``points`` makes what it lists. ``{name}`` in the label, the
-flags, the data, the group and ``after`` is the value as TOML has it; numbers are also the row's ``at``. Imports no
-torch.
+    [[rows]]
+    label = "mine"
+    series = "/run/ckpt_*.pth"
+
+``series`` makes a row ``mine @100`` per checkpoint, with its epoch, a setting, from the file's name. ``grid`` makes
+every combination, the last name fastest; ``points`` makes what it lists. ``{name}`` in the label, the flags, the data,
+the group and ``after`` is the value as TOML has it; numbers are also the row's ``at``. Imports no torch.
 """
 
 from __future__ import annotations
@@ -23,11 +27,15 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.series import series_of
+
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The ``rows`` of a suite's TOML with templates filled in; {} without templates. ValueError names a bad one."""
     rows = values.get("rows")
-    if not isinstance(rows, list) or not any(isinstance(row, dict) and {"grid", "points"} & row.keys() for row in rows):
+    if not isinstance(rows, list) or not any(
+        isinstance(row, dict) and {"grid", "points", "series"} & row.keys() for row in rows
+    ):
         return {}
     found: list[Any] = []
     for number, row in enumerate(rows):
@@ -40,6 +48,8 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rows(template: dict[str, Any]) -> list[dict[str, Any]]:
     plain = {key: value for key, value in template.items() if key not in ("grid", "points")}
+    if "series" in plain:
+        return _series(template)
     if len(template) == len(plain):
         return [plain]
     filled = []
@@ -48,6 +58,23 @@ def _rows(template: dict[str, Any]) -> list[dict[str, Any]]:
         numbers = {name: value for name, value in point.items() if not isinstance(value, str)}
         filled.append(row | {"at": numbers | row.get("at", {})})
     return filled
+
+
+def _series(template: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per checkpoint of a series, in its group."""
+    plain = {key: value for key, value in template.items() if key not in ("series", "label")}
+    label, pattern = template.get("label"), template["series"]
+    if not isinstance(label, str) or not isinstance(pattern, str):
+        raise ValueError(": a series has a label and a pattern of files, both text")
+    if strange := [key for key in ("grid", "points", "preset", "checkpoint") if key in plain]:
+        raise ValueError(f" has series and {strange[0]}: give one of them")
+    found = series_of(f"{label}={pattern}", " series")
+    plain = {"group": label, **plain}
+    return [
+        plain
+        | {"label": name, "checkpoint": str(path), "at": plain.get("at", {}) | {"epoch": int(name.rpartition("@")[2])}}
+        for name, path in found.items()
+    ]
 
 
 def _points(template: Mapping[str, Any]) -> list[dict[str, str | float]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import stat
-import sys
 import tempfile
 import zipfile
 from collections import Counter
@@ -19,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+from pretrain.common.claims import Claim, claimed
 
 ANNOTATION_SUFFIXES = frozenset({".xml", ".json", ".txt", ".csv", ".gz"})
 LARGEST_JSON = 4 * 2**20  # bytes; a record has some 10 kB
@@ -51,19 +51,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of ``folder``; a second process says so and waits. It ends with its process, however that ends."""
+def locked(folder: Path, about: str = "") -> Iterator[Claim]:
+    """Hold ``folder`` against other processes, on this host and on others; a second one says so and waits.
+
+    It ends with its process, however that ends. ``about``: the work in words, for `status`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        # lockf, not flock: processes forked from this one must not keep the lock of a killed parent.
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"another process works in {folder}: waiting for it", file=sys.stderr)
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+    with (folder / ".lock").open("w") as lock, claimed(folder, about, lock) as claim:
         for half_written in folder.glob(".*.tmp"):  # left by a process killed during a save
-            half_written.unlink()
-        yield
+            half_written.unlink(missing_ok=True)
+        yield claim
 
 
 def require_writable(folder: Path) -> None:

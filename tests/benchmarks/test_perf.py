@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.perf import bootstrap, convert, data, detector, evaluators, extract, linear, step, svm, tables
+from benchmarks.perf import bootstrap, convert, data, detector, evaluators, extract, linear, status, step, svm, tables
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
@@ -66,7 +66,8 @@ def test_the_commands_print_a_ratio_for_each_side():
     assert "from JPEG files, 1 processes" in shown and re.search(r"augmentation is \d+\.\d% of our step$", shown)
     with pytest.raises(
         InputError,
-        match="choose data, step, extract, linear, logistic, svm, tables, convert, evaluators, detector or bootstrap",
+        match="choose data, step, extract, linear, logistic, svm, tables, status, "
+        "convert, evaluators, detector or bootstrap",
     ):
         main(["steps"])
 
@@ -108,8 +109,15 @@ def test_tables_are_made_of_as_many_records_as_asked(tmp_path, capsys):
     row = sum(seeds for _, seeds, _ in tables.columns())
     assert tables.write_records(ResultsStore(tmp_path), row + 1) == 2
     assert len(list(ResultsStore(tmp_path).load_all())) == row + 1 and capsys.readouterr().err == ""
-    shown = tables.measure(tables.Arguments(records=(3,)))
-    assert re.search(r"3 records, 1 rows, 0 MB +\d+\.\d s, \d+\.\d s on a processor +\d\d+ MB$", shown)
+    shown = tables.measure(tables.Arguments(records=(2 * row,))).splitlines()  # ranks need two full rows
+    assert re.search(rf"{2 * row} records, 2 rows, \d MB +\d+\.\d s, \d+\.\d s on a processor +\d\d+ MB$", shown[2])
+    assert re.search(r"the layout transfer, ranks and figures +\d+\.\d s", shown[3])
+
+
+def test_status_is_timed_over_as_many_records_as_asked():
+    shown = status.measure(status.Arguments(records=(3,), runs=2))
+    assert re.search(r"3 records +\d+\.\d\d s, \d+\.\d\d s on a processor", shown)
+    assert re.search(r"record of a run of profile smoke: \d+\.\d ms$", shown)
 
 
 def test_a_conversion_is_divided_into_its_stages():

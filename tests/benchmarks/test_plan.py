@@ -30,7 +30,7 @@ class InProcess:
 def test_a_plan_resolves_its_columns_and_knows_the_seconds_of_earlier_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     ResultsStore().save(make_record(make_spec(task="knn", profile="demo"), {"top1": 1.0}))
-    data = SimpleNamespace(path="/data")
+    data = SimpleNamespace(path="/data", sections={})
     columns = tuple(Column(task=task, root=data, seeds=(0, 1)) for task in ("knn", "voc-fpn-24k", "knn"))
     plan = resolve_columns(Plan(profile="demo", columns=columns, num_gpus=0), InProcess())
     detector = TASKS["voc-fpn-24k"].settings(Setup(profile="demo"))

@@ -22,7 +22,9 @@ from benchmarks.data.layouts import LAYOUTS
 from benchmarks.data.registration import Registered, register
 from benchmarks.data.root import DataRoot
 from benchmarks.data.subsets import hold_out, ids_digest
+from benchmarks.executors.nodes import on_every_node
 from benchmarks.executors.process import fork_loaders
+from benchmarks.executors.slurm_task import allotted
 from benchmarks.records import ResultsStore, RunSpec
 from benchmarks.run import Context
 from benchmarks.tasks import TASKS, Result, Settings, Setup
@@ -98,13 +100,23 @@ def train(context: Context, training: Training) -> Result:
     outcome = training.folder / OUTCOME
     outcome.unlink(missing_ok=True)
     try:
-        launch(_work_of_several, context.num_gpus, dist_url="auto", args=(context, training))
+        if allotted()[0] > 1:
+            arguments = {"context": context, "training": training}
+            on_every_node(f"{__name__}:work_on_node", arguments, training.folder / "nodes.pkl")
+        else:
+            launch(_work_of_several, context.num_gpus, dist_url="auto", args=(context, training))
     except Exception:
         if outcome.is_file() and (reason := json.loads(outcome.read_text(encoding="utf-8")).get("diverged")):
             raise Diverged(reason) from None
         raise
     found: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
     return Result(**found | {"notes": tuple(found["notes"])})
+
+
+def work_on_node(context: Context, training: Training, node: int, url: str) -> None:
+    """The processes of one of several nodes; ``url`` is the first node's."""
+    nodes, each = allotted()
+    launch(_work_of_several, each, num_machines=nodes, machine_rank=node, dist_url=url, args=(context, training))
 
 
 def notes(tested: int, classes: int) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from benchmarks.claims.coefficients import COLUMNS, Point, Score, chosen, equals, main, read_scores, standard_error
-from benchmarks.report.tables import long_form
+from benchmarks.report.long_form import long_form
 from benchmarks.suites import SUITES, find_suite
 from pretrain.common.errors import InputError
 from tests.benchmarks.report.test_figures import cells_of

@@ -2,8 +2,10 @@
 
 from benchmarks.records import ResultsStore
 from benchmarks.report import searches
+from benchmarks.report.captions import caption
 from benchmarks.report.cells import collect
-from benchmarks.report.tables import caption, long_form, to_latex, to_markdown
+from benchmarks.report.long_form import long_form
+from benchmarks.report.tables import to_latex, to_markdown
 from tests.benchmarks.doubles import make_record, make_spec
 from transfer.detection.search import KEY
 

@@ -16,7 +16,9 @@ from benchmarks.__main__ import main
 from benchmarks.records import ResultsStore
 from benchmarks.report import chart
 from benchmarks.report.cells import Cell, collect
-from benchmarks.report.tables import complete, escape, long_form, to_latex, to_markdown, write_tables
+from benchmarks.report.latex import escape
+from benchmarks.report.long_form import long_form
+from benchmarks.report.tables import complete, to_latex, to_markdown, write_tables
 from benchmarks.tasks import TASKS, named
 from pretrain.common.errors import InputError
 from tests.benchmarks.doubles import make_record, make_spec

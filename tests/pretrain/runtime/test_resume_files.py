@@ -98,4 +98,4 @@ def test_a_second_process_waits_for_the_first(tmp_path, monkeypatch):
         monkeypatch.setattr("builtins.print", say)
         with locked(folder):
             assert done.exists() and "another process works in" in said[0]
-            assert [path.name for path in folder.iterdir()] == [".lock"]
+            assert sorted(path.name for path in folder.iterdir()) == [".claim-1", ".lock"]

@@ -1,0 +1,1 @@
+"""Tables laid out as papers print them: a TOML of rows and columns into Markdown, CSV, LaTeX and HTML."""
