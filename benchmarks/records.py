@@ -62,7 +62,8 @@ class RunSpec:
     @functools.cached_property
     def spec_id(self) -> str:
         """12 hex digits of the canonical JSON's sha256: computed, never parsed from a path."""
-        return digest(dataclasses.asdict(self))[:12]
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # asdict copies: slow
+        return digest(values | {"input": dataclasses.asdict(self.input) if self.input else None})[:12]
 
     def column(self) -> RunSpec:
         """The part that all cells of a column share: the spec without checkpoint and seed."""

@@ -74,7 +74,7 @@ PRESETS: dict[str, PretrainConfig] = {
     "demo-mocov2": replace(_DEMO, method=MoCoV2Config(queue=256, momentum=0.99)),
     "demo-mocov2-superinfo": replace(
         _DEMO,
-        method=MoCoV2SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.01, lambda_b=0.01, queue=256, momentum=0.99),
+        method=MoCoV2SuperInfoConfig(dim=128, kappa_b=5.0, lambda_a=0.1, lambda_b=0.1, queue=256, momentum=0.99),
     ),
     "demo-pirl": replace(_DEMO, method=PIRLConfig(negatives=1024, temperature=0.2)),
     "demo-cmc": replace(_DEMO, method=CMCConfig(negatives=1024, temperature=0.2), views=_NO_GRAYSCALE),

@@ -1,6 +1,6 @@
 """The pretraining logs of a suite's rows: their losses as one picture, their terms as a table.
 
-    python -m benchmarks suite lambda-sweep && python -m tools.pretraining_curves lambda-sweep
+    python -m benchmarks suite coefficients && python -m tools.pretraining_curves coefficients
     python -m benchmarks suite method-curves && python -m tools.pretraining_curves method-curves -o curves.png
 
 The table goes to stderr: per row the mean of each term over the last tenth of the logged steps. The picture's path goes

@@ -9,13 +9,13 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pretrain.common import claims
 from pretrain.common.claims import Owner
 from pretrain.common.files import digest, read_mapping, results_dir, write_json
 from pretrain.common.plugins import VARIABLE
-from pretrain.common.provenance import utc_now
 
 NOTE = "command.json"
 _given: list[str] = []
@@ -58,7 +58,10 @@ def noted() -> Iterator[Command]:
     Nothing is kept where no note can be written, or where another process runs the same command.
     """
     command = Command(
-        words=tuple(_given), folder=str(Path.cwd()), plugins=os.environ.get(VARIABLE, ""), begun=utc_now()
+        words=tuple(_given),
+        folder=str(Path.cwd()),
+        plugins=os.environ.get(VARIABLE, ""),
+        begun=datetime.now(UTC).isoformat(),
     )
     claim = None
     with suppress(OSError):
@@ -72,7 +75,7 @@ def noted() -> Iterator[Command]:
                 write_json(command.place / NOTE, dataclasses.asdict(command))
     finally:
         if claim:
-            claims.let_go(claim)
+            claim.release()
 
 
 def all_commands() -> list[Command]:

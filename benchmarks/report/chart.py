@@ -53,6 +53,9 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         figure = _figure(panels, shown, "\n".join(heading))
+        if engine := figure.get_layout_engine():  # once: savefig would draw everything twice, for the layout first
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
     return True

@@ -137,6 +137,7 @@ class Claim:
 
     def release(self) -> None:
         """Let go: the file stays, and says so."""
+        _HELD.pop(self.path, None)
         with suppress(OSError):
             if os.getpid() == self.owner.pid and not self.taken_over():
                 _replace(self.path, dataclasses.replace(self.owner, released=True))
@@ -215,22 +216,16 @@ def claimed(folder: Path, about: str = "", lock: IO[str] | None = None) -> Itera
     try:
         yield claim
     finally:
-        let_go(claim)
+        claim.release()
 
 
 def tried(folder: Path, about: str = "") -> Claim | None:
-    """A claim of ``folder`` until ``let_go`` or this process's end; None if another process holds it."""
+    """A claim of ``folder`` until its ``release`` or this process's end; None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     claim = _taken(folder, about)
     if claim:
         _beat_for(claim)
     return claim
-
-
-def let_go(claim: Claim) -> None:
-    """End a claim of ``tried`` before this process ends."""
-    _HELD.pop(claim.path, None)
-    claim.release()
 
 
 def _waited_for(folder: Path, about: str, lock: IO[str] | None) -> Claim:

@@ -126,7 +126,7 @@ def test_nothing_to_run_needs_no_folder_that_can_be_written_and_a_run_does(root,
     monkeypatch.setattr("benchmarks.plan.resolve_columns", lambda plan, executor: replace(plan, resolved=resolved))
     monkeypatch.setattr("benchmarks.checkpoints.import_all", lambda checkpoints, executor: [evaluated(root)])
     monkeypatch.setattr(LocalExecutor, "run", lambda self, jobs: pytest.fail("started") if jobs else Outcome())
-    monkeypatch.setattr("benchmarks.report.summary.finish", lambda expected, *rest: len(expected))
+    monkeypatch.setattr("benchmarks.report.summary.finish", lambda expected, *rest, **more: len(expected))
     (root.parent / "results").touch()
     with pytest.raises(NotADirectoryError, match="results"):
         main(run_arguments(root))

@@ -79,8 +79,8 @@ def old_record(store, stem=FIRST, *, metrics=(("top1", 7.0),), error=None, folde
 
 
 def state_of(folder):
-    """Every file below ``folder`` with its content, but for the lock."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    """Every file below ``folder`` with its content, but for the lock and the claims."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith((".lock", ".claim"))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

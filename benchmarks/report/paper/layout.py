@@ -63,7 +63,7 @@ def table_of(
 
     InputError for a row or a column that the records leave open.
     """
-    rows = own_rows(spec, pairs, chosen)
+    rows = own_rows(spec, pairs, newest, chosen)
     cells = own_cells(spec, rows, newest)
     sides = Sides()
     published = outside.outside_rows(spec) if spec.profile == outside.PROFILE else []

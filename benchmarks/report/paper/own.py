@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.cells import Cell
@@ -14,6 +15,7 @@ from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
 
 MEMBER = re.compile(r"(.+) #\d+")  # a pretraining run of a suite's row
+FOLDER = re.compile(r"(.+)-[0-9a-f]{12}")  # of a pretraining run: its preset and the digest of its settings
 LONGEST = 300  # characters of a row's name
 Pair = tuple[str, RunSpec]
 
@@ -27,7 +29,9 @@ class OwnRow:
     pooled: bool
 
 
-def own_rows(spec: TableSpec, pairs: Sequence[Pair], chosen: Sequence[str] = ()) -> list[OwnRow]:
+def own_rows(
+    spec: TableSpec, pairs: Sequence[Pair], newest: Mapping[RunSpec, RunRecord], chosen: Sequence[str] = ()
+) -> list[OwnRow]:
     """Our rows in order: those that the layout lists, or ``chosen`` ones, or every name in the records.
 
     InputError for a chosen name without a run, and for one of several checkpoints.
@@ -38,6 +42,10 @@ def own_rows(spec: TableSpec, pairs: Sequence[Pair], chosen: Sequence[str] = ())
         by_label.setdefault(label, []).append((label, run))
         if member := MEMBER.fullmatch(label):
             groups.setdefault(member[1], []).append((label, run))
+    for name, members in groups.items():  # its first run was recorded before it had others
+        presets = {_preset(newest[run]) for _, run in [*members, *by_label.get(name, [])]}
+        if len(presets) == 1 and presets != {""}:
+            members += by_label.pop(name, [])
     listed = [row for row in spec.rows if row.label]
     if chosen:
         known = {row.label: row for row in listed}
@@ -54,6 +62,12 @@ def own_rows(spec: TableSpec, pairs: Sequence[Pair], chosen: Sequence[str] = ())
         pooled = not by_label.get(row.label) and bool(runs)
         rows.append(OwnRow(row, _of_one_checkpoint(row, runs, pooled), pooled))
     return rows
+
+
+def _preset(record: RunRecord) -> str:
+    """Of the pretraining run that made the checkpoint; "" of any other checkpoint."""
+    found = FOLDER.fullmatch(Path(str((record.checkpoint or {}).get("path", ""))).parent.name)
+    return found[1] if found else ""
 
 
 def _of_one_checkpoint(row: TableRow, runs: Sequence[Pair], pooled: bool) -> tuple[Pair, ...]:

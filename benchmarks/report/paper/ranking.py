@@ -69,8 +69,11 @@ def ranking_of(table: Table, places: Sequence[int]) -> Ranking:
     empty = [place for place in directed if all(line[place].mean is None for _, line in lines)]
     kept = [place for place in directed if place not in empty]
     whole = [(row, line) for row, line in lines if all(line[place].mean is not None for place in kept)]
-    if len(whole) < FEWEST_ROWS or not kept:
-        raise InputError(f"ranks need {FEWEST_ROWS} rows with a number in every column, and there are {len(whole)}")
+    if not kept:
+        raise InputError(f"ranks need numbers, and no row has one in {', '.join(names)}")
+    if len(whole) < FEWEST_ROWS:
+        where = ", ".join(names[place] for place in kept)
+        raise InputError(f"ranks need {FEWEST_ROWS} rows with numbers in all of {where}, and there are {len(whole)}")
     out = [row.row.title or row.row.label for row, line in lines if not any(line is one for _, one in whole)]
     rng = np.random.default_rng(0)
     values, drawn, fixed = [], [], 0

@@ -17,6 +17,8 @@ PACKAGES = "booktabs,graphicx,siunitx,xcolor"
 SETUP = (
     r"\sisetup{separate-uncertainty=true,mode=text,detect-weight=true,detect-shape=true,detect-family=true,"
     r"table-align-uncertainty=true,retain-zero-uncertainty=true}"
+    "\n"
+    r"\protected\def\best{\fontseries{b}\selectfont}"  # as wide as normal type, unlike \bfseries: \pm stays in line
 )
 GREY = r"\color{black!55}\itshape "
 NUMBER = re.compile(r"(-?)(\d+)\.?(\d*)")
@@ -141,7 +143,7 @@ def _line(line: Line, beside: list[bool]) -> str:
     for entry, wide in zip(line.entries, beside, strict=True):
         if NUMBER.fullmatch(entry.value):
             number = entry.value + (f" +- {entry.spread}" if entry.spread else "")
-            bold = r"\bfseries " if entry.bold else ""
+            bold = r"\best " if entry.bold else ""
             cells.append(f"{grey}{bold}{number}")
         else:
             cells.append(f"{{{grey}{escape(entry.value or entry.text)}}}")

@@ -10,8 +10,11 @@ from tests.benchmarks.doubles import make_record, make_spec
 STANDARD = {"low-shot": ("imagenet", 50_000), "voc-c4-24k": ("voc", 4952)}
 
 
-def save(label, task, values, *, sha="a", **changes):
-    """A record per seed; a text in place of a value is a failure, None a run without its value."""
+def save(label, task, values, *, sha="a", run="", **changes):
+    """A record per seed; a text in place of a value is a failure, None a run without its value.
+
+    ``run``: folder of the pretraining run that made the checkpoint.
+    """
     data, images = STANDARD[task]
     for seed, value in enumerate(values):
         gpus = 8 if task == "voc-c4-24k" else None
@@ -20,7 +23,8 @@ def save(label, task, values, *, sha="a", **changes):
         failed = isinstance(value, str)
         metrics = {"bbox/AP": value, "bbox/AP50": value, "bbox/AP75": value} if gpus else {"top1": value}
         record = make_record(spec, {} if failed else metrics, label=label, error=value if failed else None)
-        ResultsStore().save(dataclasses.replace(record, test_images=images))
+        checkpoint = {"path": f"results/pretrain/{run}/backbone.safetensors"} if run else None
+        ResultsStore().save(dataclasses.replace(record, test_images=images, checkpoint=checkpoint))
 
 
 @pytest.fixture

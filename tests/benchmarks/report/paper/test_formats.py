@@ -99,7 +99,7 @@ def test_latex_compiles_alone_and_in_two_columns(results, spec_file):
 
 def test_latex_aligns_at_the_point_and_the_plus_minus(tables):
     text = (tables / "mine.tex").read_text()
-    assert r"S[table-format=2.1(2)]" in text and r"\bfseries 31.0 +- 0.9" in text
+    assert r"S[table-format=2.1(2)]" in text and r"\best 31.0 +- 0.9" in text
     body = text.split("\\toprule")[1].split("\\bottomrule")[0]
     assert r"\cmidrule(lr)" in body and r"beta\_2" in body and "±" not in body
 

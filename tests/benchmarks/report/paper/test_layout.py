@@ -10,6 +10,7 @@ from benchmarks.records import ResultsStore
 from benchmarks.report.cells import recorded
 from benchmarks.report.paper.layout import page_of, table_of
 from benchmarks.report.paper.page import Notes
+from benchmarks.report.paper.ranking import ranked_columns, ranking_of
 from benchmarks.report.paper.spec import read_spec
 from benchmarks.report.paper.table_csv import to_csv
 from benchmarks.report.published import REFERENCE
@@ -21,6 +22,10 @@ def made(spec_file, rows=(), **changes):
     newest = ResultsStore().all_newest()
     spec = dataclasses.replace(read_spec(spec_file), **changes)
     return table_of(spec, recorded(spec.profile, None, newest), newest, rows)
+
+
+def made_ranking(table, places=()):
+    return ranking_of(table, places or ranked_columns(table.spec))
 
 
 def entries(page, title):
@@ -43,6 +48,32 @@ def test_numbers_are_means_over_seeds_or_over_the_means_of_pretraining_runs(resu
     assert (delta.value, delta.spread) == ("18.0", f"{statistics.stdev([16.0, 20.0]):.1f}")
     notes = dict(page.notes)
     assert [notes[mark] for mark in delta.notes] == ["n = 2×2"] and "n = 3 unless noted" in page.caption
+
+
+@pytest.mark.parametrize(
+    ("runs", "n"),
+    [
+        (["demo-a-0123456789ab", "demo-a-ba9876543210", "demo-a-00112233aabb"], "n = 3×2"),
+        (["demo-b-0123456789ab", "demo-a-ba9876543210", "demo-a-00112233aabb"], "n = 2"),
+        (["", "demo-a-ba9876543210", "demo-a-00112233aabb"], "n = 2"),
+        (["", "", ""], "n = 2"),
+    ],
+)
+def test_the_first_run_of_a_row_that_was_pretrained_again_is_one_of_its_runs(results, spec_file, runs, n):
+    """Not another checkpoint of that name: it is shown alone."""
+    for run, label, sha in zip(runs, ("zeta", "zeta #1", "zeta #2"), "789", strict=True):
+        save(label, "low-shot", [40.0, 42.0 + int(sha)], sha=sha, run=run)
+    page = page_of(made(spec_file, ("alpha", "zeta")))
+    cell = entries(page, "zeta").entries[0]
+    assert [dict(page.notes)[mark] for mark in cell.notes] == [n]
+    assert cell.value == ("45.0" if n == "n = 3×2" else "44.5")
+
+
+def test_ranks_name_the_columns_that_have_no_number(results, spec_file):
+    with pytest.raises(InputError, match="in all of 10-shot top-1, VOC AP50, and there are 1"):
+        made_ranking(made(spec_file, ("alpha", "gamma")))
+    with pytest.raises(InputError, match="no row has one in VOC AP50"):
+        made_ranking(made(spec_file, ("gamma", "delta")), [1])
 
 
 def test_only_a_difference_beyond_chance_has_a_star(results, spec_file):
