@@ -20,15 +20,17 @@ from markupsafe import Markup
 
 from benchmarks.report.captions import caption
 from benchmarks.report.web.board import Board, Column
+from benchmarks.report.web.charts import as_json, charts_of
 from benchmarks.report.web.outside import PublishedRows
 from benchmarks.report.web.pairs import pairs_of
 from benchmarks.report.web.runs import Facts, used
+from benchmarks.report.web.vega import engine
 
 HERE = Path(__file__).parent
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-SCRIPTS = ("page.js", "pairs.js")
+SCRIPTS = ("page.js", "pairs.js", "charts.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,7 @@ def page(
 ) -> str:
     """The HTML of the report ``name``; equal for equal records. ``pictures``: with thumbnails of test images."""
     pairs = pairs_of(board, profile, pictures=pictures)
+    sections = charts_of(board)
     synthetic = sorted(
         {
             f"{record.spec.data_name}: {record.data['description']}"
@@ -74,6 +77,9 @@ def page(
         island=Markup(island(content(board, facts))),  # escaped there
         pairs=pairs,
         pairs_island=Markup(island(pairs)),
+        sections=sections,
+        charts_island=Markup(island(as_json(sections))),
+        engines=[engine()] if sections else [],
     )
 
 
@@ -88,6 +94,7 @@ def _rendered(template: str, scripts: Sequence[str], live: Live | None, **values
     style, *texts = (
         (HERE / file).read_text(encoding="utf-8") for file in ("page.css", *scripts, *(["watch.js"] if live else []))
     )
+    texts = [*values.get("engines", ()), *texts]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

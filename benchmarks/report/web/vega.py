@@ -1,0 +1,122 @@
+"""Pieces of Vega-Lite specifications, as plain dicts, and the engine that draws them. Imports no torch.
+
+Colours that the page's theme decides are CSS variables, which SVG resolves: a chart follows a switch of the theme, and
+paper, without being drawn again. Numbers of a picture are its specification's ``data.values``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Spec = dict[str, Any]
+Row = Mapping[str, Any]
+LABEL = 150  # pixels of a row's name
+PALETTE = [f"var(--c{number})" for number in range(1, 9)]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
+
+CONFIG: Spec = {
+    "background": None,
+    "aria": False,  # the figure has a label and a table
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--text)",
+        "titleColor": "var(--faint)",
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "gridColor": "var(--grid)",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "labelLimit": LABEL,
+    },
+    "legend": {"labelColor": "var(--text)", "titleColor": "var(--faint)", "titleFontWeight": "normal", "orient": "top"},
+    "text": {"color": "var(--text)", "fontSize": 11},
+    "range": {"category": PALETTE, "symbol": SHAPES},
+}
+
+
+@functools.cache
+def engine() -> str:
+    """The script that draws: Vega, Vega-Lite, Vega-Embed and Vega's interpreter, which needs no ``unsafe-eval``."""
+    import vl_convert
+
+    licence = (Path(__file__).parent / "vega.txt").read_text(encoding="utf-8")
+    code = f"/*\n{licence}*/\n{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}"
+    if "</script" in code.lower() or "<!--" in code:
+        raise RuntimeError("Vega's bundle has text that would end a script element")
+    return code
+
+
+def spec(values: Sequence[Row], *layers: Spec, **more: Any) -> Spec:
+    """A specification of layers over the same values, as wide as its place."""
+    return {"data": {"values": list(values)}, "width": "container", "layer": list(layers), **more}
+
+
+def names(title: str | None = None) -> Spec:
+    """Rows by name, in the order of the values."""
+    return {"field": "row", "type": "nominal", "sort": None, "title": title, "axis": {"grid": False, "ticks": False}}
+
+
+def amount(field: str, title: str, *, zero: bool) -> Spec:
+    """A number along x or y."""
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": zero, "nice": True},
+        "axis": {"tickCount": 6},
+    }
+
+
+def known(mark: Spec, **encoding: Any) -> Spec:
+    """A layer of the values that have an interval."""
+    return {"transform": [{"filter": "isValid(datum.low)"}], "mark": mark, "encoding": encoding}
+
+
+def bars(values: Sequence[Row], title: str) -> Spec:
+    """Bars from zero by ``row``, ``mean``, with the interval from ``low`` to ``high`` where it is there."""
+    x, y = amount("mean", title, zero=True), names()
+    return spec(
+        values,
+        {"mark": {"type": "bar", "color": "var(--bar)"}, "encoding": {"x": x, "y": y}},
+        known({"type": "rule", "color": "var(--text)"}, x={**x, "field": "low"}, x2={"field": "high"}, y=y),
+        height=20 * len({value["row"] for value in values}),
+    )
+
+
+def squares(values: Sequence[Row], across: str, title: str, *, order: Sequence[str], decimals: int = 0) -> Spec:
+    """Coloured squares with their number: ``row`` by ``across``, the colours from the least to the largest."""
+    numbers = [float(value["value"]) for value in values if value["value"] is not None]
+    middle = (min(numbers) + max(numbers)) / 2 if numbers else 0.0
+    x = {"field": across, "type": "nominal", "sort": list(order), "title": None}
+    x |= {"axis": {"orient": "top", "labelAngle": -50, "ticks": False, "domain": False, "labelLimit": 110}}
+    y = {**names(), "axis": {"ticks": False, "domain": False}}
+    colour = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"scheme": "viridis"},
+        "legend": {"title": title, "gradientLength": 160},
+    }
+    dark = {"condition": {"test": f"datum.value < {middle!r}", "value": "white"}, "value": "black"}
+    return {
+        "data": {"values": list(values)},
+        "width": {"step": 34},
+        "height": {"step": 22},
+        "transform": [{"filter": "isValid(datum.value)"}],
+        "layer": [
+            {"mark": "rect", "encoding": {"x": x, "y": y, "color": colour}},
+            {
+                "mark": {"type": "text", "fontSize": 10},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "text": {"field": "value", "format": f".{decimals}f"},
+                    "color": dark,
+                },
+            },
+        ],
+    }
