@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,7 +21,7 @@ from benchmarks.report.cells import Cell
 from benchmarks.report.chart import COLOURS
 from benchmarks.report.marks import Sides, half_width
 from benchmarks.report.paper.layout import Table
-from benchmarks.report.paper.ranking import column_title, ranking_of
+from benchmarks.report.paper.ranking import column_title, in_words, ranking_of
 from benchmarks.report.paper.spec import TableFigure, column_name
 from benchmarks.report.text import shortened
 from benchmarks.series import POINT
@@ -184,10 +183,7 @@ def _tau(table: Table, x: int, y: int) -> str:
         ((_, _, found),) = ranking_of(table, [x, y]).correlations()
     except (InputError, ValueError):
         return "Kendall τ undefined"
-    if np.isnan(found.tau):
-        return f"Kendall τ undefined (n = {found.n})"
-    interval = f" [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]" if found.interval else ""
-    return f"Kendall τ = {found.tau:+.2f}{interval}, p = {found.p:.2g}, n = {found.n}"
+    return in_words(found)
 
 
 def _series(table: Table, places: Sequence[int]) -> Figure:

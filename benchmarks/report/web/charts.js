@@ -47,8 +47,84 @@
     return box;
   };
 
-  const draw = async (figure) => {
+  // A chart whose two columns are chosen: its values, the ends of its axes, the corner of each name that covers least.
+  const settled = (chart) => {
+    const { columns, rows, points, tau, first } = chart.choices;
+    const [x, y] = chart.chosen || first;
+    const all = rows.map(([row, name], place) => {
+      const [a, b] = [points[place][x], points[place][y]];
+      return a && b && { row, name, x: a[0], x_low: a[1], x_high: a[2], y: b[0], y_low: b[1], y_high: b[2] };
+    });
+    const values = all.filter(Boolean);
+    const ends = (key) => {
+      const known = values.flatMap((value) => [value[key], value[`${key}_low`], value[`${key}_high`]]).filter((one) => one !== null);
+      const [low, high] = [Math.min(...known), Math.max(...known)];
+      const gap = (high - low || Math.abs(high) || 1) * 0.06;
+      return [low - gap, high + gap];
+    };
+    const [across, up] = [ends("x"), ends("y")];
+    const place = (value) => [(value.x - across[0]) / (across[1] - across[0]), (value.y - up[0]) / (up[1] - up[0])];
+    const [wide, tall] = [(chart.width || 800) - 60, 360];
+    const taken = [];
+    for (const value of values) {
+      const [left, bottom] = place(value);
+      const size = (6.2 * value.name.length) / wide;
+      const boxes = [0, 1, 2, 3].map((corner) => {
+        const from = corner < 2 ? left + 6 / wide : left - size - 6 / wide;
+        const low = corner % 2 ? bottom - 16 / tall : bottom + 3 / tall;
+        return [from, from + size, low, low + 14 / tall];
+      });
+      const cost = (box) => taken.filter((one) => box[0] < one[1] && one[0] < box[1] && box[2] < one[3] && one[2] < box[3]).length
+        + values.filter((one) => { const [a, b] = place(one); return box[0] <= a && a <= box[1] && box[2] <= b && b <= box[3]; }).length
+        + 4 * (box[0] < 0 || box[1] > 1);
+      const costs = boxes.map(cost);
+      value.corner = costs.indexOf(Math.min(...costs));
+      taken.push(boxes[value.corner]);
+    }
+    const titles = [x, y].map((column) => `${columns[column][0]}, ${columns[column][1]}`);
+    const fitted = (encoding) => Object.fromEntries(Object.entries(encoding).map(([key, one]) => [key,
+      key === "x" ? { ...one, title: titles[0], scale: { domain: across, nice: false } }
+        : key === "y" ? { ...one, title: titles[1], scale: { domain: up, nice: false } } : one]));
+    const layer = chart.spec.layer.map((one) => ({ ...one, encoding: fitted(one.encoding) }));
+    return {
+      title: `${columns[y][0]} against ${columns[x][0]}`,
+      caption: `${x === y ? "One column twice" : tau[x < y ? `${x} ${y}` : `${y} ${x}`] || "Fewer than two rows have both numbers"}.`,
+      columns: { ...chart.columns, x: columns[x][0], y: columns[y][0] },
+      spec: { ...chart.spec, data: { values }, layer },
+    };
+  };
+  const now = (figure) => {
     const chart = data.charts[figure.dataset.chart];
+    return chart.choices ? settled(chart) : chart;
+  };
+  const selects = (figure) => {
+    const chart = data.charts[figure.dataset.chart];
+    chart.chosen = [...chart.choices.first];
+    const box = make("div", "", ...["Across", "Up"].map((word, side) => {
+      const select = make("select", "", ...chart.choices.columns.map(([name], place) => new Option(name, place)));
+      select.value = chart.chosen[side];
+      select.addEventListener("input", () => {
+        chart.chosen[side] = Number(select.value);
+        draw(figure);
+        numbers(figure);
+      });
+      return make("label", `${word} `, select);
+    }));
+    box.className = "filters";
+    figure.prepend(box);
+  };
+  const numbers = (figure) => {
+    const box = figure.querySelector(".numbers");
+    if (!box.open) return;
+    const chart = now(figure);
+    box.replaceChildren(box.firstElementChild, table(chart, chart.spec.data.values));
+  };
+
+  const draw = async (figure) => {
+    const given = data.charts[figure.dataset.chart];
+    given.width = figure.clientWidth;
+    const chart = now(figure);
+    if (given.choices) figure.querySelector("figcaption").replaceChildren(make("b", `${chart.title}.`), ` ${chart.caption}`);
     const plot = figure.querySelector(".plot");
     plot.role = "img";
     plot.setAttribute("aria-label", `${chart.title}. ${chart.caption} The numbers are in the table below it.`);
@@ -71,11 +147,8 @@
   }, { rootMargin: "300px" });
   for (const figure of document.querySelectorAll("figure.chart")) {
     watcher.observe(figure);
-    const numbers = figure.querySelector(".numbers");
-    numbers.addEventListener("toggle", () => {
-      const chart = data.charts[figure.dataset.chart];
-      if (numbers.open && numbers.children.length === 1) numbers.append(table(chart, chart.spec.data.values));
-    });
+    if (data.charts[figure.dataset.chart].choices) selects(figure);
+    figure.querySelector(".numbers").addEventListener("toggle", () => numbers(figure));
   }
   window.addEventListener("beforeprint", () => {
     for (const figure of document.querySelectorAll("figure.chart:not([data-drawn])")) draw(figure);

@@ -159,12 +159,6 @@ def _bars(grid: Grid, column: Column) -> Chart:
     )
 
 
-def charts_of(board: Board) -> list[Section]:
-    """The sections that have a chart."""
-    grid = Grid(board)
-    return bar_sections(grid)
-
-
 def as_json(sections: Sequence[Section]) -> dict[str, Any]:
     """What charts.js reads."""
     charts = [dataclasses.asdict(chart) for section in sections for chart in section.charts]

@@ -20,7 +20,8 @@ from markupsafe import Markup
 
 from benchmarks.report.captions import caption
 from benchmarks.report.web.board import Board, Column
-from benchmarks.report.web.charts import as_json, charts_of
+from benchmarks.report.web.charts import as_json
+from benchmarks.report.web.gallery import charts_of
 from benchmarks.report.web.outside import PublishedRows
 from benchmarks.report.web.pairs import pairs_of
 from benchmarks.report.web.runs import Facts, used

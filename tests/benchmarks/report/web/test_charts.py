@@ -9,6 +9,7 @@ from benchmarks.records import ResultsStore
 from benchmarks.report.web import charts, vega
 from benchmarks.report.web.board import board_of
 from benchmarks.report.web.command import write_report
+from benchmarks.report.web.gallery import charts_of
 from tests.benchmarks.report.records import VALUES, saved
 
 STUDENT = 4.30265  # 97.5 % quantile with two degrees of freedom, of a printed table
@@ -19,7 +20,7 @@ def board(pairs):
 
 
 def sections(pairs):
-    return {section.title: section for section in charts.charts_of(board(pairs))}
+    return {section.title: section for section in charts_of(board(pairs))}
 
 
 def test_bars_have_the_means_and_students_intervals_of_the_seeds(pairs):
@@ -54,5 +55,5 @@ def test_a_page_without_numbers_has_no_charts_and_no_engine(results):
 
 
 def test_the_island_is_json_that_the_engine_can_read(pairs):
-    data = charts.as_json(charts.charts_of(board(pairs)))
+    data = charts.as_json(charts_of(board(pairs)))
     assert json.loads(json.dumps(data, allow_nan=False)) == data
