@@ -103,7 +103,7 @@ def point(board: Board, cell: Cell) -> dict[str, Any]:
 
 def rounded(value: float) -> float | None:
     """To four decimals, of which a picture shows none; None for no number."""
-    return round(value, 4) if math.isfinite(value) else None
+    return round(float(value), 4) if math.isfinite(value) else None
 
 
 def titled(column: Column) -> str:
@@ -120,31 +120,32 @@ def unit(column: Column) -> str:
 def over(board: Board, cells: Iterable[Cell]) -> str:
     """``Intervals: 95 %, over test images and downstream seeds.``; what varies in some of them."""
     levels = dict.fromkeys(level for cell in cells for level in mean_error(board.sides.of(cell))[1])
-    if not levels:
-        return "No interval: single runs without predictions."
-    return f"Intervals: 95 %, over {' and '.join(OVER[level] for level in levels)}."
+    return over_levels(levels)
 
 
-def bar_sections(grid: Grid) -> list[Section]:
-    """Bars with intervals of every column that has a number; nats apart, factors elsewhere."""
-    groups = {"Each column": [], "Nats of the features": []}  # type: dict[str, list[Column]]
-    for column in grid.board.columns:
-        if column.task not in PROBES:
-            groups["Nats of the features" if column.task in NATS else "Each column"].append(column)
-    found = []
-    for title, columns in groups.items():
-        there = [column for column in columns if any(grid.of(row, column) for row in grid.rows)]
-        charts = [_bars(grid, column) for column in there[:PANELS]]
-        more = f"The first {PANELS} of {len(there)} columns." if len(there) > PANELS else ""
-        about = " ".join(filter(None, (BARS[title], grid.said(), more)))
-        if charts:
-            found.append(Section(title=title, about=about, charts=charts))
-    return found
+def over_levels(levels: Iterable[str], but: str = "") -> str:
+    """The same of named levels; ``but`` says what they leave out."""
+    named = " and ".join(OVER[level] for level in levels)
+    if not named:
+        return "No interval: single runs without predictions." if not but else "No interval: single runs."
+    return f"Intervals: 95 %, over {named}{', ' * bool(but)}{but}."
 
 
+def bar_sections(grid: Grid, title: str) -> list[Section]:
+    """Bars with intervals of the columns that have a number, of nats or of all others but factors."""
+    nats = title == NATS_TITLE
+    columns = [one for one in grid.board.columns if one.task not in PROBES and (one.task in NATS) == nats]
+    there = [column for column in columns if any(grid.of(row, column) for row in grid.rows)]
+    charts = [_bars(grid, column) for column in there[:PANELS]]
+    more = f"The first {PANELS} of {len(there)} columns." if len(there) > PANELS else ""
+    about = " ".join(filter(None, (BARS[title], grid.said(), more)))
+    return [Section(title=title, about=about, charts=charts)] if charts else []
+
+
+BARS_TITLE, NATS_TITLE = "Each column", "Nats of the features"
 BARS = {
-    "Each column": "Means with 95 % intervals, the numbers of the leaderboard.",
-    "Nats of the features": "Bounds of what the features hold of another view of an image (I(v2;z1), at least) and of "
+    BARS_TITLE: "Means with 95 % intervals, the numbers of the leaderboard.",
+    NATS_TITLE: "Bounds of what the features hold of another view of an image (I(v2;z1), at least) and of "
     "what they hold beyond it (I(v1;z1|v2), at most), in nats, and what else was estimated of views.",
 }
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from benchmarks.report.web.board import Board
+from benchmarks.report.web.chart_detectors import detector_sections
+from benchmarks.report.web.chart_probes import probe_sections
 from benchmarks.report.web.chart_scatter import scatter_section
-from benchmarks.report.web.charts import Grid, Section, bar_sections
+from benchmarks.report.web.charts import BARS_TITLE, NATS_TITLE, Grid, Section, bar_sections
 
 
 def charts_of(board: Board) -> list[Section]:
     """The sections that have a chart."""
     grid = Grid(board)
-    return [*bar_sections(grid), *scatter_section(grid)]
+    kinds = (
+        bar_sections(grid, BARS_TITLE),
+        scatter_section(grid),
+        detector_sections(grid),
+        probe_sections(grid),
+        bar_sections(grid, NATS_TITLE),
+    )
+    return [section for sections in kinds for section in sections]

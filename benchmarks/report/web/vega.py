@@ -92,7 +92,7 @@ def squares(values: Sequence[Row], across: str, title: str, *, order: Sequence[s
     """Coloured squares with their number: ``row`` by ``across``, the colours from the least to the largest."""
     numbers = [float(value["value"]) for value in values if value["value"] is not None]
     middle = (min(numbers) + max(numbers)) / 2 if numbers else 0.0
-    x = {"field": across, "type": "nominal", "sort": list(order), "title": None}
+    x: Spec = {"field": across, "type": "nominal", "sort": list(order), "title": None}
     x |= {"axis": {"orient": "top", "labelAngle": -50, "ticks": False, "domain": False, "labelLimit": 110}}
     y = {**names(), "axis": {"ticks": False, "domain": False}}
     colour = {
@@ -120,3 +120,42 @@ def squares(values: Sequence[Row], across: str, title: str, *, order: Sequence[s
             },
         ],
     }
+
+
+def points(values: Sequence[Row], title: str, *, by: str, order: Sequence[str]) -> Spec:
+    """A point with its interval for each ``row`` and value of ``by``, in lines below one another."""
+    x, y = amount("value", title, zero=True), names()
+    apart = {"field": by, "type": "nominal", "sort": list(order)}
+    colour = {"field": by, "type": "nominal", "sort": list(order), "title": None}
+    return spec(
+        values,
+        known({"type": "rule"}, x={**x, "field": "low"}, x2={"field": "high"}, y=y, yOffset=apart, color=colour),
+        {
+            "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+            "encoding": {"x": x, "y": y, "yOffset": apart, "color": colour, "shape": {**apart, "legend": None}},
+        },
+        height=16 * len(order) * len({value["row"] for value in values}),
+    )
+
+
+def lines(values: Sequence[Row], x: tuple[str, str], y: tuple[str, str], *, zero: bool, by: str = "row") -> Spec:
+    """A line with points for each value of ``by``, with the interval from ``low`` to ``high`` where it is there."""
+    across, up = amount(x[0], x[1], zero=False), amount(y[0], y[1], zero=zero)
+    across["scale"] = {"zero": False, "nice": False}
+    colour = {"field": by, "type": "nominal", "sort": None, "title": None, "legend": {"columns": 3, "labelLimit": 100}}
+    dash = {"field": by, "type": "nominal", "sort": None, "legend": None}
+    layers = [
+        {
+            "mark": {"type": "line", "strokeWidth": 1.5},
+            "encoding": {"x": across, "y": up, "color": colour, "strokeDash": dash},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 16, "opacity": 1},
+            "encoding": {"x": across, "y": up, "color": colour},
+        },
+    ]
+    if any(value.get("low") is not None for value in values):
+        layers.insert(
+            0, known({"type": "rule"}, x=across, y={**up, "field": "low"}, y2={"field": "high"}, color=colour)
+        )
+    return spec(values, *layers, height=220)
