@@ -107,11 +107,12 @@ class Reader:
 def detected(grid: Grid, reader: Reader) -> list[Detected]:
     """The detectors' columns, boxes and masks apart; a row is left out where one of its runs has no matches."""
     found = []
-    columns = {column.heading: column for column in grid.board.columns if column.kind == KINDS["detection"]}
-    for heading, column in columns.items():
+    columns = [column for column in grid.board.columns if column.kind == KINDS["detection"]]
+    for heading in dict.fromkeys(column.heading for column in columns):
         paths = {}
+        metrics = [column for column in columns if column.heading == heading]
         for row in grid.rows:
-            if cell := grid.of(row, column):
+            if cell := next(filter(None, (grid.of(row, column) for column in metrics)), None):
                 runs = [store_of(record).done(record.spec) for record in cell.records]
                 if all(runs):
                     paths[row] = cell, [files_of(run[1]) for run in runs if run]
