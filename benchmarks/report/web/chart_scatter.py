@@ -6,6 +6,7 @@ numbers would change τ. Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -44,14 +45,19 @@ def scatter_section(grid: Grid) -> list[Section]:
     }
     fields = {"row": "checkpoint", "x": "across", "x_low": "95 % from", "x_high": "to"}
     fields |= {"y": "up", "y_low": "95 % from", "y_high": "to"}
-    chart = Chart(title="Two columns", caption="", spec=_spec(), columns=fields, choices=choices, wide=True)
+    chart = Chart(title="Two columns", caption="", spec=scatter_spec(), columns=fields, choices=choices, wide=True)
     return [Section(title="One column against another", about=" ".join([ABOUT, *left]), charts=[chart])]
 
 
-def _ordered(columns: tuple[Column, ...]) -> list[Column]:
+def first_metrics(columns: Sequence[Column]) -> list[Column]:
+    """The first column of each heading."""
+    return list({column.heading: column for column in reversed(columns)}.values())[::-1]
+
+
+def _ordered(columns: Sequence[Column]) -> list[Column]:
     """The first column of each heading, then those that say what is better, then all others."""
-    first = {column.heading: column for column in reversed(columns)}
-    return sorted(columns, key=lambda one: (one.metric.higher_is_better is None, first[one.heading] is not one))
+    first = first_metrics(columns)
+    return sorted(columns, key=lambda one: (one.metric.higher_is_better is None, one not in first))
 
 
 def _other_kind(columns: list[Column]) -> int:
@@ -75,7 +81,7 @@ def _tau(grid: Grid, rows: list[str], x: Column, y: Column) -> str:
     return in_words(tau_of([one for one, _ in both], [other for _, other in both], grid.board.sides))
 
 
-def _spec() -> vega.Spec:
+def scatter_spec() -> vega.Spec:
     """The picture without its values, of which charts.js makes ``x``, ``y``, their ends, the name and its corner."""
     x, y = vega.amount("x", "", zero=False), vega.amount("y", "", zero=False)
     rule = {"type": "rule", "color": "var(--faint)", "opacity": 0.6}

@@ -49,7 +49,7 @@
 
   // A chart whose two columns are chosen: its values, the ends of its axes, the corner of each name that covers least.
   const settled = (chart) => {
-    const { columns, rows, points, tau, first } = chart.choices;
+    const { columns, rows, points, tau, first, pairs } = chart.choices;
     const [x, y] = chart.chosen || first;
     const all = rows.map(([row, name], place) => {
       const [a, b] = [points[place][x], points[place][y]];
@@ -88,7 +88,7 @@
     const layer = chart.spec.layer.map((one) => ({ ...one, encoding: fitted(one.encoding) }));
     return {
       title: `${columns[y][0]} against ${columns[x][0]}`,
-      caption: `${x === y ? "One column twice" : tau[x < y ? `${x} ${y}` : `${y} ${x}`] || "Fewer than two rows have both numbers"}.`,
+      caption: pairs ? `${pairs.find((pair) => pair[1] === x && pair[2] === y)[3]}.` : `${x === y ? "One column twice" : tau[x < y ? `${x} ${y}` : `${y} ${x}`] || "Fewer than two rows have both numbers"}.`,
       columns: { ...chart.columns, x: columns[x][0], y: columns[y][0] },
       spec: { ...chart.spec, data: { values }, layer },
     };
@@ -100,11 +100,13 @@
   const selects = (figure) => {
     const chart = data.charts[figure.dataset.chart];
     chart.chosen = [...chart.choices.first];
-    const box = make("div", "", ...["Across", "Up"].map((word, side) => {
-      const select = make("select", "", ...chart.choices.columns.map(([name], place) => new Option(name, place)));
-      select.value = chart.chosen[side];
+    const { columns, pairs } = chart.choices;
+    const box = make("div", "", ...(pairs ? ["Column"] : ["Across", "Up"]).map((word, side) => {
+      const select = make("select", "", ...(pairs || columns).map(([name], place) => new Option(name, place)));
+      select.value = pairs ? 0 : chart.chosen[side];
       select.addEventListener("input", () => {
-        chart.chosen[side] = Number(select.value);
+        if (pairs) chart.chosen = pairs[select.value].slice(1, 3);
+        else chart.chosen[side] = Number(select.value);
         draw(figure);
         numbers(figure);
       });
@@ -122,7 +124,7 @@
 
   const draw = async (figure) => {
     const given = data.charts[figure.dataset.chart];
-    given.width = figure.clientWidth;
+    given.width = figure.querySelector(".plot").clientWidth;
     const chart = now(figure);
     if (given.choices) figure.querySelector("figcaption").replaceChildren(make("b", `${chart.title}.`), ` ${chart.caption}`);
     const plot = figure.querySelector(".plot");

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.report.web.board import Board
+from benchmarks.report.web.chart_cost import cost_section
+from benchmarks.report.web.chart_curves import series_sections, training_sections
 from benchmarks.report.web.chart_detectors import detector_sections
 from benchmarks.report.web.chart_probes import probe_sections
 from benchmarks.report.web.chart_scatter import scatter_section
@@ -14,9 +16,12 @@ def charts_of(board: Board) -> list[Section]:
     grid = Grid(board)
     kinds = (
         bar_sections(grid, BARS_TITLE),
+        series_sections(grid),
         scatter_section(grid),
+        cost_section(grid),
         detector_sections(grid),
         probe_sections(grid),
         bar_sections(grid, NATS_TITLE),
+        training_sections(grid),
     )
     return [section for sections in kinds for section in sections]
