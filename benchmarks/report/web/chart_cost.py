@@ -7,7 +7,6 @@ from typing import Any
 from benchmarks.report.text import shortened
 from benchmarks.report.web.chart_scatter import NAME, ROWS, first_metrics, scatter_spec
 from benchmarks.report.web.charts import NATS, PANELS, PROBES, Chart, Grid, Section, point, titled, unit
-from pretrain.common.errors import printable
 
 ABOUT = (
     "The wall time of one run of a column, the mean over its runs, against its score; without pretraining and the "
@@ -36,13 +35,9 @@ def cost_section(grid: Grid) -> list[Section]:
             for cell in cells
         ]
         word, times = ("hours", 1) if max(filter(None, hours), default=0) >= 1 else ("minutes", 60)
-        devices = {
-            printable(str(record.environment.get("device", "unknown")))
-            for cell in cells
-            if cell
-            for record in cell.records
-        }
-        said = f"Wall time of one run on {' or '.join(sorted(devices)[:3])}{' or others' * (len(devices) > 3)}"
+        devices = {grid.device(record) for cell in cells if cell for record in cell.records} - {""}
+        where = f" on {' or '.join(sorted(devices)[:3])}{' or others' * (len(devices) > 3)}" if devices else ""
+        said = f"Wall time of one run{where}"
         pairs.append([titled(column), len(names), len(names) + 1, said])
         names += [[f"time of {column.heading}", word], [titled(column), unit(column)]]
         for place, (cell, hour) in enumerate(zip(cells, hours, strict=True)):
@@ -60,6 +55,7 @@ def cost_section(grid: Grid) -> list[Section]:
         "tau": {},
         "pairs": pairs,
         "first": pairs[0][1:3],
+        "zero": True,
     }
     chart = Chart(
         title="Score against time", caption="", spec=scatter_spec(), columns=fields, choices=choices, wide=True

@@ -94,13 +94,12 @@ def _pretraining(grid: Grid) -> list[Chart]:
         records: dict[str, RunRecord] = {}
         for (label, _, _), cell in grid.cells.items():
             if label == row:
-                records |= {record.label: record for record in cell.records if _folder(record)}
-        several = [(label, record) for label, record in sorted(records.items())][:LINES]
-        names = shortened([printable(label) for label, _ in several], 24)
+                records |= {str(folder): record for record in cell.records if (folder := _folder(record))}
+        several = sorted(records.items(), key=lambda pair: (pair[1].label, pair[0]))[:LINES]
+        names = shortened([printable(record.label) for _, record in several], 24)
         values: list[dict[str, Any]] = []
-        for name, (_, record) in zip(names, several, strict=True):
-            folder = _folder(record)
-            line = losses(folder / "metrics.jsonl", "step", "loss") if folder else []
+        for name, (place, _) in zip(names, several, strict=True):
+            line = losses(Path(place) / "metrics.jsonl", "step", "loss")
             values += [{"row": name, "step": step, "value": value} for step, value in line]
         if values and len(charts) < PANELS:
             left = f"The first {LINES} of {len(records)} runs." if len(records) > LINES else ""
@@ -119,7 +118,7 @@ def _losses(title: str, values: Sequence[vega.Row], steps: str, left: str) -> Ch
     return Chart(
         title=title,
         caption=words.strip(),
-        spec=vega.lines(values, ("step", steps), ("value", "loss"), zero=False),
+        spec=vega.lines(values, ("step", steps), ("value", "loss"), zero=False, points=False),
         columns={"row": "run", "step": steps, "value": "loss"},
     )
 

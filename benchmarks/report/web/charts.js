@@ -49,7 +49,7 @@
 
   // A chart whose two columns are chosen: its values, the ends of its axes, the corner of each name that covers least.
   const settled = (chart) => {
-    const { columns, rows, points, tau, first, pairs } = chart.choices;
+    const { columns, rows, points, tau, first, pairs, zero } = chart.choices;
     const [x, y] = chart.chosen || first;
     const all = rows.map(([row, name], place) => {
       const [a, b] = [points[place][x], points[place][y]];
@@ -63,6 +63,7 @@
       return [low - gap, high + gap];
     };
     const [across, up] = [ends("x"), ends("y")];
+    if (zero) across[0] = 0;
     const place = (value) => [(value.x - across[0]) / (across[1] - across[0]), (value.y - up[0]) / (up[1] - up[0])];
     const [wide, tall] = [(chart.width || 800) - 60, 360];
     const taken = [];

@@ -11,10 +11,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.records import RunRecord
 from benchmarks.report.cells import Cell
 from benchmarks.report.marks import half_width
 from benchmarks.report.web import vega
 from benchmarks.report.web.board import Board, Column
+from benchmarks.report.web.runs import Facts
 from benchmarks.statistics.paired import mean_error
 
 ROWS, FIRST = 24, 6  # of a chart: the first few and the best of the others, as in the tables' pictures
@@ -52,8 +54,8 @@ class Section:
 class Grid:
     """The board's cells by row and column; the rows and the numbers of columns that charts show."""
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
+    def __init__(self, board: Board, facts: Facts | None = None) -> None:
+        self.board, self.facts = board, facts
         self.cells: dict[tuple[str, str, str], Cell] = {
             (cell.label, cell.column, cell.metric.key): cell for cell in board.cells
         }
@@ -76,6 +78,11 @@ class Grid:
     def values(self, column: Column) -> list[dict[str, Any]]:
         """Row, mean, ends of its 95 % interval, text of each shown row that has a number."""
         return [point(self.board, cell) for row in self.rows if (cell := self.of(row, column))]
+
+    def device(self, record: RunRecord) -> str:
+        """The device that a run was on, "" where it is not known."""
+        details = self.facts.details.get((record.imported or "", record.spec)) if self.facts else None
+        return str(self.facts.shared.values[details["where"]].get("device", "")) if self.facts and details else ""
 
     def said(self) -> str:
         """What is left out of the rows; "" for nothing."""

@@ -9,11 +9,12 @@ from benchmarks.report.web.chart_detectors import detector_sections
 from benchmarks.report.web.chart_probes import probe_sections
 from benchmarks.report.web.chart_scatter import scatter_section
 from benchmarks.report.web.charts import BARS_TITLE, NATS_TITLE, Grid, Section, bar_sections
+from benchmarks.report.web.runs import Facts
 
 
-def charts_of(board: Board) -> list[Section]:
-    """The sections that have a chart."""
-    grid = Grid(board)
+def charts_of(board: Board, facts: Facts | None = None) -> list[Section]:
+    """The sections that have a chart. ``facts`` has the devices of the runs."""
+    grid = Grid(board, facts)
     kinds = (
         bar_sections(grid, BARS_TITLE),
         series_sections(grid),

@@ -54,7 +54,7 @@ def page(
 ) -> str:
     """The HTML of the report ``name``; equal for equal records. ``pictures``: with thumbnails of test images."""
     pairs = pairs_of(board, profile, pictures=pictures)
-    sections = charts_of(board)
+    sections = charts_of(board, facts)
     synthetic = sorted(
         {
             f"{record.spec.data_name}: {record.data['description']}"

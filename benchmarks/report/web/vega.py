@@ -138,24 +138,18 @@ def points(values: Sequence[Row], title: str, *, by: str, order: Sequence[str]) 
     )
 
 
-def lines(values: Sequence[Row], x: tuple[str, str], y: tuple[str, str], *, zero: bool, by: str = "row") -> Spec:
-    """A line with points for each value of ``by``, with the interval from ``low`` to ``high`` where it is there."""
+def lines(values: Sequence[Row], x: tuple[str, str], y: tuple[str, str], *, zero: bool, points: bool = True) -> Spec:
+    """A line, with points, for each ``row``, with the interval from ``low`` to ``high`` where it is there."""
     across, up = amount(x[0], x[1], zero=False), amount(y[0], y[1], zero=zero)
     across["scale"] = {"zero": False, "nice": False}
-    colour = {"field": by, "type": "nominal", "sort": None, "title": None, "legend": {"columns": 3, "labelLimit": 100}}
-    dash = {"field": by, "type": "nominal", "sort": None, "legend": None}
-    layers = [
-        {
-            "mark": {"type": "line", "strokeWidth": 1.5},
-            "encoding": {"x": across, "y": up, "color": colour, "strokeDash": dash},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 16, "opacity": 1},
-            "encoding": {"x": across, "y": up, "color": colour},
-        },
-    ]
-    if any(value.get("low") is not None for value in values):
-        layers.insert(
-            0, known({"type": "rule"}, x=across, y={**up, "field": "low"}, y2={"field": "high"}, color=colour)
-        )
-    return spec(values, *layers, height=220)
+    by = {"field": "row", "type": "nominal", "sort": None, "title": None}
+    colour = {**by, "legend": {"columns": 3, "labelLimit": 100}}
+    place = {"x": across, "y": up, "color": colour}
+    line = {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": place}
+    dots = {"mark": {"type": "point", "filled": True, "size": 18, "opacity": 1}, "encoding": place}
+    layers = [known({"type": "rule"}, x=across, y={**up, "field": "low"}, y2={"field": "high"}, color=colour)]
+    if points:
+        line["encoding"] = {**place, "strokeDash": {**by, "legend": None}}
+        dots["encoding"] = {**place, "shape": {**by, "legend": None}}
+    layers = layers if any(value.get("low") is not None for value in values) else []
+    return spec(values, *layers, line, *([dots] if points else []), height=220)
