@@ -25,7 +25,7 @@ from benchmarks.report.web.gallery import charts_of
 from benchmarks.report.web.outside import PublishedRows
 from benchmarks.report.web.pairs import pairs_of
 from benchmarks.report.web.runs import Facts, used
-from benchmarks.report.web.vega import engine
+from benchmarks.report.web.vega import engine, packed
 
 HERE = Path(__file__).parent
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -80,7 +80,7 @@ def page(
         pairs_island=Markup(island(pairs)),
         sections=sections,
         charts_island=Markup(island(as_json(sections))),
-        engines=[engine()] if sections else [],
+        engines=[(packed(), engine())] if sections else [],
     )
 
 
@@ -95,11 +95,11 @@ def _rendered(template: str, scripts: Sequence[str], live: Live | None, **values
     style, *texts = (
         (HERE / file).read_text(encoding="utf-8") for file in ("page.css", *scripts, *(["watch.js"] if live else []))
     )
-    texts = [*values.get("engines", ()), *texts]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    allowed, requests = " ".join(map(_hash, texts)), "connect-src 'self'; " if live else ""
+    run = [*texts, *(text for _, text in values.get("engines", ()))]  # charts.js unpacks the engine and runs it
+    allowed, requests = " ".join(map(_hash, run)), "connect-src 'self'; " if live else ""
     return environment.get_template(template).render(
         **values,
         live=live,

@@ -6,7 +6,9 @@ paper, without being drawn again. Numbers of a picture are its specification's `
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,9 +48,13 @@ def engine() -> str:
 
     licence = (Path(__file__).parent / "vega.txt").read_text(encoding="utf-8")
     code = f"/*\n{licence}*/\n{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}"
-    if "</script" in code.lower() or "<!--" in code:
-        raise RuntimeError("Vega's bundle has text that would end a script element")
     return code
+
+
+@functools.cache
+def packed() -> str:
+    """The same, compressed with gzip, in base64: 0.4 instead of 0.9 MB, unpacked when the first chart is drawn."""
+    return base64.b64encode(gzip.compress(engine().encode(), mtime=0)).decode()
 
 
 def spec(values: Sequence[Row], *layers: Spec, **more: Any) -> Spec:
