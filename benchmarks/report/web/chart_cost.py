@@ -50,7 +50,7 @@ def cost_section(grid: Grid) -> list[Section]:
     fields = {"row": "checkpoint", "x": "", "y": "", "y_low": "95 % from", "y_high": "to"}
     choices = {
         "columns": names,
-        "rows": list(zip(rows, shortened(rows, NAME), strict=True)),
+        "rows": list(map(list, zip(rows, shortened(rows, NAME), strict=True))),
         "points": points,
         "tau": {},
         "pairs": pairs,

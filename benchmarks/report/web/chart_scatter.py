@@ -38,7 +38,7 @@ def scatter_section(grid: Grid) -> list[Section]:
     left += [f"{COLUMNS} of {len(there)} columns can be chosen."] if len(there) > COLUMNS else []
     choices = {
         "columns": [[titled(column), unit(column)] for column in columns],
-        "rows": list(zip(rows, shortened(rows, NAME), strict=True)),
+        "rows": list(map(list, zip(rows, shortened(rows, NAME), strict=True))),
         "points": [[_ends(grid, row, column) for column in columns] for row in rows],
         "tau": taus,
         "first": [0, _other_kind(columns)],

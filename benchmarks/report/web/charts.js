@@ -49,10 +49,13 @@
 
   // The engine: unpacked once, run as a script of the page, which the policy allows by its hash.
   let engine = null;
+  const views = new Map();
   const unpacked = async () => {
     const bytes = Uint8Array.from(atob(document.getElementById("engine").textContent), (one) => one.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    document.head.append(make("script", await new Response(stream).text()));
+    const script = make("script", await new Response(stream).text());
+    document.head.append(script);
+    script.remove();
     return window.vegaEmbed;
   };
 
@@ -139,12 +142,18 @@
     if (given.choices) figure.querySelector("figcaption").replaceChildren(make("b", `${chart.title}.`), ` ${chart.caption}`);
     const plot = figure.querySelector(".plot");
     plot.role = "img";
+    if (chart.wide) plot.tabIndex = 0; // it may scroll
     plot.setAttribute("aria-label", `${chart.title}. ${chart.caption} The numbers are in the table below it.`);
     const layered = (one) => ({ ...one, layer: one.layer.map((layer) => ({ ...layer, mark: { tooltip: true, ...(layer.mark.type ? layer.mark : { type: layer.mark }) } })) });
     const options = { mode: "vega-lite", renderer: "svg", ast: true, actions: false, defaultStyle: false, config: data.config, tooltip: tooltip(chart) };
     try {
       engine ||= unpacked();
-      await (await engine)(plot, layered(chart.spec), options);
+      const embed = await engine;
+      const place = make("div"); // to which Vega gives roles of its own; the plot around it has the label
+      place.ariaHidden = "true";
+      plot.replaceChildren(place);
+      views.get(figure)?.finalize();
+      views.set(figure, await embed(place, layered(chart.spec), options));
       figure.dataset.drawn = "";
     } catch (error) {
       plot.replaceChildren(make("p", `This chart could not be drawn: ${error.message}`));

@@ -78,9 +78,12 @@ def amount(field: str, title: str, *, zero: bool) -> Spec:
     }
 
 
-def known(mark: Spec, **encoding: Any) -> Spec:
-    """A layer of the values that have an interval."""
-    return {"transform": [{"filter": "isValid(datum.low)"}], "mark": mark, "encoding": encoding}
+def intervals(values: Sequence[Row], mark: Spec, **encoding: Any) -> list[Spec]:
+    """A rule from ``low`` to ``high`` of the values that have an interval; [] where none has."""
+    if all(value.get("low") is None for value in values):
+        return []
+    rule = {"type": "rule", **mark}
+    return [{"transform": [{"filter": "isValid(datum.low)"}], "mark": rule, "encoding": encoding}]
 
 
 def bars(values: Sequence[Row], title: str) -> Spec:
@@ -89,7 +92,7 @@ def bars(values: Sequence[Row], title: str) -> Spec:
     return spec(
         values,
         {"mark": {"type": "bar", "color": "var(--bar)"}, "encoding": {"x": x, "y": y}},
-        known({"type": "rule", "color": "var(--text)"}, x={**x, "field": "low"}, x2={"field": "high"}, y=y),
+        *intervals(values, {"color": "var(--text)"}, x={**x, "field": "low"}, x2={"field": "high"}, y=y),
         height=20 * len({value["row"] for value in values}),
     )
 
@@ -135,7 +138,7 @@ def points(values: Sequence[Row], title: str, *, by: str, order: Sequence[str]) 
     colour = {"field": by, "type": "nominal", "sort": list(order), "title": None}
     return spec(
         values,
-        known({"type": "rule"}, x={**x, "field": "low"}, x2={"field": "high"}, y=y, yOffset=apart, color=colour),
+        *intervals(values, {}, x={**x, "field": "low"}, x2={"field": "high"}, y=y, yOffset=apart, color=colour),
         {
             "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
             "encoding": {"x": x, "y": y, "yOffset": apart, "color": colour, "shape": {**apart, "legend": None}},
@@ -153,9 +156,8 @@ def lines(values: Sequence[Row], x: tuple[str, str], y: tuple[str, str], *, zero
     place = {"x": across, "y": up, "color": colour}
     line = {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": place}
     dots = {"mark": {"type": "point", "filled": True, "size": 18, "opacity": 1}, "encoding": place}
-    layers = [known({"type": "rule"}, x=across, y={**up, "field": "low"}, y2={"field": "high"}, color=colour)]
+    layers = intervals(values, {}, x=across, y={**up, "field": "low"}, y2={"field": "high"}, color=colour)
     if points:
         line["encoding"] = {**place, "strokeDash": {**by, "legend": None}}
         dots["encoding"] = {**place, "shape": {**by, "legend": None}}
-    layers = layers if any(value.get("low") is not None for value in values) else []
     return spec(values, *layers, line, *([dots] if points else []), height=220)
