@@ -26,6 +26,7 @@ from benchmarks.report.web.outside import PublishedRows
 from benchmarks.report.web.pairs import pairs_of
 from benchmarks.report.web.runs import Facts, used
 from benchmarks.report.web.vega import engine, packed
+from benchmarks.suites import Suite
 
 HERE = Path(__file__).parent
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -51,10 +52,11 @@ def page(
     profile: str,
     live: Live | None = None,
     pictures: bool = True,
+    suite: Suite | None = None,
 ) -> str:
     """The HTML of the report ``name``; equal for equal records. ``pictures``: with thumbnails of test images."""
     pairs = pairs_of(board, profile, pictures=pictures)
-    sections = charts_of(board, facts)
+    sections = charts_of(board, facts, suite)
     synthetic = sorted(
         {
             f"{record.spec.data_name}: {record.data['description']}"

@@ -97,28 +97,49 @@ def bars(values: Sequence[Row], title: str) -> Spec:
     )
 
 
-def squares(values: Sequence[Row], across: str, title: str, *, order: Sequence[str], decimals: int = 0) -> Spec:
-    """Coloured squares with their number: ``row`` by ``across``, the colours from the least to the largest."""
+def squares(
+    values: Sequence[Row],
+    across: str,
+    title: str,
+    *,
+    order: Sequence[str],
+    decimals: int = 0,
+    domain: tuple[float, float] | None = None,
+    titles: tuple[str, str] | None = None,
+) -> Spec:
+    """Coloured squares with their number: ``row`` by ``across``; ``domain`` of the colours, by default of the values.
+
+    A value that is None is a dash.
+    """
     numbers = [float(value["value"]) for value in values if value["value"] is not None]
-    middle = (min(numbers) + max(numbers)) / 2 if numbers else 0.0
-    x: Spec = {"field": across, "type": "nominal", "sort": list(order), "title": None}
+    ends = domain or (min(numbers, default=0.0), max(numbers, default=0.0))
+    middle = sum(ends) / 2
+    x: Spec = {"field": across, "type": "nominal", "sort": list(order), "title": titles[0] if titles else None}
     x |= {"axis": {"orient": "top", "labelAngle": -50, "ticks": False, "domain": False, "labelLimit": 110}}
-    y = {**names(), "axis": {"ticks": False, "domain": False}}
+    if titles:
+        x["axis"] = {"labelAngle": 0, "ticks": False, "domain": False}
+    y = {**names(titles[1] if titles else None), "axis": {"ticks": False, "domain": False}}
     colour = {
         "field": "value",
         "type": "quantitative",
-        "scale": {"scheme": "viridis"},
+        "scale": {"scheme": "viridis", "domain": list(ends)},
         "legend": {"title": title, "gradientLength": 160},
     }
     dark = {"condition": {"test": f"datum.value < {middle!r}", "value": "white"}, "value": "black"}
+    there = [{"filter": "isValid(datum.value)"}]
+    none = {
+        "transform": [{"filter": "!isValid(datum.value)"}],
+        "mark": {"type": "text", "fontSize": 10, "text": "–"},
+        "encoding": {"x": x, "y": y},
+    }
     return {
         "data": {"values": list(values)},
         "width": {"step": 34},
         "height": {"step": 22},
-        "transform": [{"filter": "isValid(datum.value)"}],
         "layer": [
-            {"mark": "rect", "encoding": {"x": x, "y": y, "color": colour}},
+            {"transform": there, "mark": "rect", "encoding": {"x": x, "y": y, "color": colour}},
             {
+                "transform": there,
                 "mark": {"type": "text", "fontSize": 10},
                 "encoding": {
                     "x": x,
@@ -127,6 +148,7 @@ def squares(values: Sequence[Row], across: str, title: str, *, order: Sequence[s
                     "color": dark,
                 },
             },
+            *([none] if len(numbers) < len(values) else []),
         ],
     }
 
@@ -147,8 +169,17 @@ def points(values: Sequence[Row], title: str, *, by: str, order: Sequence[str]) 
     )
 
 
-def lines(values: Sequence[Row], x: tuple[str, str], y: tuple[str, str], *, zero: bool, points: bool = True) -> Spec:
-    """A line, with points, for each ``row``, with the interval from ``low`` to ``high`` where it is there."""
+def lines(
+    values: Sequence[Row],
+    x: tuple[str, str],
+    y: tuple[str, str],
+    *,
+    zero: bool,
+    points: bool = True,
+    ordered: bool = False,
+) -> Spec:
+    """A line, with points, for each ``row``, with the interval from ``low`` to ``high`` where it is there;
+    along x, or, ``ordered``, from value to value."""
     across, up = amount(x[0], x[1], zero=False), amount(y[0], y[1], zero=zero)
     across["scale"] = {"zero": False, "nice": False}
     by = {"field": "row", "type": "nominal", "sort": None, "title": None}
@@ -157,6 +188,12 @@ def lines(values: Sequence[Row], x: tuple[str, str], y: tuple[str, str], *, zero
     line = {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": place}
     dots = {"mark": {"type": "point", "filled": True, "size": 18, "opacity": 1}, "encoding": place}
     layers = intervals(values, {}, x=across, y={**up, "field": "low"}, y2={"field": "high"}, color=colour)
+    if ordered:
+        if any(value.get("x_low") is not None for value in values):
+            ends = {"x": {**across, "field": "x_low"}, "x2": {"field": "x_high"}, "y": up, "color": colour}
+            layers.append({"transform": [{"filter": "isValid(datum.x_low)"}], "mark": "rule", "encoding": ends})
+        values = [{**value, "place": number} for number, value in enumerate(values)]
+        line["encoding"] = place = {**place, "order": {"field": "place"}}
     if points:
         line["encoding"] = {**place, "strokeDash": {**by, "legend": None}}
         dots["encoding"] = {**place, "shape": {**by, "legend": None}}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.records import ResultsStore
-from benchmarks.report.web import charts, vega
+from benchmarks.report.web import charts
 from benchmarks.report.web.board import board_of
 from benchmarks.report.web.command import write_report
 from benchmarks.report.web.gallery import charts_of
@@ -51,7 +51,7 @@ def test_too_many_rows_are_cut_and_the_page_says_so(results):
 def test_a_page_without_numbers_has_no_charts_and_no_engine(results):
     pairs = saved(("alpha", {}, "out of memory"))
     text = write_report(pairs, "smoke", "t").read_text()
-    assert 'id="charts-data"' not in text and len(text) < 200_000 < len(vega.engine())
+    assert 'id="charts-data"' not in text and 'id="engine"' not in text and len(text) < 200_000
 
 
 def test_the_island_is_json_that_the_engine_can_read(pairs):
