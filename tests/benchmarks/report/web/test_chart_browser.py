@@ -8,6 +8,7 @@ import pytest
 from benchmarks.records import ResultsStore
 from benchmarks.report.web.command import gathered, html_of
 from benchmarks.report.web.runs import read_facts
+from benchmarks.suites import SUITES, Figure, Row, SuiteColumn
 from tests.benchmarks.doubles import make_record, make_spec
 from tests.benchmarks.report.web.browsing import CHROMIUM, flags
 from tests.benchmarks.report.web.test_chart_detectors import matches
@@ -25,8 +26,20 @@ METRICS = {
     "factors": {"position": 60.0, "hue": 5.0, "z position": 50.0, "z hue": 2.0},
     "information": {"predictive": 1.5, "superfluous": 4.0},
 }
+SUITE = dataclasses.replace(
+    SUITES["smoke"],
+    rows=tuple(
+        Row(label=label, preset="p", group="one", at={"x": n % 2, "z": n // 2}) for n, label in enumerate(LABELS)
+    ),
+    columns=(SuiteColumn(task="knn"),),
+    figures=(
+        Figure(name="c", kind="curve", x="knn/top1", y=("linear/top1",)),
+        Figure(name="p", kind="plane", x="x", across="z", y=("knn/top1",)),
+    ),
+)
 SECTIONS = [
     "Each column",
+    "Figures of the suite",
     "Series",
     "One column against another",
     "Score against cost",
@@ -68,7 +81,8 @@ def opened(tmp_path_factory):
                 record = make_record(spec, {"bbox/AP": 100 * found.mean_ap()}, label=label)
                 store.save(dataclasses.replace(record, files=("metrics.json",)))  # no draws of images: slow
         facts = read_facts()
-        (folder / "report.html").write_text(html_of(gathered("smoke", facts), facts), encoding="utf-8")
+        found = dataclasses.replace(gathered("smoke", facts), suite=SUITE)
+        (folder / "report.html").write_text(html_of(found, facts), encoding="utf-8")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags())
         page, said, asked = browser.new_page(), [], []
