@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks.records import RunRecord, files_of, store_of
 from benchmarks.report.cells import Cell
-from benchmarks.report.text import shortened
 from benchmarks.report.web import vega
 from benchmarks.report.web.board import KINDS, Column
 from benchmarks.report.web.charts import PANELS, Chart, Grid, Section, over, point, rounded, titled, unit
@@ -42,16 +41,15 @@ def series_sections(grid: Grid) -> list[Section]:
 
 
 def _series(grid: Grid, column: Column, rows: Sequence[str], names: Sequence[str]) -> Chart:
-    short = dict(zip(names, shortened(names, 24), strict=True))
     cells: dict[tuple[str, int], Cell] = {}
     for row in rows:
         found, cell = POINT.fullmatch(row), grid.of(row, column)
-        if found and cell and found[1] in short:
+        if found and cell and found[1] in names:
             cells[found[1], int(found[2])] = cell
     values = []
     for name, epoch in sorted(cells, key=lambda key: (names.index(key[0]), key[1])):
         made = point(grid.board, cells[name, epoch])
-        values.append({**made, "row": short[name], "epoch": epoch, "value": made.pop("mean")})
+        values.append({**made, "row": name, "epoch": epoch, "value": made.pop("mean")})
     return Chart(
         title=titled(column),
         caption=over(grid.board, cells.values()),
@@ -96,7 +94,7 @@ def _pretraining(grid: Grid) -> list[Chart]:
             if label == row:
                 records |= {str(folder): record for record in cell.records if (folder := _folder(record))}
         several = sorted(records.items(), key=lambda pair: (pair[1].label, pair[0]))[:LINES]
-        names = shortened([printable(record.label) for _, record in several], 24)
+        names = [printable(record.label) for _, record in several]
         values: list[dict[str, Any]] = []
         for name, (place, _) in zip(names, several, strict=True):
             line = losses(Path(place) / "metrics.jsonl", "step", "loss")

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.text import shortened
 from benchmarks.report.web import vega
 from benchmarks.report.web.charts import PANELS, Chart, Grid, Section, rounded
 from benchmarks.suites import Figure, Row, Suite
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from benchmarks.report.figures import Numbers
 
 ABOUT = "The figures that the suite's file describes, with the numbers of its pictures."
-NAME = 24
 
 
 def suite_sections(grid: Grid, suite: Suite | None) -> list[Section]:
@@ -47,7 +45,7 @@ def _curves(figure: Figure, rows: Sequence[Row], numbers: Numbers) -> list[Chart
                 continue
             for row in rows:
                 if row.group == figure.marks and row.group:
-                    values += _points(row, shortened([row.label], NAME)[0], figure.x, y, numbers)
+                    values += _points(row, row.label, figure.x, y, numbers)
             found.append((y, shown[0] if figure.panels else "", values))
     return [_curve(figure, y, panel, values, numbers) for y, panel, values in found]
 
@@ -70,7 +68,7 @@ def _line(name: str, rows: Sequence[Row], x: str, y: str, numbers: Numbers) -> l
     own = [row for row in rows if row.group == name]
     if x in {key for row in own for key in row.at}:
         own.sort(key=lambda row: row.at.get(x, math.inf))
-    return [value for row in own for value in _points(row, shortened([name], NAME)[0], x, y, numbers)]
+    return [value for row in own for value in _points(row, name, x, y, numbers)]
 
 
 def _points(row: Row, name: str, x: str, y: str, numbers: Numbers) -> list[dict[str, Any]]:

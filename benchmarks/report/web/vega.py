@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.text import shortened
+
 Spec = dict[str, Any]
 Row = Mapping[str, Any]
-LABEL = 150  # pixels of a row's name
+LABEL, NAME = 170, 22  # pixels and characters of a row's name
 PALETTE = [f"var(--c{number})" for number in range(1, 9)]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
 
@@ -59,12 +61,19 @@ def packed() -> str:
 
 def spec(values: Sequence[Row], *layers: Spec, **more: Any) -> Spec:
     """A specification of layers over the same values, as wide as its place."""
-    return {"data": {"values": list(values)}, "width": "container", "layer": list(layers), **more}
+    return {"data": {"values": with_names(values)}, "width": "container", "layer": list(layers), **more}
+
+
+def with_names(values: Sequence[Row]) -> list[Row]:
+    """The values with a short ``name`` of each row, those of long rows told apart by their ends too."""
+    rows = list(dict.fromkeys(value["row"] for value in values))
+    short = dict(zip(rows, shortened(rows, NAME), strict=True))
+    return [{**value, "name": short[value["row"]]} for value in values]
 
 
 def names(title: str | None = None) -> Spec:
     """Rows by name, in the order of the values."""
-    return {"field": "row", "type": "nominal", "sort": None, "title": title, "axis": {"grid": False, "ticks": False}}
+    return {"field": "name", "type": "nominal", "sort": None, "title": title, "axis": {"grid": False, "ticks": False}}
 
 
 def amount(field: str, title: str, *, zero: bool) -> Spec:
@@ -133,7 +142,7 @@ def squares(
         "encoding": {"x": x, "y": y},
     }
     return {
-        "data": {"values": list(values)},
+        "data": {"values": with_names(values)},
         "width": {"step": 34},
         "height": {"step": 22},
         "layer": [
@@ -182,7 +191,7 @@ def lines(
     along x, or, ``ordered``, from value to value."""
     across, up = amount(x[0], x[1], zero=False), amount(y[0], y[1], zero=zero)
     across["scale"] = {"zero": False, "nice": False}
-    by = {"field": "row", "type": "nominal", "sort": None, "title": None}
+    by = {"field": "name", "type": "nominal", "sort": None, "title": None}
     colour = {**by, "legend": {"columns": 3, "labelLimit": 100}}
     place = {"x": across, "y": up, "color": colour}
     line = {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": place}
