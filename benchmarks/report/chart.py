@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.report.text import shortened
@@ -53,11 +54,9 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         figure = _figure(panels, shown, "\n".join(heading))
-        if engine := figure.get_layout_engine():  # once: savefig would draw everything twice, for the layout first
-            engine.execute(figure)
-            figure.set_layout_engine("none")
+        figure.dpi = 120
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+            FigureCanvasAgg(figure).print_png(str(temporary))  # savefig draws all twice, for the layout first
     return True
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.cells import Cell
+from benchmarks.report.members import pooled_groups
 from benchmarks.report.paper.spec import TableColumn, TableRow, TableSpec, metric_of
 from benchmarks.report.text import shortened
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
 
-MEMBER = re.compile(r"(.+) #\d+")  # a pretraining run of a suite's row
-FOLDER = re.compile(r"(.+)-[0-9a-f]{12}")  # of a pretraining run: its preset and the digest of its settings
 LONGEST = 300  # characters of a row's name
 Pair = tuple[str, RunSpec]
 
@@ -36,38 +33,29 @@ def own_rows(
 
     InputError for a chosen name without a run, and for one of several checkpoints.
     """
+    members = pooled_groups(pairs, newest)
     by_label: dict[str, list[Pair]] = {}
     groups: dict[str, list[Pair]] = {}
     for label, run in pairs:
         by_label.setdefault(label, []).append((label, run))
-        if member := MEMBER.fullmatch(label):
-            groups.setdefault(member[1], []).append((label, run))
-    for name, members in groups.items():  # its first run was recorded before it had others
-        presets = {_preset(newest[run]) for _, run in [*members, *by_label.get(name, [])]}
-        if len(presets) == 1 and presets != {""}:
-            members += by_label.pop(name, [])
+        if label in members:
+            groups.setdefault(members[label], []).append((label, run))
     listed = [row for row in spec.rows if row.label]
     if chosen:
         known = {row.label: row for row in listed}
         listed = [known.get(label, TableRow(label=label, group=spec.own_group)) for label in dict.fromkeys(chosen)]
     elif not listed:
-        names = dict.fromkeys(member[1] if (member := MEMBER.fullmatch(label)) else label for label, _ in pairs)
+        names = dict.fromkeys(members.get(label, label) for label, _ in pairs)
         listed = [TableRow(label=name, group=spec.own_group) for name in names]
     rows = []
     for row in listed:
-        runs = by_label.get(row.label) or groups.get(row.label) or []
+        runs = groups.get(row.label) or by_label.get(row.label) or []
         if not runs and chosen:
             there = ", ".join(printable(label) for label in by_label)
             raise InputError(f"--row {row.label}: profile {spec.profile} has no run of it, but of {there}")
-        pooled = not by_label.get(row.label) and bool(runs)
+        pooled = row.label in groups
         rows.append(OwnRow(row, _of_one_checkpoint(row, runs, pooled), pooled))
     return rows
-
-
-def _preset(record: RunRecord) -> str:
-    """Of the pretraining run that made the checkpoint; "" of any other checkpoint."""
-    found = FOLDER.fullmatch(Path(str((record.checkpoint or {}).get("path", ""))).parent.name)
-    return found[1] if found else ""
 
 
 def _of_one_checkpoint(row: TableRow, runs: Sequence[Pair], pooled: bool) -> tuple[Pair, ...]:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from benchmarks.records import RunRecord, RunSpec
 from benchmarks.report.cells import Cell, collect
 from benchmarks.report.marks import DAGGER, Marks, Sides, marks_of
+from benchmarks.report.members import pooled_groups
 from benchmarks.report.paper.layout import DASH, why_missing
-from benchmarks.report.web.members import pooled_groups
 from benchmarks.series import POINT
 from benchmarks.tasks import TASKS, Metric
 from pretrain.common.errors import printable

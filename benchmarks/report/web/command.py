@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.profiles import PROFILES
 from benchmarks.records import RunSpec
 from benchmarks.report.cells import recorded
+from benchmarks.report.members import pooled_groups
 from benchmarks.report.tables import file_name
 from benchmarks.report.web.board import board_of
 from benchmarks.report.web.expected import with_expected
-from benchmarks.report.web.members import pooled_groups
 from benchmarks.report.web.outside import published_rows
 from benchmarks.report.web.page import Live, page
 from benchmarks.report.web.runs import Facts, read_facts

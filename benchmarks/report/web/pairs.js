@@ -71,7 +71,7 @@
     for (const one of lines) (scales[one[1]] ||= []).push(one.slice(7, 10));
     return table(
       "Differences A − B; bold where Holm's p over these rows is below 0.05",
-      ["column", ...names.map((name, one) => `${"AB"[one]}: ${name.length > 50 ? `${name.slice(0, 49)}…` : name}`), "A − B", "", "95 % interval", "p", "over"],
+      ["column", ...names.map((name, one) => `${"AB"[one]}: ${name.length > 50 ? `${name.slice(0, 49)}…` : name}`), "A − B", "drawn", "95 % interval", "p", "over"],
       lines.map(([title, unit, decimals, a, na, b, nb, value, low, high, p, over]) => {
         const sides = [`${number(a, decimals)} (${na})`, `${number(b, decimals)} (${nb})`];
         if (flip) [sides[0], sides[1], value, low, high] = [sides[1], sides[0], -value, high === null ? null : -high, low === null ? null : -low];
@@ -93,7 +93,7 @@
     });
     const most = widest(lines.map((one) => [one[3], ...(one[4] || [])]));
     const made = table(`${title}, ${metric} of the classes with the largest differences`,
-      ["class", "A", "B", "A − B", "", "95 % interval"],
+      ["class", "A", "B", "A − B", "drawn", "95 % interval"],
       lines.map(([name, a, b, value, ends]) => line(name, make("td", number(a, 1)), make("td", number(b, 1)),
         make("td", signed(value, 1)), interval(value, ends && ends[0], ends && ends[1], most),
         make("td", ends ? `${signed(ends[0], 1)} to ${signed(ends[1], 1)}` : "–"))));

@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from benchmarks.__main__ import main
 from benchmarks.records import ResultsStore
@@ -38,11 +37,19 @@ def test_csv_has_the_provenance_of_every_cell(pairs, tmp_path):
     assert row["commit"] == "c" * 12 and row["data_fingerprint"] == "f" * 12
 
 
+def keep_figures(monkeypatch, kept):
+    """Append the figures that are saved to ``kept``; their files are empty."""
+
+    def save(canvas, path):
+        kept.append(canvas.figure)
+        Path(path).touch()
+
+    monkeypatch.setattr(chart.FigureCanvasAgg, "print_png", save)
+
+
 def test_chart_has_a_panel_a_column_and_a_bar_a_checkpoint(pairs, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, path, **more: (drawn.append(self), Path(path).write_bytes(b"x"))
-    )
+    keep_figures(monkeypatch, drawn)
     _, paths = write_tables(pairs, "smoke", "t")
     assert paths[-1].suffix == ".png" and paths[-1].exists()
     panels = {axis.get_title(): axis for axis in drawn[0].axes if axis.get_visible()}
@@ -170,7 +177,7 @@ def test_failed_runs_alone_say_so_and_draw_nothing(results):
 def test_a_large_chart_shows_part_and_says_so(results, monkeypatch):
     figures = []
     monkeypatch.setattr(chart, "PANELS", 3)
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (figures.append(self), Path(path).touch()))
+    keep_figures(monkeypatch, figures)
     metric, record = TASKS["knn"].metrics[0], make_record(make_spec(), {})
     cells = [
         Cell(f"row {row}", f"column {column}", metric, (dataclasses.replace(record, metrics={"top1": value}),), 0)
@@ -192,7 +199,7 @@ def test_a_large_chart_shows_part_and_says_so(results, monkeypatch):
 @pytest.mark.parametrize("pooled", [False, True])
 def test_the_text_after_each_bar_ends_inside_its_panel(results, monkeypatch, pooled):
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (figures.append(self), Path(path).touch()))
+    keep_figures(monkeypatch, figures)
     metric = TASKS["knn"].metrics[0]
     records = tuple(
         make_record(make_spec(checkpoint_sha256=f"{run:064x}", seed=seed), {"top1": 50.0 + 5 * run + seed})
