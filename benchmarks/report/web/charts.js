@@ -160,13 +160,14 @@
       console.error(error);
     }
   };
+  let turn = Promise.resolve(); // one after the other, so that the page answers in between
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       watcher.unobserve(entry.target);
-      draw(entry.target);
+      turn = turn.then(() => draw(entry.target)).then(() => new Promise((next) => { setTimeout(next); }));
     }
-  }, { rootMargin: "300px" });
+  }, { rootMargin: "50px" });
   for (const figure of document.querySelectorAll("figure.chart")) {
     watcher.observe(figure);
     if (data.charts[figure.dataset.chart].choices) selects(figure);

@@ -1,6 +1,7 @@
 """Every kind of chart in Chromium: one page, drawn as one scrolls, without an error, a request or unsafe-eval."""
 
 import dataclasses
+import importlib.resources
 import json
 
 import pytest
@@ -162,3 +163,18 @@ def test_charts_follow_the_theme_without_being_drawn_again(opened):
         page.click("#theme")
         colours.add(bar.evaluate("one => getComputedStyle(one).fill"))
     assert len(colours) == 2
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_charts(opened, theme):
+    axe_package = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python, for its axe-core")
+    axe = importlib.resources.files(axe_package).joinpath("axe.min.js").read_text(encoding="utf-8")
+    page = opened[0].context.browser.new_page(color_scheme=theme, bypass_csp=True)
+    page.goto(opened[0].url)
+    page.evaluate(axe)
+    page.eval_on_selector_all(".numbers", "all => all.forEach(one => { one.open = true; })")
+    for title in ("Each column", "One column against another", "AP of each class"):
+        drawn(figures(page, title).first)
+    found = page.evaluate("axe.run('#charts')")["violations"]
+    page.close()
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
