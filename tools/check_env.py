@@ -23,7 +23,13 @@ from transfer.detection.detectron2_version import describe, detectron2_origin
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 OLDEST_PYTHON = (3, 11)
-MODULES = {"scikit-learn": "sklearn", "scikit-image": "skimage", "pillow": "PIL", "hydra-core": "hydra"}
+MODULES = {
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+    "pillow": "PIL",
+    "hydra-core": "hydra",
+    "vl-convert-python": "vl_convert",
+}
 """Import names that do not follow from the distribution's name."""
 DEVELOPMENT = frozenset(
     ["axe-playwright-python", "mypy", "pandas-stubs", "playwright", "pytest", "ruff", "types-PyYAML", "wheel"]

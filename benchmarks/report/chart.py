@@ -40,7 +40,7 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
     if all(cell.mean is None for column in panels.values() for cell in column):
         return False
     labels = list(dict.fromkeys(cell.label for cell in cells))
-    shown = _best(labels, panels.values())
+    shown = best_rows(labels, panels.values())
     heading = shortened([title], 120)
     if len(shown) < len(labels):
         heading.append(
@@ -60,7 +60,7 @@ def draw(cells: Sequence[Cell], path: Path, title: str) -> bool:
     return True
 
 
-def _best(labels: list[str], columns: Iterable[Sequence[Cell]]) -> list[str]:
+def best_rows(labels: list[str], columns: Iterable[Sequence[Cell]]) -> list[str]:
     """``labels``; if more than ROWS, the first FIRST and the best others, ROWS in all, in their order."""
     if len(labels) <= ROWS:
         return labels

@@ -87,7 +87,7 @@ def draw_figures(suite: Suite, cells: Sequence[Cell], folder: Path | None = None
                 path.unlink(missing_ok=True)
                 continue
             wide = int(CHARACTERS * picture.get_figwidth())
-            picture.suptitle(textwrap.fill(_title(figure, numbers), wide), fontsize=9)
+            picture.suptitle(textwrap.fill(title_of(figure, numbers), wide), fontsize=9)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 picture.savefig(temporary, format="png", dpi=120)
@@ -95,7 +95,8 @@ def draw_figures(suite: Suite, cells: Sequence[Cell], folder: Path | None = None
     return written
 
 
-def _title(figure: Figure, numbers: Numbers) -> str:
+def title_of(figure: Figure, numbers: Numbers) -> str:
+    """What a figure shows, of how many runs, and what its bars are."""
     runs = sorted(numbers.n)
     several = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
     spread = "; bars: ± one standard deviation" if runs[-1] > 1 else ""

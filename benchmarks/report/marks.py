@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from benchmarks.records import RunRecord, store_of
 from benchmarks.report.cells import Cell
 from benchmarks.statistics.best import ENOUGH, told_apart
-from benchmarks.statistics.paired import Side
+from benchmarks.statistics.paired import Side, mean_error
 from benchmarks.statistics.scored import on_draws, side_of
 from pretrain.common.errors import InputError
 
@@ -57,6 +58,12 @@ def marks_of(cells: Iterable[Cell], sides: Sides | None = None) -> Marks:
             bold.add(id(column[best]))
             dagger |= {id(cell) for number, cell in enumerate(column) if number != best and number not in apart}
     return Marks(frozenset(bold), frozenset(dagger))
+
+
+def half_width(sides: Sides, cell: Cell) -> float:
+    """Half of the 95 % interval of a cell's mean; NaN where nothing is known of its error."""
+    error, _ = mean_error(sides.of(cell))
+    return error.width(0.95) if error is not None else math.nan
 
 
 def kept_draws(record: RunRecord) -> Mapping[str, np.ndarray]:

@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report.cells import Cell
 from benchmarks.report.chart import COLOURS
-from benchmarks.report.marks import Sides
+from benchmarks.report.marks import Sides, half_width
 from benchmarks.report.paper.layout import Table
-from benchmarks.report.paper.ranking import column_title, ranking_of
+from benchmarks.report.paper.ranking import column_title, in_words, ranking_of
 from benchmarks.report.paper.spec import TableFigure, column_name
 from benchmarks.report.text import shortened
 from benchmarks.series import POINT
-from benchmarks.statistics.paired import mean_error
 from pretrain.common.errors import InputError
 
 ACROSS, LABEL = 3, 32
@@ -72,12 +70,6 @@ def _saved(name: str, figure: Figure) -> dict[str, bytes]:
     return found
 
 
-def _width(sides: Sides, cell: Cell) -> float:
-    """Half of the 95 % interval of a cell's mean; NaN where nothing is known of its error."""
-    error, _ = mean_error(sides.of(cell))
-    return error.width(0.95) if error is not None else math.nan
-
-
 def _grid(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     across = min(ACROSS, count)
     down = -(-count // across)
@@ -106,7 +98,7 @@ def _bars(table: Table, places: Sequence[int]) -> Figure:
                 cell = table.own[number][1][place]
                 if cell.mean is not None:
                     axis.barh(at, cell.mean, color=COLOURS[1 + number % (len(COLOURS) - 1)])
-                    axis.errorbar(cell.mean, at, xerr=_width(table.sides, cell), ecolor="black", capsize=2)
+                    axis.errorbar(cell.mean, at, xerr=half_width(table.sides, cell), ecolor="black", capsize=2)
             elif (value := table.outside[number].values[place]) is not None and value.value is not None:
                 axis.barh(at, value.value, color="white", edgecolor="#8c8c8c", hatch="////", linewidth=0.5)
         first = position % ACROSS == 0
@@ -137,7 +129,7 @@ def _scatter(table: Table, places: Sequence[int]) -> Figure:
             if one.mean is None or other.mean is None:
                 continue
             colour = COLOURS[1 + number % (len(COLOURS) - 1)]
-            bars: dict[str, Any] = {"xerr": _width(table.sides, one), "yerr": _width(table.sides, other)}
+            bars: dict[str, Any] = {"xerr": half_width(table.sides, one), "yerr": half_width(table.sides, other)}
             axis.errorbar(one.mean, other.mean, fmt="o", markersize=4, elinewidth=0.6, color=colour, **bars)
             points.append((row.row.title or row.row.label, one.mean, other.mean))
         _name(axis, points)
@@ -191,10 +183,7 @@ def _tau(table: Table, x: int, y: int) -> str:
         ((_, _, found),) = ranking_of(table, [x, y]).correlations()
     except (InputError, ValueError):
         return "Kendall τ undefined"
-    if np.isnan(found.tau):
-        return f"Kendall τ undefined (n = {found.n})"
-    interval = f" [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]" if found.interval else ""
-    return f"Kendall τ = {found.tau:+.2f}{interval}, p = {found.p:.2g}, n = {found.n}"
+    return in_words(found)
 
 
 def _series(table: Table, places: Sequence[int]) -> Figure:
@@ -214,7 +203,7 @@ def series_figure(columns: Sequence[tuple[str, Sequence[Cell]]], sides: Sides) -
     for axis, (title, cells) in zip(axes, columns, strict=False):
         for number, (name, by_epoch) in enumerate(_by_epoch(names, cells).items()):
             known = [(epoch, cell) for epoch, cell in sorted(by_epoch.items()) if cell.mean is not None]
-            _line(axis, number, name, [(epoch, cell.mean or 0.0, _width(sides, cell)) for epoch, cell in known])
+            _line(axis, number, name, [(epoch, cell.mean or 0.0, half_width(sides, cell)) for epoch, cell in known])
         axis.set_title(title, fontsize=8)
     for number, name in enumerate(names):
         seconds: dict[int, dict[str, float]] = {}  # by epoch and run: metrics share their runs

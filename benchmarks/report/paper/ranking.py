@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.report.cells import Cell
+from benchmarks.report.marks import Sides
 from benchmarks.report.paper.layout import DASH, Table
 from benchmarks.report.paper.markup import plain
 from benchmarks.report.paper.spec import TableSpec, column_name
@@ -79,15 +80,37 @@ def ranking_of(table: Table, places: Sequence[int]) -> Ranking:
     values, drawn, fixed = [], [], 0
     for place in kept:
         column = [line[place] for _, line in whole]
-        sign = 1.0 if column[0].metric.higher_is_better else -1.0
-        sides = [table.sides.of(cell) for cell in column]
-        fixed += sum(mean_error(side)[0] is None for side in sides)
-        decimals = column[0].metric.decimals
-        values.append(np.round([sign * side.mean for side in sides], decimals))
-        drawn.append(np.round(sign * np.stack([redrawn(side, rng) for side in sides], axis=1), decimals))
+        fixed += sum(mean_error(table.sides.of(cell))[0] is None for cell in column)
+        one, draws = as_ranked(column, table.sides, rng)
+        values.append(one)
+        drawn.append(draws)
     titles = tuple(row.row.title or row.row.label for row, _ in whole)
     columns = tuple(names[place] for place in kept)
     return Ranking(titles, columns, np.array(values), np.stack(drawn, axis=1), tuple(out), fixed)
+
+
+def as_ranked(column: Sequence[Cell], sides: Sides, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) numbers of a column as printed, more being better, and DRAWS×n on draws of images and seeds."""
+    metric = column[0].metric
+    sign = -1.0 if metric.higher_is_better is False else 1.0
+    found = [sides.of(cell) for cell in column]
+    values = np.round([sign * side.mean for side in found], metric.decimals)
+    return values, np.round(sign * np.stack([redrawn(side, rng) for side in found], axis=1), metric.decimals)
+
+
+def tau_of(x: Sequence[Cell], y: Sequence[Cell], sides: Sides) -> Correlation:
+    """τ of two columns of the same rows, all of which have numbers."""
+    rng = np.random.default_rng(0)
+    (xs, drawn_x), (ys, drawn_y) = as_ranked(x, sides, rng), as_ranked(y, sides, rng)
+    return correlation(xs, ys, (drawn_x, drawn_y))
+
+
+def in_words(found: Correlation) -> str:
+    """``Kendall τ = +0.62 [+0.10, +0.95], p = 0.01, n = 9``."""
+    if math.isnan(found.tau):
+        return f"Kendall τ undefined (n = {found.n})"
+    interval = f" [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]" if found.interval else ""
+    return f"Kendall τ = {found.tau:+.2f}{interval}, p = {found.p:.2g}, n = {found.n}"
 
 
 def _known(cell: Cell) -> bool:

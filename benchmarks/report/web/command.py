@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.profiles import PROFILES
 from benchmarks.records import RunSpec
@@ -116,7 +116,8 @@ def html_of(found: Gathered, facts: Facts, live: Live | None = None, *, pictures
     board = board_of(found.pairs, facts.newest, groups, row_groups)
     board = with_expected(board, suite) if suite else board
     published = published_rows(board, found.profile)
-    return page(board, facts, published, name=found.name, profile=found.profile, live=live, pictures=pictures)
+    about: dict[str, Any] = {"name": found.name, "profile": found.profile, "suite": found.suite}
+    return page(board, facts, published, **about, live=live, pictures=pictures)
 
 
 def _written(found: Gathered, facts: Facts, output: Path | None, *, pictures: bool = True) -> Path:

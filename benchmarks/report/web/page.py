@@ -20,15 +20,19 @@ from markupsafe import Markup
 
 from benchmarks.report.captions import caption
 from benchmarks.report.web.board import Board, Column
+from benchmarks.report.web.charts import as_json
+from benchmarks.report.web.gallery import charts_of
 from benchmarks.report.web.outside import PublishedRows
 from benchmarks.report.web.pairs import pairs_of
 from benchmarks.report.web.runs import Facts, used
+from benchmarks.report.web.vega import engine, packed
+from benchmarks.suites import Suite
 
 HERE = Path(__file__).parent
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-SCRIPTS = ("page.js", "pairs.js")
+SCRIPTS = ("page.js", "pairs.js", "charts.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +52,11 @@ def page(
     profile: str,
     live: Live | None = None,
     pictures: bool = True,
+    suite: Suite | None = None,
 ) -> str:
     """The HTML of the report ``name``; equal for equal records. ``pictures``: with thumbnails of test images."""
     pairs = pairs_of(board, profile, pictures=pictures)
+    sections = charts_of(board, facts, suite)
     synthetic = sorted(
         {
             f"{record.spec.data_name}: {record.data['description']}"
@@ -74,6 +80,9 @@ def page(
         island=Markup(island(content(board, facts))),  # escaped there
         pairs=pairs,
         pairs_island=Markup(island(pairs)),
+        sections=sections,
+        charts_island=Markup(island(as_json(sections))),
+        engines=[(packed(), engine())] if sections else [],
     )
 
 
@@ -91,7 +100,8 @@ def _rendered(template: str, scripts: Sequence[str], live: Live | None, **values
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    allowed, requests = " ".join(map(_hash, texts)), "connect-src 'self'; " if live else ""
+    run = [*texts, *(text for _, text in values.get("engines", ()))]  # charts.js unpacks the engine and runs it
+    allowed, requests = " ".join(map(_hash, run)), "connect-src 'self'; " if live else ""
     return environment.get_template(template).render(
         **values,
         live=live,

@@ -95,7 +95,7 @@ def test_hostile_labels_are_shown_as_they_are(opened, results):
     assert labels(page) == HOSTILE
     page.locator(".cell").first.click()
     assert page.text_content("#drawer-title").startswith(HOSTILE[0])
-    assert page.locator("script").count() == 2 + len(SCRIPTS)
+    assert page.locator("script").count() == 4 + len(SCRIPTS)
 
 
 def test_the_theme_switches(opened, pairs):
