@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -52,10 +53,11 @@ def migrate(store: ResultsStore) -> int:
 def _schema(path: Path) -> int | None:
     """The schema version that a record begins with; not parsed, since every command reads them all."""
     try:
-        if not path.is_file():  # opening a pipe would wait for its writer
-            return None
-        with path.open("rb") as stream:
-            found = re.match(rb'\{\s*"schema_version":\s*(\d+)', stream.read(HEAD))
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+        try:
+            found = re.match(rb'\{\s*"schema_version":\s*(\d+)', os.read(file, HEAD))
+        finally:
+            os.close(file)
     except OSError:  # named where it is read
         return None
     return int(found[1]) if found else None

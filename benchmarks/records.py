@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -304,7 +303,11 @@ def warn(path: Path, line: str) -> None:
 def attempt_files(folder: Path) -> list[Path]:
     """The JSON files of a spec's folder by name, without hidden ones; none where ``folder`` is no folder."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if re.fullmatch(r"[^.].*\.json", entry.name, re.S))
+        names = sorted(
+            entry.name
+            for entry in os.scandir(folder)
+            if entry.name.endswith(".json") and not entry.name.startswith(".")
+        )
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.report.cells import Cell
 
 COLUMNS = 4
-PANELS = 16  # at most: the first ones with a number
+PANELS = 12  # at most: the first ones with a number
 ROWS, FIRST = 24, 6  # at most: the first few (those of this command) and the best of the others
 ERROR_BARS: dict[str, Any] = {"fmt": "none", "ecolor": "black", "capsize": 2}
 LABEL, HEADING = 36, 48  # characters

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 DRAWS = 1000
 STEPS = 2000  # of the numerical mean over T
@@ -74,6 +74,8 @@ class Error:
         tail = (1 - level) / 4
         most = self.between * -float(special.stdtrit(self.freedom, tail)) if self.between else 0.0
         most += self.images * -float(special.ndtri(tail))
+        from scipy import optimize  # slow to import, and marks ask for no interval
+
         return float(optimize.brentq(lambda value: self.beyond(value) - (1 - level), 0.0, most, rtol=1e-6))
 
 
