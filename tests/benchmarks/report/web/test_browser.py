@@ -5,22 +5,14 @@ import pytest
 from benchmarks.report.web.command import write_report
 from benchmarks.report.web.page import SCRIPTS
 from tests.benchmarks.report.records import VALUES, saved
-from tests.benchmarks.report.web.browsing import CHROMIUM, flags
+from tests.benchmarks.report.web.browsing import CHROMIUM
 from tests.benchmarks.report.web.test_page import HOSTILE
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package chromium"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=CHROMIUM, args=flags())
-        yield one
-        one.close()
 
 
 @pytest.fixture

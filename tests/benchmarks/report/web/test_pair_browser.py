@@ -10,11 +10,11 @@ from benchmarks.report.web.command import gathered, html_of
 from benchmarks.report.web.runs import read_facts
 from tests.benchmarks.contexts import tiny_root
 from tests.benchmarks.report.records import saved
-from tests.benchmarks.report.web.browsing import CHROMIUM, flags
+from tests.benchmarks.report.web.browsing import CHROMIUM
 from tests.benchmarks.report.web.test_page import HOSTILE
 from tests.benchmarks.report.web.test_pairs import CLASSES, EACH, predicted
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package chromium"),
@@ -37,14 +37,6 @@ def made(tmp_path_factory):
         path = folder / "report.html"
         path.write_text(html_of(gathered("smoke", facts), facts), encoding="utf-8")
         yield path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=CHROMIUM, args=flags())
-        yield one
-        one.close()
 
 
 @contextlib.contextmanager
