@@ -89,15 +89,21 @@ def read_text(path: Path, most: int = LARGEST_JSON) -> str:
 
     Nothing else is opened: a pipe would wait for its writer, and a file of /proc without a size may have no end.
     """
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
-    if not about.st_size:
-        raise ValueError("an empty file")
-    if about.st_size > most:
-        raise ValueError(f"a file of {about.st_size / 2**20:,.0f} MB")
-    with path.open("rb") as stream:
-        return stream.read(most).decode("utf-8-sig")  # some editors put a byte order mark first
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # by number: tens of thousands of records are read
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file")
+        if not about.st_size:
+            raise ValueError("an empty file")
+        if about.st_size > most:
+            raise ValueError(f"a file of {about.st_size / 2**20:,.0f} MB")
+        content = b""
+        while part := os.read(file, most - len(content)):
+            content += part
+    finally:
+        os.close(file)
+    return content.decode("utf-8-sig")  # some editors put a byte order mark first
 
 
 def read_mapping(path: Path) -> dict[str, Any] | None:
