@@ -12,8 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def migrate(store: ResultsStore) -> int:
 
     A file that lacks a record's fields is named on stderr and stays where it is.
     """
-    old = sorted(path for path in _files(store.root) if _schema(path) == OLD)
+    old = [path for path in store.all_paths() if _schema(path) == OLD]
     if not old:
         return 0
     kept, count = store.root.parent / f"runs-schema-{OLD}", 0
@@ -49,16 +48,6 @@ def migrate(store: ResultsStore) -> int:
     if count:
         print(f"migrated {count} run records to schema {SCHEMA_VERSION}; the old ones are in {kept}", file=sys.stderr)
     return count
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """As ResultsStore.all_paths, in any order and without a word on folders that cannot be read: every command asks."""
-    with suppress(OSError):
-        for folder in os.scandir(root):
-            with suppress(OSError):
-                for entry in os.scandir(folder.path):
-                    if entry.name.endswith(".json") and not entry.name.startswith("."):
-                        yield Path(entry.path)
 
 
 def _schema(path: Path) -> int | None:

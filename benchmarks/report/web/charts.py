@@ -13,13 +13,13 @@ from typing import Any
 
 from benchmarks.records import RunRecord
 from benchmarks.report.cells import Cell
+from benchmarks.report.chart import FIRST, best_rows
 from benchmarks.report.marks import half_width
 from benchmarks.report.web import vega
 from benchmarks.report.web.board import Board, Column
 from benchmarks.report.web.runs import Facts
 from benchmarks.statistics.paired import mean_error
 
-ROWS, FIRST = 24, 6  # of a chart: the first few and the best of the others, as in the tables' pictures
 PANELS = 24  # of a section
 PROBES = ("factors", "factors-image")
 NATS = ("information", "view-information")
@@ -90,15 +90,6 @@ class Grid:
 
 
 CHOSEN = f"the first {FIRST}, and of the others the best in all columns"
-
-
-def best_rows(labels: list[str], columns: Iterable[Sequence[Cell]]) -> list[str]:
-    """All rows, or ROWS of them, chosen as for the tables' picture."""
-    if len(labels) <= ROWS:
-        return labels
-    from benchmarks.report.chart import best_rows as best
-
-    return best(labels, columns)
 
 
 def point(board: Board, cell: Cell) -> dict[str, Any]:

@@ -49,8 +49,7 @@ def engine() -> str:
     import vl_convert
 
     licence = (Path(__file__).parent / "vega.txt").read_text(encoding="utf-8")
-    code = f"/*\n{licence}*/\n{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}"
-    return code
+    return f"/*\n{licence}*/\n{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}"
 
 
 @functools.cache

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from benchmarks.records import ResultsStore
-from benchmarks.report.web import charts
+from benchmarks.report import chart
 from benchmarks.report.web.board import board_of
+from benchmarks.report.web.charts import as_json
 from benchmarks.report.web.command import write_report
 from benchmarks.report.web.gallery import charts_of
 from tests.benchmarks.doubles import make_record, make_spec
@@ -77,12 +78,12 @@ def test_factors_have_a_square_for_each_row_and_layer(results):
 
 
 def test_too_many_rows_are_cut_and_the_page_says_so(results):
-    count = charts.ROWS + 3
+    count = chart.ROWS + 3
     pairs = saved(*((f"row {n}", {"checkpoint_sha256": f"{n:064d}"}, float(n)) for n in range(count)))
     (section,) = [one for one in sections(pairs).values() if one.title == "Each column"]
     rows = [value["row"] for value in section.charts[0].spec["data"]["values"]]
-    assert rows == [f"row {n}" for n in [*range(charts.FIRST), *range(count - charts.ROWS + charts.FIRST, count)]]
-    assert f"{charts.ROWS} of {count} rows" in section.about
+    assert rows == [f"row {n}" for n in [*range(chart.FIRST), *range(count - chart.ROWS + chart.FIRST, count)]]
+    assert f"{chart.ROWS} of {count} rows" in section.about
 
 
 def test_a_page_without_numbers_has_no_charts_and_no_engine(results):
@@ -92,5 +93,5 @@ def test_a_page_without_numbers_has_no_charts_and_no_engine(results):
 
 
 def test_the_island_is_json_that_the_engine_can_read(pairs):
-    data = charts.as_json(charts_of(board(pairs)))
+    data = as_json(charts_of(board(pairs)))
     assert json.loads(json.dumps(data, allow_nan=False)) == data
