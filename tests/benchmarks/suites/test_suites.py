@@ -147,6 +147,21 @@ def test_the_inverted_u_moves_four_knobs_and_marks_the_published_views():
     for name, points in knobs.items():
         settings = [dataclasses.asdict(views) | dataclasses.asdict(pair) for views, pair in points]
         assert {key for key in settings[0] if len({one[key] for one in settings}) > 1} == moving[name]
+    detected = [row for row in SUITES["inverted-u-detector"].rows if row.group == "colour strength"]
+    assert [row.flags for row in detected] == [row.flags for row in suite.rows if row.group == "colour strength"]
+
+
+def test_rows_of_superfluous_information_differ_in_what_their_labels_say():
+    """So that a difference in factors is of the objective, λ or the views alone."""
+    configs = {row.label: parse(row.preset, [*row.flags, "--data", "."]).config for row in SUITES["superfluous"].rows}
+    simclr = configs["simclr"]
+    assert configs["InfoMin's views"] == dataclasses.replace(
+        simclr, views=dataclasses.replace(simclr.views, rand_augment=2)
+    )
+    for label, config in configs.items():
+        if label.startswith("superinfo"):
+            assert dataclasses.replace(config, method=simclr.method) == simclr
+            assert label == f"superinfo λa {config.method.lambda_a:g} λb {config.method.lambda_b:g}"
 
 
 def test_each_method_is_pretrained_on_every_set_whose_scenes_the_suite_reads():
