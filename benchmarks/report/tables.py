@@ -165,7 +165,8 @@ def _draw(cells: Sequence[Cell], path: Path, name: str) -> bool:
     try:
         from benchmarks.report import chart
 
-        title = f"{name}: {units(cells).lower()}, mean ± standard deviation (n)"
+        unit = units(cells).replace("Percent", "percent", 1)
+        title = f"{name}: {unit}, mean ± standard deviation (n)"
         if chart.draw(cells, path, title):
             return True
     except OSError:
