@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from benchmarks.executors.base import Outcome
 from benchmarks.executors.progress import minutes
 from benchmarks.records import ResultsStore, RunSpec, files_of
-from benchmarks.report.cells import collect
 from benchmarks.report.figures import draw_figures
 from benchmarks.report.files import say_failed, write_files
 from benchmarks.report.tables import complete, file_name, write_tables
@@ -65,14 +64,14 @@ def finish(
     """
     whole = True
     if expected:
-        _, paths = write_tables(expected, profile, name, with_published=name == "paper", groups=groups)
+        cells, paths = write_tables(expected, profile, name, with_published=name == "paper", groups=groups)
         if suite and suite.figures:
-            paths += draw_figures(suite, collect(expected, groups=groups))
+            paths += draw_figures(suite, cells)
         if series:
             from benchmarks.report.paper.pictures import series_files
 
             folder = results_dir() / "tables"
-            drawn, failed = write_files(folder, series_files(file_name(name), collect(expected, groups=groups)))
+            drawn, failed = write_files(folder, series_files(file_name(name), cells))
             say_failed(folder, failed)
             paths += drawn
         paths += _report(expected, profile, name, groups, suite) if suite else []

@@ -108,8 +108,8 @@ def write_tables(
     newest: Mapping[RunSpec, RunRecord] | None = None,
     groups: Mapping[str, str] | None = None,
     folder: Path | None = None,
-) -> tuple[str, list[Path]]:
-    """Print the table on stderr, then write ``<name>.{md,csv,tex,png}`` in ``folder``; the Markdown and the paths.
+) -> tuple[list[Cell], list[Path]]:
+    """Print the table on stderr, then write ``<name>.{md,csv,tex,png}`` in ``folder``; its cells and the paths.
 
     Returns only the paths written: one line on stderr names the files that could not be, and why. A chart
     without a number is not drawn, and an older one is deleted. ``with_published`` adds published numbers of
@@ -117,8 +117,7 @@ def write_tables(
     ``folder`` is results/tables by default. InputError if a spec has another profile: profiles never share a table.
     """
     cells, texts = profile_table(expected, profile, name, with_published, newest, groups)
-    markdown = texts[f"{file_name(name)}.md"].decode()
-    print(f"\n{markdown}", file=sys.stderr)
+    print(f"\n{texts[f'{file_name(name)}.md'].decode()}", file=sys.stderr)
     folder = folder or results_dir() / "tables"
     written, failed = write_files(folder, texts)
     picture = folder / f"{file_name(name)}.png"
@@ -127,7 +126,7 @@ def write_tables(
     except OSError as error:
         failed[picture.name] = error.strerror or type(error).__name__
     say_failed(folder, failed)
-    return markdown, written
+    return cells, written
 
 
 def profile_table(

@@ -137,7 +137,8 @@ def test_they_stand_below_a_table_only_where_asked_for(tmp_path, monkeypatch):
     spec = make_spec(task="voc-c4-24k", profile="paper", num_gpus=8)
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
     for asked in (False, True):
-        markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=asked)
+        _, paths = write_tables([("mine", spec)], "paper", "t", with_published=asked)
+        markdown = paths[0].read_text(encoding="utf-8")
         assert ("Published under the same protocol as voc-c4-24k" in markdown) is asked
     assert to_markdown({"linear": True}) == ""
 
@@ -147,7 +148,8 @@ def test_a_protocol_of_one_gpu_is_as_published_on_one(tmp_path, monkeypatch):
     for number, same in ((1, True), (8, False)):
         spec = make_spec(task="voc-fpn-144k-freeze4", profile="paper", num_gpus=number)
         ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
-        markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
+        _, paths = write_tables([("mine", spec)], "paper", "t", with_published=True)
+        markdown = paths[0].read_text(encoding="utf-8")
         assert ("No published row is known to share them all." not in markdown) is same
         assert ("our GPUs, options or network" not in markdown) is same
 
@@ -157,7 +159,8 @@ def test_beside_a_run_on_fewer_gpus_or_with_options_no_row_is_the_same(tmp_path,
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     spec = make_spec(**{"task": "voc-c4-24k", "profile": "paper", "num_gpus": 8, **change})
     ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}))
-    markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
+    _, paths = write_tables([("mine", spec)], "paper", "t", with_published=True)
+    markdown = paths[0].read_text(encoding="utf-8")
     assert "No published row is known to share them all." in markdown and "our GPUs, options or network" in markdown
 
 
@@ -168,5 +171,6 @@ def test_every_published_detector_is_a_resnet_50_and_no_row_is_the_same_beside_a
     spec = make_spec(task="voc-c4-24k", profile="paper", num_gpus=8)
     for network, same in (("resnet50", True), ("resnet101", False)):
         ResultsStore().save(make_record(spec, {"bbox/AP": 50.0}, architecture=network))
-        markdown, _ = write_tables([("mine", spec)], "paper", "t", with_published=True)
+        _, paths = write_tables([("mine", spec)], "paper", "t", with_published=True)
+        markdown = paths[0].read_text(encoding="utf-8")
         assert ("our GPUs, options or network" not in markdown) is same

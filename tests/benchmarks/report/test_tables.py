@@ -112,7 +112,8 @@ def test_the_caption_says_what_the_runs_say_of_themselves(tmp_path, monkeypatch)
 
 def test_hostile_labels_are_rows_like_others(results, capsys):
     pairs = saved(*((label, {"checkpoint_sha256": f"{i:064x}"}, 1.0 * i) for i, label in enumerate(HOSTILE)))
-    markdown, paths = write_tables(pairs, "smoke", "t")
+    _, paths = write_tables(pairs, "smoke", "t")
+    markdown = paths[0].read_text(encoding="utf-8")
     assert complete(paths) and paths[-1].suffix == ".png" and "warning" not in capsys.readouterr().err
     rows = [line for line in markdown.splitlines() if line.startswith("|")][2:]
     assert [re.sub(r"\\\|", "", row).count("|") for row in rows] == [3] * len(HOSTILE)
@@ -129,7 +130,8 @@ def test_hostile_labels_are_rows_like_others(results, capsys):
 )
 def test_hostile_names_of_data_and_options_break_no_row(results, capsys, field, value):
     pairs = saved(("a", {}, 1.0), ("a", {field: value}, 2.0))
-    markdown, paths = write_tables(pairs, "smoke", "t")
+    _, paths = write_tables(pairs, "smoke", "t")
+    markdown = paths[0].read_text(encoding="utf-8")
     head, _, row = (line for line in markdown.splitlines() if line.startswith("|"))
     assert re.sub(r"\\\|", "", head).count("|") == row.count("|") == 4 and "<i>" not in markdown
     assert complete(paths) and len(paths) == 4 and "warning" not in capsys.readouterr().err
@@ -166,7 +168,8 @@ def test_failed_runs_alone_say_so_and_draw_nothing(results):
     pairs = saved(
         ("a", {}, "out of memory"), ("b", {"checkpoint_sha256": "b" * 64}, "out of memory"), ("b", {"seed": 1}, "<no>")
     )
-    markdown, paths = write_tables(pairs, "smoke", "t")
+    _, paths = write_tables(pairs, "smoke", "t")
+    markdown = paths[0].read_text(encoding="utf-8")
     assert complete(paths) and len(paths) == 3 and not (results / "tables" / "t.png").exists()
     assert "Every run failed, so there is no number: out of memory (linear: a, b" in markdown and "&lt;no>" in markdown
     assert "Data:" not in markdown and "Bold" not in markdown
