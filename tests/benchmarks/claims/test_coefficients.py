@@ -158,7 +158,8 @@ def test_the_tables_that_suites_write_have_what_the_rule_reads(tmp_path):
 
 def test_the_suites_planes():
     """Four forms, each with λ = 0, unequal and negative coefficients, in the labels and in the flags alike."""
-    rows = SUITES["coefficients"].rows
+    random, *rows = SUITES["coefficients"].rows
+    assert random.preset == "demo-random" and not random.at
     forms = list(dict.fromkeys(row.group for row in rows))
     assert forms == ["vmf", "bounded", "queue", "BYOL"]
     for row in rows:
