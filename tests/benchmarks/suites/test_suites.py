@@ -237,7 +237,7 @@ def test_rows_with_data_of_their_own_do_not_move_to_the_users():
     ("suite", "presets", "flags", "words"),
     [
         ("coefficients", ["demo-moco=demo-mocov2"], "", "--preset demo-moco=demo-mocov2: give OLD=NEW; suite coeffic"),
-        ("coefficients", ["demo-superinfo"], "", "has demo-random, demo-superinfo, demo-superinfo-bounded, demo-mocov2-superinfo"),
+        ("coefficients", ["demo-superinfo"], "", "has demo-random, demo-superinfo, demo-superinfo-bounded"),
         ("paper", ["a=b"], "", "suite paper has no preset"),
         ("demo", [], "--data 'a", "--flags --data 'a: No closing quotation"),
         ("paper", [], "--steps 3", "--flags --steps 3: suite paper has no row with a preset"),
