@@ -119,8 +119,8 @@ def page_of(table: Table) -> Page:
     """The page: what every format prints."""
     notes, spec = Notes(), table.spec
     usual = _usual([cell.count for cell in table.cells if cell.mean is not None])
-    panels = []
-    for title, places in panels_of(spec):
+    panels, (shown, empty) = [], _shown_panels(table)
+    for title, places in shown:
         own = [[cells[place] for place in places] for _, cells in table.own]
         counts = [
             _usual([line[column].count for line in own if line[column].mean is not None])
@@ -144,12 +144,27 @@ def page_of(table: Table) -> Page:
     sources = {source_note(one): one.source for one in table.outside}
     return Page(
         name=spec.name,
-        caption=_caption(table, usual),
+        caption=" ".join([_caption(table, usual), *empty]),
         provenance=caption(table.cells, spec.profile),
         panels=tuple(panels),
         notes=marked,
         cited=tuple((mark, sources[text]) for mark, text in marked if text in sources),
     )
+
+
+def _shown_panels(table: Table) -> tuple[list[tuple[str, list[int]]], list[str]]:
+    """The panels that something is known of, all where that is none; and a sentence that names the others."""
+    panels = panels_of(table.spec)
+
+    def known(places: Sequence[int]) -> bool:
+        ran = any(cells[place].records or cells[place].failed for _, cells in table.own for place in places)
+        return ran or any(row.values[place] for row in table.outside for place in places)
+
+    shown = [one for one in panels if known(one[1])]
+    if not shown or len(shown) == len(panels):
+        return panels, []
+    titles = ", ".join(title for title, places in panels if not known(places))
+    return shown, [f"Panels without any run are left out: {titles}."]
 
 
 def _usual(counts: Sequence[str]) -> str:

@@ -122,6 +122,22 @@ def test_another_profile_has_no_published_row(results, spec_file):
     assert not any(line.published for line in page.panels[0].lines) and "not comparable" in page.caption
 
 
+def test_a_panel_without_any_run_is_left_out_and_named(results, spec_file):
+    """Not one whose runs failed: its footnotes say why. Where nothing has run, all panels are there."""
+    head, *columns = spec_file.read_text().split("[[columns]]")
+    panels = ["(a) Classes", "(b) Boxes", "(b) Boxes"]
+    columns = [f'\npanel = "{panel}"{column}' for panel, column in zip(panels, columns, strict=True)]
+    spec_file.write_text("[[columns]]".join([head, *columns]))
+    for profile in ("demo", "small"):
+        save("alpha", "low-shot", [10.0], profile=profile)
+    save("alpha", "voc-c4-24k", ["out of memory"], profile="small")
+    page, failed, empty = (page_of(made(spec_file, profile=profile)) for profile in ("demo", "small", "smoke"))
+    assert [panel.title for panel in page.panels] == ["(a) Classes"]
+    assert page.caption.endswith("Panels without any run are left out: (b) Boxes.")
+    for other in (failed, empty, page_of(made(spec_file))):
+        assert [panel.title for panel in other.panels] == panels[:2] and "left out:" not in other.caption
+
+
 def test_every_published_row_of_a_protocol_can_be_asked_for(results, spec_file):
     page = page_of(made(spec_file, published="same", rows=()))
     methods = {line.title for line in page.panels[0].lines if line.published}
