@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.common.errors import InputError
-from pretrain.common.files import replacing
+from pretrain.common.files import replacing, require_arrays
 
 FILE = "predictions.npz"
 
@@ -33,6 +33,19 @@ class Predictions:
         if self.scores is not None:
             return np.asarray((self.scores > 0) == (self.target > 0))
         return np.asarray(self.predicted == self.target)
+
+    def checked(self) -> Predictions:
+        """Itself. ValueError where the arrays are not of the same images, or a target is none."""
+        shape = self.target.shape
+        names = ("target", *(name for name in ("predicted", "confidence", "scores") if getattr(self, name) is not None))
+        if (self.scores is None) != (len(shape) == 1) or (self.predicted is None) != (len(shape) == 2):
+            raise ValueError(f"{', '.join(names)} with a target of {len(shape)} dimensions")
+        require_arrays(self, dict.fromkeys(names, shape), {})
+        if self.scores is not None and not np.isin(self.target, (-1, 0, 1)).all():
+            raise ValueError("a target that is not 1, 0 or -1")
+        if self.scores is None and self.target.dtype.kind not in "iu":
+            raise ValueError("a target that is no class number")
+        return self
 
     def save(self, folder: Path) -> None:
         """Write ``folder``/predictions.npz; ``correct`` has one bit per image (and class)."""
@@ -61,7 +74,7 @@ def load_predictions(folder: Path) -> Predictions:
             found = {
                 field.name: stored[field.name] for field in dataclasses.fields(Predictions) if field.name in stored
             }
-        return Predictions(**found)
+        return Predictions(**found).checked()
     except FileNotFoundError:
         raise InputError(f"{folder} has no {FILE}: the run did not finish, or is of an earlier version") from None
     except Exception as error:  # NumPy raises whatever a broken file makes it stumble over

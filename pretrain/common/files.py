@@ -168,6 +168,18 @@ def fingerprint(root: Path, *, hash_images: bool = False) -> str:
     return total.hexdigest()
 
 
+def require_arrays(found: object, shapes: Mapping[str, tuple[int, ...]], limits: Mapping[str, int]) -> None:
+    """ValueError for the first array of ``found``, named as its attribute, of another shape, or with a number that is
+    not whole or outside 0 … limit − 1: files may come from other people."""
+    for name, shape in shapes.items():
+        if (there := getattr(found, name).shape) != shape:
+            raise ValueError(f"{name} has the shape {there}, not {shape}")
+    for name, limit in limits.items():
+        values = getattr(found, name)
+        if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= limit):
+            raise ValueError(f"{name} is not of whole numbers from 0 to {limit - 1}")
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write ``path`` as numpy.savez_compressed does, but faster, and whole or not at all."""
     import numpy as np

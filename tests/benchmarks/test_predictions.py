@@ -35,3 +35,21 @@ def test_absent_and_broken_files_are_named(tmp_path):
     (tmp_path / FILE).write_bytes(b"PK broken")
     with pytest.raises(InputError, match="cannot be read"):
         load_predictions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"target": [0, 1], "predicted": [0]}, r"predicted has the shape \(1,\), not \(2,\)"),
+        ({"target": [0, 1], "predicted": [0, 1], "confidence": [[0.5, 0.5]]}, r"confidence has the shape \(1, 2\)"),
+        ({"target": [0, 1]}, "target with a target of 1 dimensions"),
+        ({"target": [[0, 1]], "predicted": [[0, 1]]}, "target, predicted with a target of 2 dimensions"),
+        ({"target": ["a"], "predicted": ["a"]}, "no class number"),
+        ({"target": [[0, 2]], "scores": [[0.5, 0.5]]}, "not 1, 0 or -1"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_named(arrays, words, tmp_path):
+    """As in an archive of somebody else's."""
+    np.savez(tmp_path / FILE, **arrays)
+    with pytest.raises(InputError, match=f"cannot be read .*{words}"):
+        load_predictions(tmp_path)

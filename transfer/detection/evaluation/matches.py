@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.common.errors import InputError
-from pretrain.common.files import write_arrays
+from pretrain.common.files import require_arrays, write_arrays
 
 UNCOUNTED, TRUE, FALSE = (
     0,
@@ -90,6 +90,21 @@ class Matches:
         values = np.array([one for one in each if not np.isnan(one).any()])
         return float(values.mean()) if values.size else float("nan")
 
+    def checked(self) -> Matches:
+        """Itself. ValueError where the arrays do not fit one another."""
+        n, m, areas, images, classes = (
+            len(value) for value in (self.image, self.object_image, self.areas, self.ids, self.classes)
+        )
+        shapes: dict[str, tuple[int, ...]] = {"ids": (images,)}
+        shapes |= dict.fromkeys(("image", "category", "score"), (n,))
+        shapes |= dict.fromkeys(("object_image", "object_category"), (m,))
+        shapes |= {"object_counts": (m, areas), "outcome": (areas, n, len(self.thresholds))}
+        places = {"image": images, "category": classes, "object_image": images, "object_category": classes}
+        require_arrays(self, shapes, {**places, "outcome": 3})
+        if self.rule not in RULES:
+            raise ValueError(f"rule is {self.rule!r}, none of {', '.join(RULES)}")
+        return self
+
     def save(self, path: Path) -> None:
         """Write ``path``, whole or not at all."""
         write_arrays(path, {name: np.asarray(value) for name, value in self.__dict__.items()})
@@ -123,7 +138,7 @@ def load_matches(path: Path) -> Matches:
             arrays = {name: stored[name] for name in stored.files}
         names = {name: tuple(arrays.pop(name).tolist()) for name in ("areas", "classes")}
         rule = str(arrays.pop("rule"))
-        return Matches(rule=rule, **names, **arrays)  # type: ignore[arg-type]  # not of one type
+        return Matches(rule=rule, **names, **arrays).checked()  # type: ignore[arg-type]  # not of one type
     except FileNotFoundError:
         raise InputError(f"{path} is not there: the run did not finish, or is of an earlier version") from None
     except Exception as error:  # NumPy raises whatever a broken file makes it stumble over

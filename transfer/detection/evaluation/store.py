@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from pycocotools import mask as rle
 
 from pretrain.common.errors import InputError, RunError
-from pretrain.common.files import write_arrays
+from pretrain.common.files import require_arrays, write_arrays
 
 FOLDER = "detections"  # RANK-NUMBER.npz, in the order of the test set
 PART = 2**15  # detections held in memory before they are written
@@ -59,6 +59,20 @@ class Detections:
         masks = None if self.masks is None else [self.masks[one] for one in some.tolist()]
         return dataclasses.replace(self, masks=masks, **arrays)
 
+    def checked(self) -> Detections:
+        """Itself. ValueError where the arrays do not fit one another."""
+        n, images = len(self), len(self.ids)
+        shapes: dict[str, tuple[int, ...]] = {"ids": (images,), "sizes": (images, 2), "box": (n, 4)}
+        shapes |= {
+            name: (n,) for name in ("image", "category", "score", "mask_area") if getattr(self, name) is not None
+        }
+        if self.keypoints is not None:
+            shapes["keypoints"] = (n, *self.keypoints.shape[1:2], 3)
+        require_arrays(self, shapes, {"image": images})
+        if self.masks is not None and len(self.masks) != n:
+            raise ValueError(f"{len(self.masks)} masks for {n} detections")
+        return self
+
     def save(self, path: Path) -> None:
         """Write ``path``, whole or not at all."""
         arrays = {name: value for name, value in self.__dict__.items() if name != "masks" and value is not None}
@@ -84,7 +98,7 @@ def _load(path: Path) -> Detections:
         if "mask_bytes" in arrays:
             data, ends = arrays.pop("mask_bytes").tobytes(), np.cumsum(arrays.pop("mask_lengths")).tolist()
             masks = [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
-        return Detections(masks=masks, **arrays)
+        return Detections(masks=masks, **arrays).checked()
     except Exception as error:  # NumPy raises whatever a broken file makes it stumble over
         raise InputError(f"{path} cannot be read ({error}): run it again with --rerun always") from None
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pretrain.common.errors import InputError
 from transfer.detection.evaluation.matches import FALSE, RULES, TRUE, UNCOUNTED, Matches, load_matches
 
 
@@ -86,3 +87,22 @@ def test_they_are_read_back(tmp_path):
     given.save(tmp_path / "m.npz")
     for name, value in vars(load_matches(tmp_path / "m.npz")).items():
         assert np.array_equal(value, getattr(given, name)) and type(value) is type(getattr(given, name)), name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"score": np.zeros(59)}, r"score has the shape \(59,\), not \(60,\)"),
+        ({"outcome": np.zeros((1, 60, 3), np.uint8)}, "outcome has the shape"),
+        ({"outcome": np.full((1, 60, 2), 3)}, "outcome is not of whole numbers from 0 to 2"),
+        ({"image": np.full(60, 8)}, "image is not of whole numbers from 0 to 7"),
+        ({"object_category": np.full(40, -1)}, "object_category is not of whole numbers from 0 to 2"),
+        ({"category": np.zeros(60)}, "category is not of whole numbers"),
+        ({"rule": "mine"}, "rule is 'mine'"),
+    ],
+)
+def test_arrays_that_do_not_fit_one_another_are_named(change, words, tmp_path):
+    """As in an archive of somebody else's."""
+    dataclasses.replace(matches("coco"), **change).save(tmp_path / "m.npz")
+    with pytest.raises(InputError, match=rf"m\.npz cannot be read .*{words}"):
+        load_matches(tmp_path / "m.npz")

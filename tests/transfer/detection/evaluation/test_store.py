@@ -69,6 +69,26 @@ def test_more_masks_in_an_image_than_a_byte_counts(tmp_path):
     assert len(record(tmp_path, inputs, found).masks) == len(found[0]["instances"])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("box", np.zeros((3, 4), np.float32), r"box has the shape \(3, 4\)"),
+        ("category", np.zeros(2, np.int64), r"category has the shape \(2,\)"),
+        ("image", np.array([99]), "image"),
+        ("mask_lengths", np.array([1, 1], np.int32), "2 masks for"),
+    ],
+)
+def test_arrays_that_do_not_fit_one_another_are_named(name, value, words, tmp_path):
+    inputs, found = outputs(0, truth(0), decimals=5)
+    count = len(record(tmp_path, inputs, found))
+    (path,) = (tmp_path / "detections").iterdir()
+    with np.load(path) as stored:
+        arrays = {**stored, name: np.full(count, 99) if name == "image" else value}
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=f"cannot be read .*{words}"):
+        load_detections(tmp_path)
+
+
 def test_images_without_detections_and_names_as_ids(tmp_path):
     inputs, found = outputs(3, truth(3, 6), masks=False, keypoints=False)
     inputs = [{"image_id": f"2008_{number:06d}"} for number in range(6)]
