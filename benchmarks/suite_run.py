@@ -45,13 +45,13 @@ def run_suite(
     """
     begun = time.monotonic()
     given = _given(suite, checkpoints)
-    standard = standard_roots() if suite.data == "standard" else _own_roots(suite, data)
+    fixed = _own_roots(suite, data) or (standard_roots() if suite.data == "standard" else None)
     if not given and not any(row.preset for row in suite.rows):
         raise InputError(f'suite {suite.name} evaluates checkpoints: give CHECKPOINTS="name=/path/to/checkpoint.pth …"')
     identities = _check_rows(suite, executor)
     ready = {one.label: one for one in import_all(given, executor)}
     preparing = time.monotonic()
-    roots = standard or dict.fromkeys(LAYOUTS, _root(suite.data, suite.profile, workers))
+    roots = fixed or dict.fromkeys(LAYOUTS, _root(suite.data, suite.profile, workers))
     pretrained = {
         row.label: _root(row.data, suite.profile, workers) if row.data else roots["imagenet"]
         for row in suite.rows

@@ -109,8 +109,9 @@ def test_data_are_asked_for_where_they_are_read_and_refused_elsewhere(root):
     run = partial(run_suite, executor=LocalExecutor(workers=1), workers=1, num_gpus=0, opts=())
     with pytest.raises(InputError, match="suite small reads your data: give --data"):
         run(SUITES["small"], {"mine": root})
-    with pytest.raises(InputError, match=f"--data {root}: suite smoke has data of its own; leave it out"):
-        run(SUITES["smoke"], {}, data=(root,))
+    for name in ("smoke", "paper"):
+        with pytest.raises(InputError, match=f"--data {root}: suite {name} has data of its own; leave it out"):
+            run(SUITES[name], {"mine": root}, data=(root,))
     with pytest.raises(InputError, match="the embedded set has no size for profile small"):
         _root("emoji", "small", 1)
 
