@@ -205,9 +205,9 @@ def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     for name, networks in found.items():
         cells = []
         for column in columns:
-            values = [one[column] for one in networks]
-            spread = f" ± {statistics.stdev(values):.{2 if column == 'bound' else 1}f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.{2 if column == 'bound' else 1}f}{spread}")
+            values, decimals = [one[column] for one in networks], 2 if column == "bound" else 1
+            spread = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):z.{decimals}f}{spread}")  # z: no −0.00
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
