@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.schema import parse, reader
 from benchmarks.tasks import TASKS
 from pretrain.common.errors import InputError, printable
-from pretrain.common.files import digest, read_text, results_dir, write_json
+from pretrain.common.files import digest, json_text, read_text, results_dir, write_json
 from pretrain.common.pixels import PixelInput
 
 if TYPE_CHECKING:
@@ -156,6 +156,11 @@ def parsed(text: str) -> RunRecord:
     for time in (record.start, record.end):
         datetime.fromisoformat(time)
     return record
+
+
+def require_readable(record: RunRecord) -> None:
+    """ValueError with the first place for which ``parsed`` would refuse the record's file, such as a NaN."""
+    parsed(json_text(record.stored()))
 
 
 def files_of(record: Path) -> Path:

@@ -19,8 +19,9 @@ from benchmarks.checkpoints import EvaluatedCheckpoint
 from benchmarks.data.root import DataRoot
 from benchmarks.executors.process import one_line
 from benchmarks.profiles import PROFILES
-from benchmarks.records import ResultsStore, RunRecord, RunSpec
+from benchmarks.records import ResultsStore, RunRecord, RunSpec, require_readable
 from benchmarks.tasks import TASKS, Result, Setup
+from pretrain.common.errors import RunError
 from pretrain.common.files import results_dir
 from pretrain.common.provenance import git_state, package_versions, utc_now
 
@@ -151,12 +152,18 @@ def _attempts(
             except OSError as error:
                 outcome = error
         seconds = time.monotonic() - clock
+        about: dict[str, Any] = {"log": log, "seconds": seconds}
+        if isinstance(outcome, Result):
+            record = _record(specs[place], checkpoint, root, begun, result=outcome, **about)
+            try:
+                require_readable(record)
+            except ValueError as error:
+                outcome = RunError(f"its result cannot be kept: {error}")
         if isinstance(outcome, Exception):
             with suppress(OSError):  # the log's disk is full
                 traceback.print_exception(outcome)
-            yield _record(specs[place], checkpoint, root, begun, error=one_line(outcome), log=log, seconds=seconds)
-        else:
-            yield _record(specs[place], checkpoint, root, begun, result=outcome, log=log, seconds=seconds)
+            record = _record(specs[place], checkpoint, root, begun, error=one_line(outcome), **about)
+        yield record
 
 
 def _outcomes(contexts: Sequence[Context]) -> Iterator[tuple[int, Result | Exception]]:

@@ -90,7 +90,7 @@ TASK = Task(
     title="information",
     kind="frozen",
     layout="imagenet",
-    version=1,
+    version=2,
     metrics=tuple(
         Metric(key=key, label=label, unit="nats", decimals=2, shown=number < 2, higher_is_better=key == "predictive")
         for number, (key, label) in enumerate(LABELS.items())

@@ -76,7 +76,7 @@ TASK = Task(
     title="views",
     kind="frozen",
     layout="imagenet",
-    version=1,
+    version=2,
     metrics=(
         Metric(key="shared", label="I(v1;v2) ≥", unit="nats", decimals=2, higher_is_better=None),
         Metric(key="log", label="training log ≥", unit="nats", decimals=2, higher_is_better=None, shown=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -79,9 +80,30 @@ def require_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as readable JSON, atomically. NaN and infinities are refused (ValueError): store null."""
+    """Write ``value`` as readable JSON, atomically. ValueError as of ``json_text``."""
+    text = json_text(value)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """``value`` as readable JSON. ValueError with the place of the first NaN or infinity: store null."""
+    try:
+        return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    except ValueError:
+        for place, number in _numbers(value):
+            if not math.isfinite(number):
+                raise ValueError(f"{place} is {number}, which JSON does not have") from None
+        raise
+
+
+def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """(place, number) of all floats in mappings and sequences, such as ``metrics.top1`` or ``rates.3``."""
+    if isinstance(value, float):
+        yield place, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _numbers(one, f"{place}.{key}" if place else str(key))
 
 
 def read_text(path: Path, most: int = LARGEST_JSON) -> str:

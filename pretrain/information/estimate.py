@@ -26,6 +26,7 @@ RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)  # shares of the features' mean variance
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 HEAD_SHARE = 3 / 4  # of the fitting half goes to the head, the rest to what must not be fitted on the same images
 IMAGES_PER_DIMENSION = 32  # four go to critic, q, prior and τ; with one the nats are absurd (I_nce below −9)
+LEAST_SPREAD = 0.01  # of the features' mean standard deviation: one that varies less is left out
 BOUNDS = ("cross_view", "learned", "rate")
 
 
@@ -74,6 +75,16 @@ class Head:
         return Head(weight=self.weight / std, offset=(self.offset - mu.mean(0)) / std, ridge=self.ridge)
 
 
+def spreads(rows: Tensor) -> Tensor:
+    """(D,) standard deviations of the features (n, D) by which they are scaled; infinite where one hardly varies.
+
+    A unit that is dead on the images fitted on and not on another one would be thousands of deviations away there, and
+    that one image would decide every mean.
+    """
+    found = rows.std(0)
+    return found.where(found > LEAST_SPREAD * found.mean() + 1e-12, math.inf)
+
+
 def fit_heads(h: Tensor, dim: int) -> Iterator[Head]:
     """One Head per ridge: canonical directions of the two views of (n, 2, D), the same map for both.
 
@@ -81,8 +92,7 @@ def fit_heads(h: Tensor, dim: int) -> Iterator[Head]:
     scaled to unit variance; for Gaussian views no other d numbers share more information (Hotelling 1936).
     """
     rows = h.flatten(0, 1)
-    centre, scale = rows.mean(0), rows.std(0)
-    scale = scale.clamp_min(1e-6 * float(scale.max()) + 1e-12)
+    centre, scale = rows.mean(0), spreads(rows)
     _, singular, basis = torch.linalg.svd((rows - centre) / scale, full_matrices=False)
     variance, basis = singular.square() / len(rows), (basis / scale).T
     first, second = ((h[:, view] - centre) @ basis for view in (0, 1))
@@ -125,7 +135,13 @@ def nce_bounds(scores: Tensor, weights: Tensor) -> Tensor:
         shifted = tower - tower.max(1, keepdim=True).values
         terms, own = shifted.exp(), shifted.diagonal()
         sums = terms @ weights.T + (1 - weights.T) * own.exp()[:, None]
-        bounds = (1 + n - weights.T).log() + own[:, None] - sums.log()
+        logs = sums.log()
+        for anchor in (sums < torch.finfo(sums.dtype).tiny * n).any(1).nonzero().flatten().tolist():
+            # Its largest score is of an image that was not drawn, and next to it all others vanish.
+            counts = weights.clone()
+            counts[:, anchor] = 1
+            logs[anchor] = torch.logsumexp(shifted[anchor] + counts.log(), 1)
+        bounds = (1 + n - weights.T).log() + own[:, None] - logs
         total += (weights.T * bounds).sum(0) / n
     return total / len(scores)
 

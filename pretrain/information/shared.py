@@ -29,6 +29,7 @@ from pretrain.information.estimate import (
     interval,
     logits,
     nce_bounds,
+    spreads,
 )
 
 DIMS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -115,8 +116,7 @@ def _two_maps(h: Tensor, most: int) -> Iterator[Maps]:
     """Canonical correlation with a ridge (Hotelling 1936; Vinod 1976): a map of its own for each view."""
     centre, bases, variances = h.mean(0), [], []
     for view in (0, 1):
-        scale = h[:, view].std(0)
-        scale = scale.clamp_min(1e-6 * float(scale.max()) + 1e-12)
+        scale = spreads(h[:, view])
         _, singular, basis = torch.linalg.svd((h[:, view] - centre[view]) / scale, full_matrices=False)
         variances.append(singular.square() / len(h))
         bases.append((basis / scale).T)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -14,6 +15,12 @@ from pretrain.common.errors import InputError, RunError
 from tests.benchmarks.doubles import make_record, make_spec
 from tests.benchmarks.plans import evaluated
 from transfer.checkpoints.store import StoredBackbone
+
+UNREADABLE = {
+    20: ({"metrics": {"top1": math.nan}}, "metrics.top1 is nan, which JSON does not have"),
+    21: ({"config": {"found": [{"low": -math.inf}]}}, "config.found.0.low is -inf, which JSON does not have"),
+    22: ({"metrics": {"top1": 105.0}}, "metrics.top1 is 105, not a percentage from 0 to 100"),
+}
 
 
 @pytest.fixture
@@ -28,6 +35,9 @@ def running(root, monkeypatch):
             raise RunError("the seed is unlucky")
         if context.spec.seed == 14:
             raise KeyError("segm")
+        if context.spec.seed in UNREADABLE:
+            values = {"metrics": {"top1": 1.0}, "config": {}} | UNREADABLE[context.spec.seed][0]
+            return Result(test_images=2, precision="fp32", **values)
         context.folder.mkdir(parents=True, exist_ok=True)
         (context.folder / "notes.txt").write_text("of this run")
         return Result(metrics={"top1": 12.5}, test_images=2, config={"k": 1}, precision="fp32", notes=("so so",))
@@ -65,6 +75,15 @@ def test_a_failure_is_a_record_and_the_rest_goes_on(running, capfd):
     record = ResultsStore().load(first.path)
     assert (record.status, record.error, record.metrics) == ("failed", "the seed is unlucky", {})
     assert record.test_images is None and record.files == ()
+
+
+def test_a_result_that_no_record_can_hold_is_a_failure_and_the_rest_goes_on(running):
+    call, _ = running
+    *failed, last = call(*UNREADABLE, 2)
+    for saved, (_, reason) in zip(failed, UNREADABLE.values(), strict=True):
+        assert saved.error == f"its result cannot be kept: {reason}"
+        assert ResultsStore().load(saved.path).error == saved.error
+    assert last.error is None
 
 
 def test_what_is_done_is_not_run_again_unless_asked_and_then_anew(running):

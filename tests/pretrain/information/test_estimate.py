@@ -69,10 +69,28 @@ def test_too_few_images():
         measure(gaussian_features(30, 0.5), dim=4)
 
 
-def test_resampled_info_nce_is_the_loop_over_drawn_images():
-    """Images drawn with replacement; a copy of the anchor's own image is never its negative."""
+def test_a_feature_that_only_reported_images_have_does_not_decide_the_means():
+    """Such as a dead unit, which is without limit where it wakes if it is scaled by its spread elsewhere."""
+    h = gaussian_features(400, 0.8)
+    reporting = torch.randperm(400, generator=torch.Generator().manual_seed(0)).chunk(2)[1]
+    rare = 1e-4 * torch.randn(400, 2, 1, generator=torch.Generator().manual_seed(1))
+    usual = measure(torch.cat([h, rare], 2), dim=8, resamples=100)
+    rare[reporting[:3]] = 5
+    found = measure(torch.cat([h, rare], 2), dim=8, resamples=100)
+    for name in ("predictive", "carried", "learned", "rate", "cross_view"):
+        assert getattr(found, name).value == pytest.approx(getattr(usual, name).value, abs=0.05), name
+        assert getattr(found, name).high - getattr(found, name).low < 1
+
+
+@pytest.mark.parametrize("scale", [1, 3000])
+def test_resampled_info_nce_is_the_loop_over_drawn_images(scale):
+    """Images drawn with replacement; a copy of the anchor's own image is never its negative.
+
+    With large scores all candidates that were drawn can be e^-1000 times the largest one that was not.
+    """
     rng = np.random.default_rng(0)
-    scores, drawn = rng.normal(size=(2, 6, 6)), [[0, 1, 2, 3, 4, 5], [0, 0, 2, 3, 3, 3], [5, 5, 5, 5, 5, 1]]
+    scores = scale * rng.normal(size=(2, 6, 6))
+    drawn = [[0, 1, 2, 3, 4, 5], [0, 0, 2, 3, 3, 3], [5, 5, 5, 5, 5, 1]]
     weights = torch.tensor([[images.count(i) for i in range(6)] for images in drawn], dtype=torch.float64)
     found = nce_bounds(torch.tensor(scores), weights)
     for images, value in zip(drawn, found, strict=True):
@@ -80,7 +98,9 @@ def test_resampled_info_nce_is_the_loop_over_drawn_images():
         for tower in scores:
             for i in images:
                 candidates = [tower[i, i], *(tower[i, k] for k in images if k != i)]
-                total += math.log(len(candidates)) + tower[i, i] - math.log(sum(math.exp(s) for s in candidates))
+                most = max(candidates)
+                total += math.log(len(candidates)) + tower[i, i] - most
+                total -= math.log(sum(math.exp(s - most) for s in candidates))
         assert float(value) == pytest.approx(total / 12)
 
 

@@ -104,3 +104,14 @@ def test_the_first_direction_of_two_maps_is_the_strongest_correlation():
     assert z.mean(0).abs().max() < 1e-9 and z.std(0).sub(1).abs().max() < 1e-9
     found = [float(torch.corrcoef(z[..., k].T)[0, 1]) for k in range(3)]
     assert found == pytest.approx([0.9, 0.5, 0.2], abs=0.04)
+
+
+def test_a_feature_that_only_reported_images_have_does_not_decide_the_mean():
+    generator = torch.Generator().manual_seed(2)
+    a, b = (torch.randn(400, 8, generator=generator) for _ in range(2))
+    h = torch.cat([torch.stack([a, 0.8 * a + 0.6 * b], 1), 1e-4 * torch.randn(400, 2, 1, generator=generator)], 2)
+    usual = measure_shared({"h": h}, resamples=100).bound
+    reporting = torch.randperm(400, generator=torch.Generator().manual_seed(0)).chunk(2)[1]
+    h[reporting[:3], :, -1] = 5
+    found = measure_shared({"h": h}, resamples=100).bound
+    assert found.value == pytest.approx(usual.value, abs=0.1) and found.high - found.low < 1
