@@ -78,7 +78,7 @@ TASK = Task(
     title="linear",
     kind="frozen",
     layout="imagenet",
-    version=2,
+    version=3,
     metrics=(TOP1, Metric(key="top5", label="top-5", shown=False)),
     deterministic=True,
     reference="logistic regression on frozen features, L-BFGS, as Kornblith et al. (arXiv 1805.08974), A.1",

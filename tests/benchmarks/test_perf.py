@@ -12,7 +12,20 @@ import torch
 import torchvision
 from PIL import Image
 
-from benchmarks.perf import bootstrap, convert, data, detector, evaluators, extract, linear, status, step, svm, tables
+from benchmarks.perf import (
+    bootstrap,
+    convert,
+    data,
+    detector,
+    evaluators,
+    extract,
+    linear,
+    logistic,
+    status,
+    step,
+    svm,
+    tables,
+)
 from benchmarks.perf.__main__ import main
 from benchmarks.perf.timing import medians, table, write_photographs
 from benchmarks.records import ResultsStore
@@ -103,6 +116,25 @@ def test_linear_evaluation_keeps_one_copy_of_the_features():
     features, rest = map(float, re.search(r"the features (\S+), the rest (\S+)", done.stdout).groups())
     assert features == pytest.approx(0.2, abs=0.01) and 0 < rest < 0.1
     assert "3 fits, 0 converged" in done.stdout and re.search(r"for 1,281,167 rows: 5\.\d GB", done.stdout)
+
+
+def test_linear_evaluation_beside_scikit_learn(tmp_path):
+    root = tiny_root(tmp_path / "toy", classes=3, train=8, val=2)
+    x = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
+    np.save(tmp_path / "train.npy", x)
+    arguments = logistic.Arguments(features=tmp_path / "train.npy", data=root.path, decays=3)
+    shown = logistic.measure(arguments).splitlines()
+    assert shown[0].startswith("24 × 6 features, 3 classes, 3 fits")
+    assert "1.0×" in shown[1] and all("0 fits unconverged" in line for line in shown[1:3])
+    assert float(shown[3].split()[3]) < 1e-6
+    with pytest.raises(InputError, match="--features and --data go together"):
+        logistic.measure(logistic.Arguments(data=root.path))
+    np.save(tmp_path / "train.npy", x[:5])
+    with pytest.raises(InputError, match=r"has 5 rows, .* 24 images"):
+        logistic.measure(arguments)
+    (tmp_path / "train.npy").write_text("x")
+    with pytest.raises(InputError, match=r"cannot be read .*: give a train\.npy"):
+        logistic.measure(arguments)
 
 
 def test_tables_are_made_of_as_many_records_as_asked(tmp_path, capsys):
