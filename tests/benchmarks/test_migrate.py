@@ -309,7 +309,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_alone(store, monkeypatc
 
 
 def test_the_commands_migrate_first(store, capsys):
-    path = old_record(store)
+    path = old_record(store, task_version=TASKS["low-shot"].version)
     assert main(["tables", "demo"]) == 0
     said = capsys.readouterr().err
     assert "migrated 1 run records" in said and "| mine" in said and "7.0 (1)" in said
