@@ -128,7 +128,7 @@ def beside_scikit_learn(features: Path, data: Path, decays: int | None) -> str:
         begun = time.process_time()
         start = evaluation.fit(x, y, classes, decay, config, start)
         between = time.process_time()
-        tolerance = min(config.tolerance, config.tolerance_per_decay * decay)
+        tolerance = config.gradient_at(decay)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             theirs.set_params(C=1 / (decay * len(x)), tol=tolerance).fit(x.numpy(), y.numpy())

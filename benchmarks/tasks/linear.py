@@ -34,6 +34,10 @@ class LinearConfig:
     patience: int = 4
     labels_per_class: int | None = None
 
+    def gradient_at(self, decay: float) -> float:
+        """The largest entry of the gradient at which a fit with ``decay`` ends."""
+        return min(self.tolerance, self.tolerance_per_decay * decay)
+
 
 def linear_config(profile: str) -> LinearConfig:
     """The grid of decays and the tolerance of ``profile``, on all labels."""

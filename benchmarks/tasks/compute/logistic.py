@@ -114,12 +114,12 @@ class _Descent:
         self.inner[0].grad, self.inner[1].grad = by_weight @ self.inverse.T, by_bias * self.scale
         return loss
 
-    def run(self, iterations: int) -> int:
-        """Iterations made, at most as many; fewer where the tolerance is reached or float64's end."""
+    def run(self, iterations: int, evaluations: int) -> int:
+        """Iterations made, at most as many; fewer at the tolerance, after ``evaluations``, or at float64's end."""
         solver = torch.optim.LBFGS(
             self.inner,
             max_iter=iterations,
-            max_eval=2 * iterations,
+            max_eval=evaluations,
             history_size=HISTORY,
             line_search_fn="strong_wolfe",
             tolerance_grad=0.0,
@@ -138,14 +138,14 @@ def fit(x: Tensor, y: Tensor, classes: int, decay: float, config: LinearConfig, 
     ``start`` (default 0) changes the time it takes, not the result. A network's features say nearly the same, and plain
     L-BFGS takes several times the evaluations: here it is preconditioned by the curvature, anew every ROUND iterations.
     """
-    tolerance = min(config.tolerance, config.tolerance_per_decay * decay)
+    tolerance = config.gradient_at(decay)
     zeros = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, device=x.device)
     weight, bias = (start.weight, start.bias) if start else (zeros[:, 1:], zeros[:, 0])
     iterations, evaluations = 0, 0
     while True:
         descent = _Descent(x, y, weight, bias, decay, tolerance)
         asked = min(ROUND, config.max_iterations - iterations)
-        made = descent.run(asked)
+        made = descent.run(asked, 2 * config.max_iterations - evaluations)
         weight, bias = descent.weight, descent.bias
         iterations, evaluations = iterations + made, evaluations + descent.evaluations
         converged = descent.gradient <= tolerance

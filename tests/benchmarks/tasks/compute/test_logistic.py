@@ -116,6 +116,22 @@ def test_a_fit_that_takes_the_curvature_anew_ends_at_the_same_classifier(monkeyp
     assert short.iterations == 5 and not short.converged
 
 
+def test_the_limit_of_evaluations_is_that_of_the_whole_fit(monkeypatch):
+    """A round whose line searches take many evaluations goes on to the next one."""
+    x, y = map(torch.tensor, blobs(200, 4))
+    allowed, run = [], logistic._Descent.run
+
+    def kept(self, iterations, evaluations):
+        allowed.append(evaluations)
+        return run(self, iterations, evaluations)
+
+    monkeypatch.setattr(logistic, "ROUND", 3)
+    monkeypatch.setattr(logistic._Descent, "run", kept)
+    fitted = fit(x, y, 4, 1e-2, tight())
+    assert fitted.converged and len(allowed) > 2 and allowed[0] == 2 * tight().max_iterations
+    assert allowed == sorted(allowed, reverse=True) and fitted.evaluations > allowed[0] - allowed[-1] > 6
+
+
 def test_the_start_changes_nothing_but_the_time():
     x, y = map(torch.tensor, blobs(200, 4))
     cold = fit(x, y, 4, 1e-2, tight())
